@@ -1,0 +1,1 @@
+"""Keeps items: models, row sets, lanes and the verbs over them."""

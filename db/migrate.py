@@ -1,0 +1,78 @@
+"""Brings a database's schema to the revision that this code wants."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, String, column, select, table
+
+from db.engine import Connection as LaneConnection
+from db.engine import Database, translated
+from db.errors import Outdated
+from db.lanes import Lane, Limits
+
+log = logging.getLogger(__name__)
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def head() -> str:
+    """Give the revision that this code wants."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+async def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema up, in one transaction; nothing happens if it is there already."""
+    await _migrate(database, partial(command.upgrade, revision=revision))
+
+
+async def downgrade(database: Database, revision: str) -> None:
+    """Bring the schema down to an older revision, in one transaction; "base" is before the first."""
+    await _migrate(database, partial(command.downgrade, revision=revision))
+
+
+async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
+    with translated():
+        async with database.turns.to_write, database.engine.begin() as connection:
+            await database.lock_schema(connection)
+            before = await connection.run_sync(_revision)
+            await connection.run_sync(lambda sync: run(_config(sync)))
+            after = await connection.run_sync(_revision)
+    if before != after:
+        log.info("the schema went from %s to %s", before or "base", after or "base")
+
+
+async def current(database: Database) -> str | None:
+    """Give the revision that the database is at; None before the first. Raises Unavailable."""
+    with translated():
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(_revision)
+
+
+def probe(database: Database) -> Lane[LaneConnection, None, str | None]:
+    """Make a lane on which `current` can be asked as often as one likes. Raises Unavailable."""
+    version = column("version_num", String())
+    statement = database.statement(select(version).select_from(table("alembic_version", version)))
+
+    async def run(connection: LaneConnection, askers: Sequence[None]) -> list[str | None]:
+        try:
+            rows = await connection.fetch(statement, {})
+        except Outdated:
+            rows = []
+        return [rows[0][0] if rows else None for _ in askers]
+
+    return Lane("probe", database.connect, run, Limits(), shared=True, repeatable=True)

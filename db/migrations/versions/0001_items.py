@@ -1,0 +1,42 @@
+"""The items table."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+NOW = {"postgresql": "now()", "sqlite": "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"}
+
+
+def upgrade() -> None:
+    """Create the table, and an index for each order of the list."""
+    now = sa.text(NOW[op.get_context().dialect.name])
+    moment = sa.DateTime(timezone=True)
+    op.create_table(
+        "items",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), primary_key=True, nullable=False
+        ),
+        sa.Column("name", sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql"), nullable=False),
+        sa.Column("price", sa.Double(), nullable=False),
+        sa.Column("in_stock", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("created_at", moment, server_default=now, nullable=False),
+        sa.Column("updated_at", moment, server_default=now, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_items")),
+        sa.CheckConstraint("length(name) BETWEEN 1 AND 255", name=op.f("ck_items_name_length")),
+        sa.CheckConstraint("price >= 0 AND price <= 1.7976931348623157e308", name=op.f("ck_items_price_finite")),
+        sa.CheckConstraint("in_stock IN (false, true)", name=op.f("ck_items_in_stock_boolean")),
+        sa.CheckConstraint("version >= 1", name=op.f("ck_items_version_positive")),
+        sqlite_autoincrement=True,
+    )
+    for order in ("name", "price", "created_at", "in_stock"):
+        op.create_index(f"ix_items_{order}_id", "items", [order, "id"])
+
+
+def downgrade() -> None:
+    """Drop the table, its indexes with it."""
+    op.drop_table("items")

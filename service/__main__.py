@@ -1,0 +1,134 @@
+"""The command line: python -m service serve | migrate | check | openapi."""
+
+import argparse
+import asyncio
+import json
+import logging.config
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from db import migrate
+from db.engine import Database, Options, open_database
+from db.errors import DatabaseError
+from service import server
+from service.openapi import document
+from service.routes import ROUTES
+from service.settings import Settings, SettingsError, read_settings
+from service.telemetry import log_settings
+
+T = TypeVar("T")
+
+# A migration may rewrite a table: it is not a request.
+MIGRATION_TIMEOUT_MS = 3_600_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and give its exit code: 1 when it could not do its work, every fault listed."""
+    given = parser().parse_args(arguments)
+    run: Callable[[Settings, argparse.Namespace], int] = given.run
+    try:
+        settings = read_settings(os.environ, Path(".env"), options(given))
+        logging.config.dictConfig(log_settings(debug=settings.debug))
+        return run(settings, given)
+    except SettingsError as error:
+        return failed("The settings cannot be used", error.faults)
+    except DatabaseError as error:
+        return failed("The database cannot be used", [str(error)])
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    commands = argparse.ArgumentParser(prog="python -m service", description="Keep items, and serve them over HTTP.")
+    add = commands.add_subparsers(required=True, metavar="COMMAND").add_parser
+    command = add("serve", help="serve until SIGTERM or Ctrl-C")
+    for option, help_text in {"host": "address", "port": "TCP port", "workers": "number of processes"}.items():
+        command.add_argument(f"--{option}", help=f"{help_text}, instead of the setting's")
+    command.set_defaults(run=serve)
+    command = add("migrate", help="bring the database's schema to a revision")
+    command.add_argument("action", nargs="?", default="upgrade", choices=["upgrade", "downgrade", "current"])
+    command.add_argument("revision", nargs="?", help="default: head; a downgrade needs one, base for an empty schema")
+    command.set_defaults(run=change_schema)
+    command = add("check", help="connect, and print the database's version, its schema and the settings")
+    command.set_defaults(run=check)
+    command = add("openapi", help="print the OpenAPI document")
+    command.set_defaults(run=print_document)
+    return commands
+
+
+def options(given: argparse.Namespace) -> dict[str, str]:
+    """Give the settings that the command line overrides, by variable."""
+    variables = {"host": "ITEMSVC_HOST", "port": "PORT", "workers": "ITEMSVC_WORKERS"}
+    return {variables[name]: value for name, value in vars(given).items() if name in variables and value is not None}
+
+
+def failed(what: str, faults: Sequence[str]) -> int:
+    """List faults."""
+    print(f"{what}:", *(f"- {fault}" for fault in faults), sep="\n", file=sys.stderr)
+    return 1
+
+
+def serve(settings: Settings, _given: argparse.Namespace) -> int:
+    """Serve until stopped."""
+    if open_database(settings.database_url).migrates_itself:
+        asyncio.run(with_database(settings, migrate.upgrade))  # before the workers, so that a fault is said once
+    server.serve(settings)
+    return 0
+
+
+def change_schema(settings: Settings, given: argparse.Namespace) -> int:
+    """Run a migration, or tell the revision."""
+
+    async def run(database: Database) -> str | None:
+        if given.action == "upgrade":
+            await migrate.upgrade(database, given.revision or "head")
+        elif given.action == "downgrade":
+            await migrate.downgrade(database, given.revision)
+        return await migrate.current(database)
+
+    if given.action == "downgrade" and given.revision is None:
+        return failed("Nothing was changed", ["a downgrade needs a revision; base is the empty schema"])
+    revision = asyncio.run(with_database(settings, run))
+    print(f"The schema is at {revision or 'base'}.")
+    return 0
+
+
+def check(settings: Settings, _given: argparse.Namespace) -> int:
+    """Print what the service would run with, and every reason why it could not."""
+    width = max(len(setting.variable) for setting in settings.described())
+    for setting in settings.described():
+        print(f"{setting.variable:{width}}  {setting.value}")
+    version, revision = asyncio.run(with_database(settings, _version_and_revision))
+    print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {revision or 'base'}", sep="\n")
+    if revision != migrate.head():
+        fault = f"the schema is at {revision or 'base'}, not at {migrate.head()}: run python -m service migrate"
+        return failed("The service cannot become ready", [fault])
+    return 0
+
+
+def print_document(_settings: Settings, _given: argparse.Namespace) -> int:
+    """Print the OpenAPI document."""
+    print(json.dumps(document(ROUTES), indent=2))
+    return 0
+
+
+async def with_database(settings: Settings, use: Callable[[Database], Awaitable[T]]) -> T:
+    """Open the database for a command, which may take its time."""
+    options = Options(
+        connect_timeout_ms=settings.connect_timeout_ms, statement_timeout_ms=MIGRATION_TIMEOUT_MS, echo=settings.debug
+    )
+    database = open_database(settings.database_url, options)
+    try:
+        return await use(database)
+    finally:
+        await database.close()
+
+
+async def _version_and_revision(database: Database) -> tuple[str, str | None]:
+    return await database.version(), await migrate.current(database)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Handlers for /items: Struct in, Struct out."""
+
+from typing import cast
+from urllib.parse import urlencode
+
+from msgspec import UNSET
+
+from db.errors import Stale
+from db.items import Change, NewItem, Removal
+from db.pages import Order, Page, Query
+from service import cursors
+from service.context import Context
+from service.operation import IfMatch, Reply
+from service.problems import INVALID_BODY, INVALID_QUERY, Fault, Header, ProblemError
+from service.schemas import (
+    ItemCreate,
+    ItemCreateSet,
+    ItemId,
+    ItemIdsQuery,
+    ItemPatch,
+    ItemPatchSet,
+    ItemQuery,
+    ItemResponse,
+    ItemSetPatch,
+)
+
+
+async def create_items(context: Context, body: ItemCreate | ItemCreateSet) -> Reply[ItemResponse | list[ItemResponse]]:
+    """Create an item, or a set of them, all or nothing."""
+    if isinstance(body, list):
+        return Reply(await context.items.add([_new(item) for item in body]))
+    item = await context.items.add_one(_new(body))
+    return Reply(item, [(b"location", b"/items/%d" % item.id)])
+
+
+async def list_items(context: Context, query: ItemQuery) -> Reply[list[ItemResponse]]:
+    """List items."""
+    if query.ids is not UNSET:
+        if query != ItemQuery(ids=query.ids):
+            raise ProblemError(INVALID_QUERY, "The parameter ids excludes all others.")
+        return Reply(await context.items.get(query.ids))
+    page = await context.items.page(_selection(query))
+    return Reply(page.items, () if page.encoded else _page_headers(page, query), page.encoded)
+
+
+async def change_items(context: Context, body: ItemPatchSet) -> list[ItemResponse]:
+    """Change a set of items, all or nothing."""
+    first = {patch.id: index for index, patch in reversed(list(enumerate(body)))}
+    faults = [
+        Fault(f"/{index}/id", "Expected each id once") for index, patch in enumerate(body) if first[patch.id] != index
+    ]
+    if faults:
+        raise ProblemError(INVALID_BODY, "A set holds each item once.", faults=faults)
+    return await context.items.change([_patched(patch.id, patch.version or None, patch) for patch in body])
+
+
+async def delete_items(context: Context, query: ItemIdsQuery) -> list[ItemId]:
+    """Delete a set of items; unknown ids are left out of the answer."""
+    return await context.items.remove(query.ids)
+
+
+async def read_item(context: Context, id: ItemId) -> ItemResponse:
+    """Read an item."""
+    return await context.items.get_one(id)
+
+
+async def replace_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemCreate) -> ItemResponse:
+    """Replace all of an existing item."""
+    version = await _version(context, id, if_match)
+    return await context.items.change_one(Change(id, version, body.name, body.price, body.in_stock))
+
+
+async def change_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemPatch) -> ItemResponse:
+    """Change some fields of an item."""
+    return await context.items.change_one(_patched(id, await _version(context, id, if_match), body))
+
+
+async def delete_item(context: Context, id: ItemId, if_match: IfMatch) -> None:
+    """Delete an item."""
+    await context.items.remove_one(Removal(id, await _version(context, id, if_match)))
+
+
+def _new(item: ItemCreate) -> NewItem:
+    return NewItem(item.name, item.price, item.in_stock)
+
+
+def _patched(id: int, version: int | None, patch: ItemPatch | ItemSetPatch) -> Change:
+    return Change(
+        id,
+        version,
+        None if patch.name is UNSET else patch.name,
+        None if patch.price is UNSET else patch.price,
+        None if patch.in_stock is UNSET else patch.in_stock,
+    )
+
+
+async def _version(context: Context, id: int, if_match: IfMatch) -> int | None:
+    """Give the one version that a write is for; of several, the one that the item is at. Raises Stale."""
+    if if_match is None:
+        return None
+    if len(if_match) == 1:
+        return next(iter(if_match))
+    current = await context.items.get_one(id)
+    if current.version not in if_match:
+        raise Stale([id])
+    return current.version
+
+
+def _selection(query: ItemQuery) -> Query:
+    return Query(
+        order=cast("Order", query.order.removeprefix("-")),
+        descending=query.order.startswith("-"),
+        after=None if query.after is UNSET else cursors.read(query.order, query.after),
+        limit=query.limit,
+        offset=query.offset,
+        in_stock=None if query.in_stock is UNSET else query.in_stock,
+        price_min=None if query.price_min is UNSET else query.price_min,
+        price_max=None if query.price_max is UNSET else query.price_max,
+        name_prefix=None if query.name_prefix is UNSET else query.name_prefix,
+        count=query.count,
+    )
+
+
+FILTERS = ("in_stock", "price_min", "price_max", "name_prefix")
+
+
+def _page_headers(page: Page[ItemResponse], query: ItemQuery) -> list[Header]:
+    headers: list[Header] = []
+    if page.more:
+        given = {name: getattr(query, name) for name in ("limit", "order", *FILTERS)}
+        given["after"] = cursors.write(query.order, page.items[-1])
+        written = {name: _text(value) for name, value in given.items() if value is not UNSET}
+        headers.append((b"link", b'</items?%s>; rel="next"' % urlencode(written).encode()))
+    if page.total is not None:
+        headers.append((b"x-total-count", b"%d" % page.total))
+    return headers
+
+
+def _text(value: object) -> str:
+    """Write a parameter as it is read."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

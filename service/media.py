@@ -1,0 +1,94 @@
+"""The two media types, and which one a request speaks and wants (RFC 9110, section 12)."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from service.problems import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, Header, ProblemError
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Decoder(Protocol[T_co]):
+    """What msgspec's decoders have in common."""
+
+    def decode(self, body: bytes, /) -> T_co:
+        """Decode a body, and check it against the type."""
+
+
+class Media(NamedTuple):
+    """A way to write values."""
+
+    name: str
+    content_type: str
+    encode: Callable[[Any], bytes]
+    decoder: Callable[[Any], Decoder[Any]]
+
+    @property
+    def headers(self) -> tuple[Header, Header]:
+        """Give the headers that every answer in this media type has."""
+        return (b"content-type", self.content_type.encode()), (b"vary", b"Accept")
+
+
+JSON = Media("json", "application/json", msgspec.json.Encoder().encode, msgspec.json.Decoder)
+MSGPACK = Media("msgpack", "application/msgpack", msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder)
+MEDIA = (JSON, MSGPACK)  # the first is preferred
+
+OFFERED = ", ".join(media.content_type for media in MEDIA)
+
+
+@lru_cache(maxsize=256)
+def acceptable(accept: bytes | None) -> Media:
+    """Choose what the answer is written in. Raises a 406."""
+    if accept is None:
+        return JSON
+    ranges = [_range(one) for one in accept.decode("latin-1").split(",") if one.strip()]
+    if not ranges:
+        return JSON
+    best = max(MEDIA, key=lambda media: _quality(media, ranges))
+    if _quality(best, ranges) <= 0:
+        raise ProblemError(NOT_ACCEPTABLE, f"Accept must allow one of {OFFERED}.")
+    return best
+
+
+@lru_cache(maxsize=256)
+def supported(content_type: bytes | None) -> Media:
+    """Find what the body is written in. Raises a 415."""
+    name, _, parameters = (content_type or b"").decode("latin-1").lower().partition(";")
+    for media in MEDIA:
+        if name.strip() == media.content_type and _is_utf8(parameters):
+            return media
+    raise ProblemError(
+        UNSUPPORTED_MEDIA_TYPE,
+        f"Content-Type must be one of {OFFERED}.",
+        headers=[(b"accept", OFFERED.encode())],
+    )
+
+
+def _is_utf8(parameters: str) -> bool:
+    given = dict(part.strip().partition("=")[::2] for part in parameters.split(";") if part.strip())
+    return given.get("charset", "utf-8").strip('"') in {"utf-8", "utf8"}
+
+
+def _range(text: str) -> tuple[str, float]:
+    name, *parameters = (part.strip() for part in text.lower().split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                return name, 0.0
+            return name, quality if 0 <= quality <= 1 else 0.0
+    return name, 1.0
+
+
+def _quality(media: Media, ranges: list[tuple[str, float]]) -> float:
+    """Give the quality of the most specific range that covers a media type; 0 if none does."""
+    for name in (media.content_type, "application/*", "*/*"):
+        matching = [quality for covered, quality in ranges if covered == name]
+        if matching:
+            return max(matching)
+    return 0.0

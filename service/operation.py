@@ -1,0 +1,215 @@
+"""A handler's signature is its contract: from it an operation knows what to decode, and the document what to say.
+
+What a handler may ask for, by name: `context`; `body` and `query`, decoded into their annotation; `if_match`, the
+versions that the caller expects; any other name is a part of the path. It returns a value to encode, a Reply, or None
+for a 204.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from service import faults, query
+from service.context import Context
+from service.media import MEDIA, Media, acceptable, supported
+from service.problems import (
+    BODY_TOO_LARGE,
+    INVALID_BODY,
+    INVALID_HEADER,
+    MALFORMED_BODY,
+    METHOD_NOT_ALLOWED,
+    NO_SUCH_PATH,
+    Fault,
+    Header,
+    ProblemError,
+)
+from service.replies import reply
+
+T = TypeVar("T")
+
+Headers = Mapping[bytes, bytes]
+
+# The versions that If-Match names; None without the header, or with `*`.
+IfMatch = frozenset[int] | None
+
+ENTITY_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+VERSION_TAG = re.compile(r"(\d{1,19})-(?:" + "|".join(media.name for media in MEDIA) + ")")
+
+
+class Reply(NamedTuple, Generic[T]):
+    """A value, the headers to send with it, and a place to keep its encoding, if others will be answered with it."""
+
+    value: T
+    headers: Sequence[Header] = ()
+    encoded: dict[Any, Any] | None = None
+
+
+class Operation:
+    """One method of one path."""
+
+    def __init__(
+        self, handler: Callable[..., Awaitable[Any]], *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.handler = handler
+        self.status = status
+        self.headers = headers or {}
+        hints = get_type_hints(handler, include_extras=True)
+        self.result = hints.pop("return")
+        self.query = hints.get("query")
+        self.body = hints.get("body")
+        self.conditional = "if_match" in hints
+        self.path = {name: kind for name, kind in hints.items() if name not in RESERVED}
+        self._decoders = {media: media.decoder(self.body) for media in MEDIA} if self.body else {}
+        self._read_query = query.QueryDecoder(self.query).decode if self.query else query.none
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Decode, call, encode."""
+        context: Context = scope["app"].state.context
+        headers = combined(scope["headers"])
+        media = acceptable(headers.get(b"accept"))
+        arguments: dict[str, Any] = {"context": context}
+        for name, kind in self.path.items():
+            arguments[name] = path_part(scope["path_params"][name], kind)
+        if self.query is not None:
+            arguments["query"] = self._read_query(scope["query_string"])
+        elif scope["query_string"]:
+            query.none(scope["query_string"])
+        if self.conditional:
+            arguments["if_match"] = expected_versions(headers.get(b"if-match"))
+        if self.body is not None:
+            written_in = supported(headers.get(b"content-type"))
+            body = await read_body(headers, receive, context.settings.body_bytes_max)
+            arguments["body"] = self._decode(written_in, body)
+        result = await self.handler(**arguments)
+        status, sent, content = self._encode(result, media, headers)
+        await reply(scope, send, status, sent, content)
+
+    def _decode(self, media: Media, body: bytes) -> Any:
+        try:
+            return self._decoders[media].decode(body)
+        except msgspec.ValidationError as error:
+            found = self._faults(media, body, error)
+            raise ProblemError(INVALID_BODY, "It does not have the form that is expected.", faults=found) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            detail = "It is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise ProblemError(MALFORMED_BODY, f"{detail}.") from None
+
+    def _faults(self, media: Media, body: bytes, error: msgspec.ValidationError) -> list[Fault]:
+        try:
+            plain = media.decoder(Any).decode(body)
+            return faults.find(self.body, plain, error)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return [faults.raised(error)]
+
+    def _encode(self, result: Any, media: Media, headers: Headers) -> tuple[int, Sequence[Header], bytes]:
+        """Write a result down, or say that the caller has it already."""
+        if result is None:
+            return HTTPStatus.NO_CONTENT, (), b""
+        value, more, shared = result if type(result) is Reply else (result, (), None)
+        if shared is not None:
+            if media not in shared:
+                shared[media] = (*media.headers, *more), media.encode(value)
+            return self.status, *shared[media]
+        sent = [*media.headers, *more]
+        version = getattr(value, "version", None)
+        if version is not None:
+            tag = b'"%d-%s"' % (version, media.name.encode())
+            sent.append((b"etag", tag))
+            if b"if-none-match" in headers and self.status == HTTPStatus.OK and names(headers[b"if-none-match"], tag):
+                return HTTPStatus.NOT_MODIFIED, sent, b""
+        return self.status, sent, media.encode(value)
+
+
+RESERVED = frozenset({"context", "query", "body", "if_match"})
+
+
+class Resource:
+    """One path: an operation for each of its methods, as the ASGI application that a Route leads to."""
+
+    def __init__(self, **operations: Operation) -> None:
+        self.operations = operations
+        allowed = sorted({*operations, *({"HEAD"} if "GET" in operations else ())})
+        self._allow = ", ".join(allowed)
+        self._methods = {method: operations["GET" if method == "HEAD" else method] for method in allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Choose the operation. Raises a 405 with every method there is."""
+        operation = self._methods.get(scope["method"])
+        if operation is None:
+            raise ProblemError(
+                METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=[(b"allow", self._allow.encode())]
+            )
+        await operation(scope, receive, send)
+
+
+def combined(pairs: Sequence[Header]) -> Headers:
+    """Give headers by name; those that were sent more than once as one list (RFC 9110, section 5.3)."""
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        headers = {name: b", ".join(value for other, value in pairs if other == name) for name in headers}
+    return headers
+
+
+def path_part(text: str, kind: Any) -> Any:
+    """Decode a part of the path. Raises a 404: what cannot be decoded is nowhere."""
+    try:
+        value = msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError:
+        value = None
+    if str(value) != text:  # one address for one thing: not 007, not 7.0
+        raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")
+    return value
+
+
+def expected_versions(header: bytes | None) -> IfMatch:
+    """Read If-Match by strong comparison (RFC 9110, section 13.1.1): a weak or foreign tag is no version of ours.
+
+    Raises a 400.
+    """
+    if header is None or header.strip() == b"*":
+        return None
+    found = [VERSION_TAG.fullmatch(opaque) for weak, opaque in entity_tags(header, "If-Match") if not weak]
+    return frozenset(int(match[1]) for match in found if match)
+
+
+def names(header: bytes, tag: bytes) -> bool:
+    """Whether If-None-Match names a tag, by weak comparison. Raises a 400."""
+    if header.strip() == b"*":
+        return True
+    wanted = tag.decode()[1:-1]
+    return any(opaque == wanted for _, opaque in entity_tags(header, "If-None-Match"))
+
+
+def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
+    """Split a list of entity tags into their weak marks and opaque parts. Raises a 400."""
+    text, position, tags = header.decode("latin-1"), 0, []
+    while position < len(text):
+        match = ENTITY_TAG.match(text, position)
+        if match is None:
+            raise ProblemError(INVALID_HEADER, f'{name} must be * or a list of tags like "1-json".')
+        tags.append((match[1], match[2]))
+        position = match.end()
+    return tags
+
+
+async def read_body(headers: Headers, receive: Receive, bytes_max: int) -> bytes:
+    """Read a body to its end, or to the length that was announced. Raises a 413 as soon as it is too large."""
+    announced = headers.get(b"content-length", b"")
+    length = int(announced) if announced.isdigit() and len(announced) < 20 else None  # noqa: PLR2004 - fits 64 bits
+    chunks, size = [], 0
+    while True:
+        if max(size, length or 0) > bytes_max:
+            raise ProblemError(BODY_TOO_LARGE, f"It may have {bytes_max} bytes at most.")
+        if length is not None and size >= length:
+            break
+        message = await receive()
+        chunk = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
+        if not message.get("more_body", False):
+            break
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -1,0 +1,130 @@
+"""The one table from exception to problem+json (RFC 9457)."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from db import errors
+
+Header = tuple[bytes, bytes]
+
+CONTENT_TYPE = b"application/problem+json"
+
+
+class Fault(Struct, frozen=True):
+    """What is wrong at one place of a request: a JSON Pointer (RFC 6901) into the body, or /name of a parameter."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Struct, frozen=True):
+    """Why a request was not served."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: Sequence[Fault]
+    retryable: bool
+    request_id: str
+
+
+class Kind(NamedTuple):
+    """A kind of problem: callers may rely on its status and code, and on whether to try the same again."""
+
+    status: HTTPStatus
+    code: str
+    title: str
+    retryable: bool = False
+
+    @property
+    def type(self) -> str:
+        """Give the URI that names the kind."""
+        return f"urn:items:problem:{self.code}"
+
+
+MALFORMED_BODY = Kind(HTTPStatus.BAD_REQUEST, "malformed-body", "The body cannot be decoded")
+INVALID_QUERY = Kind(HTTPStatus.BAD_REQUEST, "invalid-query", "A query parameter is wrong")
+INVALID_CURSOR = Kind(HTTPStatus.BAD_REQUEST, "invalid-cursor", "The cursor does not belong here")
+INVALID_HEADER = Kind(HTTPStatus.BAD_REQUEST, "invalid-header", "A header is malformed")
+NO_SUCH_PATH = Kind(HTTPStatus.NOT_FOUND, "no-such-path", "There is nothing at this path")
+ITEM_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "item-not-found", "There is no such item")
+METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "This path has no such method")
+NOT_ACCEPTABLE = Kind(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "No acceptable media type")
+CONFLICT = Kind(HTTPStatus.CONFLICT, "conflict", "The change conflicts with another item")
+STALE = Kind(HTTPStatus.PRECONDITION_FAILED, "stale", "The item has changed since it was read")
+BODY_TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large")
+UNSUPPORTED_MEDIA_TYPE = Kind(
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has an unsupported media type"
+)
+INVALID_BODY = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what is expected here")
+REFUSED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", "The database refused the values")
+INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "The service failed")
+OVERLOADED = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too much is waiting", retryable=True)
+UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The database cannot be used now", retryable=True)
+NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The service is not ready", retryable=True)
+# Not retryable: the same write may be made twice.
+OUTCOME_UNKNOWN = Kind(
+    HTTPStatus.SERVICE_UNAVAILABLE, "commit-outcome-unknown", "The write may or may not have happened"
+)
+TIMED_OUT = Kind(HTTPStatus.GATEWAY_TIMEOUT, "statement-timeout", "The database took too long", retryable=True)
+
+WORDS: dict[type[errors.DatabaseError], Kind] = {
+    errors.NotFound: ITEM_NOT_FOUND,
+    errors.Stale: STALE,
+    errors.Conflict: CONFLICT,
+    errors.Refused: REFUSED,
+    errors.Overloaded: OVERLOADED,
+    errors.Unavailable: UNAVAILABLE,
+    errors.Outdated: UNAVAILABLE,
+    errors.OutcomeUnknown: OUTCOME_UNKNOWN,
+    errors.TimedOut: TIMED_OUT,
+}
+
+# Their texts come from the database, and may tell of its insides; the log has them.
+SILENT = {errors.Conflict, errors.Refused, errors.Unavailable, errors.Outdated, errors.OutcomeUnknown, errors.TimedOut}
+
+RETRY_AFTER: Header = (b"retry-after", b"1")
+
+
+class ProblemError(Exception):
+    """A request that cannot be served, in the words of HTTP."""
+
+    def __init__(
+        self, kind: Kind, detail: str, *, faults: Sequence[Fault] = (), headers: Sequence[Header] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.faults = faults
+        self.headers = headers
+
+
+class Rendered(NamedTuple):
+    """A problem as it is sent."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+def render(error: Exception, request_id: str) -> Rendered:
+    """Turn any exception into what its caller is told."""
+    kind, detail, faults, headers = _told(error)
+    problem = Problem(kind.type, kind.title, int(kind.status), detail, kind.code, faults, kind.retryable, request_id)
+    sent = [(b"content-type", CONTENT_TYPE), *headers]
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        sent.append(RETRY_AFTER)
+    return Rendered(int(kind.status), sent, msgspec.json.encode(problem))
+
+
+def _told(error: Exception) -> tuple[Kind, str, Sequence[Fault], Sequence[Header]]:
+    if isinstance(error, ProblemError):
+        return error.kind, str(error), error.faults, error.headers
+    kind = WORDS.get(type(error), INTERNAL_ERROR) if isinstance(error, errors.DatabaseError) else INTERNAL_ERROR
+    silent = kind is INTERNAL_ERROR or type(error) in SILENT
+    return kind, f"{kind.title}." if silent else f"{str(error)[:1].upper()}{str(error)[1:]}.", (), ()

@@ -1,0 +1,42 @@
+"""The whole surface, one line for each method of each path. The first that matches serves: the hottest stands first."""
+
+from starlette.routing import Route
+
+from service import system
+from service.items import (
+    change_item,
+    change_items,
+    create_items,
+    delete_item,
+    delete_items,
+    list_items,
+    read_item,
+    replace_item,
+)
+from service.operation import Operation, Resource
+
+ROUTES = [
+    Route(
+        "/items/{id}",
+        Resource(
+            GET=Operation(read_item),
+            PUT=Operation(replace_item),
+            PATCH=Operation(change_item),
+            DELETE=Operation(delete_item, status=204),
+        ),
+    ),
+    Route(
+        "/items",
+        Resource(
+            GET=Operation(
+                list_items, headers={"Link": "The next page, if there is one.", "X-Total-Count": "How many there are."}
+            ),
+            POST=Operation(create_items, status=201, headers={"Location": "The new item, if it is one."}),
+            PATCH=Operation(change_items),
+            DELETE=Operation(delete_items),
+        ),
+    ),
+    Route("/livez", Resource(GET=Operation(system.live))),
+    Route("/readyz", Resource(GET=Operation(system.ready))),
+    Route("/openapi.json", Resource(GET=Operation(system.openapi))),
+]

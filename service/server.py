@@ -1,0 +1,34 @@
+"""Granian, set up for this service."""
+
+from functools import partial
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.server import Server
+
+from service.app import create_app
+from service.settings import Settings
+from service.telemetry import log_settings
+
+# Granian counts idle connections, too.
+CONNECTIONS_MAX = 8192
+BACKLOG = 2048
+
+
+def serve(settings: Settings) -> None:
+    """Serve with as many processes as the settings say, until SIGTERM or SIGINT, and let what is in flight finish."""
+    server = Server(
+        "service",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        workers=settings.workers,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=CONNECTIONS_MAX,
+        log_dictconfig=log_settings(debug=settings.debug),
+        respawn_failed_workers=True,
+        workers_kill_timeout=settings.shutdown_timeout_s,
+    )
+    server.serve(target_loader=partial(create_app, settings), wrap_loader=False)

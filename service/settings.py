@@ -1,0 +1,228 @@
+"""Everything the service can be told from outside: one frozen value, read once, with every fault listed."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_args
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo, fields
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+PREFIX = "ITEMSVC_"
+PLATFORM_NAMES = {"database_url": "DATABASE_URL", "port": "PORT"}
+FILE_SUFFIX = "_FILE"
+SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+# Platforms hand out URLs that name no driver, or a scheme that SQLAlchemy no longer knows.
+DRIVERS = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+# What asyncpg takes from a URL; any other option would come to light as a TypeError at the first connection.
+POSTGRESQL_OPTIONS = {"host", "port", "ssl", "target_session_attrs"}
+PORT_MAX = 65_535
+
+
+class SettingsError(Exception):
+    """The settings cannot be used: `faults` has a sentence for every reason, and none of them shows a secret."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        """Give each fault a line of the text."""
+        super().__init__("\n".join(faults))
+        self.faults = list(faults)
+
+
+class Setting(NamedTuple):
+    """A row of the settings table, as people read it: without passwords."""
+
+    variable: str
+    default: str
+    value: str
+    expected: str
+    description: str
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the service can be told: each field is an environment variable, and its type says what may be in it."""
+
+    database_url: Annotated[
+        str,
+        Meta(
+            description="Where the items are kept.",
+            examples=["postgresql+asyncpg://user:password@host:5432/database", "sqlite+aiosqlite:///./items.db"],
+        ),
+    ] = "sqlite+aiosqlite:///./items.db"
+    port: Annotated[int, Meta(ge=0, le=PORT_MAX, description="The TCP port; 0 takes any free one.")] = 8000
+    host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
+    workers: Annotated[int, Meta(ge=1, le=64, description="Processes that serve.")] = 1
+    coalesce: Annotated[bool, Meta(description="Let requests that wait at the same time share a statement.")] = True
+    set_size_max: Annotated[int, Meta(ge=1, le=1000, description="Requests that share one statement.")] = 256
+    queue_length_max: Annotated[int, Meta(ge=1, le=10**6, description="Requests waiting in a lane; then 503.")] = 4096
+    queue_age_ms_max: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait in a lane; then 503.")] = 1000
+    pool_size: Annotated[int, Meta(ge=1, le=100, description="A worker's connections for transactions.")] = 4
+    pool_wait_ms: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait for one of them; then 503.")] = 1000
+    connect_timeout_ms: Annotated[int, Meta(ge=1, le=60_000, description="How long connecting may take.")] = 2000
+    statement_timeout_ms: Annotated[int, Meta(ge=1, le=600_000, description="How long a statement may take.")] = 5000
+    body_bytes_max: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body; beyond, 413.")] = 2 * 1024**2
+    access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
+    slow_request_ms: Annotated[int, Meta(ge=1, le=600_000, description="Always log requests slower than this.")] = 1000
+    debug: Annotated[bool, Meta(description="Log SQL and tracebacks; answers never show them.")] = False
+    shutdown_timeout_s: Annotated[int, Meta(ge=1, le=600, description="How long a stop waits for open requests.")] = 20
+
+    def __repr__(self) -> str:
+        """Hide the database's password."""
+        return f"Settings({', '.join(f'{row.variable}={row.value}' for row in self.described())})"
+
+    def described(self) -> list[Setting]:
+        """Give the table of all settings, with the values of this one."""
+        return [
+            Setting(
+                variable=_variable(field.name),
+                default=_shown(field.name, field.default),
+                value=_shown(field.name, getattr(self, field.name)),
+                expected=_expected(field),
+                description=_kind(field)[1].description or "",
+            )
+            for field in fields(Settings)
+        ]
+
+
+def read_settings(
+    environ: Mapping[str, str], dotenv_path: Path | None = None, options: Mapping[str, str] | None = None
+) -> Settings:
+    """Read the settings: options (a command line's, by variable) win over the environment, that over the .env file.
+
+    Raises SettingsError with every fault. An empty value is one: a DATABASE_URL that got lost on its way must not
+    become the default.
+    """
+    sources = [options or {}, environ, _read_dotenv(dotenv_path)]
+    faults = _unknown({name for source in sources for name in source if name.startswith(PREFIX)})
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        try:
+            values |= _read(field, sources)
+        except _Fault as fault:
+            faults.append(str(fault))
+    settings = Settings(**values)
+    if settings.workers > 1 and _is_in_memory(make_url(settings.database_url)):
+        faults.append(f"{_variable('workers')} is {settings.workers}; expected 1: workers cannot share SQLite's memory")
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+class _Fault(Exception):
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable} {problem}")
+
+
+def _read_dotenv(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:  # without interpolation: a "$" in a password is a "$"
+        return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"{path} cannot be read: {_reason(error)}"]) from None
+
+
+def _unknown(names: set[str]) -> list[str]:
+    known = {_variable(field) + suffix for field in Settings.__struct_fields__ for suffix in ("", FILE_SUFFIX)}
+    faults = []
+    for name in sorted(names - known):
+        # Compared without the prefix, as DATABASE_URL and PORT have none.
+        field = name.removeprefix(PREFIX).removesuffix(FILE_SUFFIX).lower()
+        nearest = get_close_matches(field, Settings.__struct_fields__, n=1)
+        hint = f"; did you mean {_variable(nearest[0])}?" if nearest else ""
+        faults.append(f"{name} is not a setting{hint}")
+    return faults
+
+
+def _read(field: FieldInfo, sources: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    variable, file_variable = _variable(field.name), _variable(field.name) + FILE_SUFFIX
+    for source in sources:
+        if variable in source and file_variable in source:
+            raise _Fault(variable, f"and {file_variable} are both set; expected one of them")
+        if file_variable in source:
+            text = _read_file(file_variable, source[file_variable])
+            return {field.name: _decode(field, text, found=f"(in {file_variable}) is wrong")}
+        if variable in source:
+            found = "is wrong" if field.name == "database_url" else f"is {_quoted(source[variable])}"
+            return {field.name: _decode(field, source[variable], found=found)}
+    return {}
+
+
+def _read_file(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise _Fault(variable, f"is {_quoted(path)}; expected a file that can be read: {_reason(error)}") from None
+
+
+def _decode(field: FieldInfo, text: str, *, found: str) -> Any:
+    variable, problem = _variable(field.name), f"{found}; expected {_expected(field)}"
+    if not text.strip() or not text.isprintable():
+        raise _Fault(variable, problem)
+    value = SWITCH.get(text.lower(), text) if _kind(field)[0] is bool else text
+    try:
+        return _database_url(text) if field.name == "database_url" else msgspec.convert(value, field.type, strict=False)
+    except (msgspec.ValidationError, ArgumentError, ValueError):  # their texts may hold a secret
+        raise _Fault(variable, problem) from None
+
+
+def _database_url(text: str) -> str:
+    url = make_url(text)
+    url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
+    if "sslmode" in url.query:  # libpq's name for it
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+    if problem := _problem(url):
+        raise _Fault(_variable("database_url"), problem)
+    return url.render_as_string(hide_password=False)
+
+
+def _problem(url: URL) -> str:
+    if url.drivername not in DRIVERS.values():
+        return f"is for {url.drivername}; expected {' or '.join(sorted(set(DRIVERS.values())))}"
+    if url.get_backend_name() == "sqlite":
+        return "has two slashes; expected three and a relative path, or four and an absolute one" if url.host else ""
+    if "@" in (url.host or ""):
+        return "has two @; expected the one in the password as %40"
+    if not 0 < (1 if url.port is None else url.port) <= PORT_MAX:
+        return f"has a port that does not exist; expected 1 to {PORT_MAX}"
+    unknown = url.query.keys() - POSTGRESQL_OPTIONS
+    return f"has the option {min(unknown)}; expected only {', '.join(sorted(POSTGRESQL_OPTIONS))}" if unknown else ""
+
+
+def _is_in_memory(url: URL) -> bool:
+    is_memory = ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
+    return is_memory and url.get_backend_name() == "sqlite"
+
+
+def _variable(name: str) -> str:
+    return PLATFORM_NAMES.get(name, PREFIX + name.upper())
+
+
+def _kind(field: FieldInfo) -> tuple[type, Meta]:
+    kind, meta = get_args(field.type)
+    return kind, meta
+
+
+def _expected(field: FieldInfo) -> str:
+    kind, meta = _kind(field)
+    if kind is bool:
+        return "on or off"
+    return f"{meta.ge} to {meta.le}" if kind is int else f"such as {' or '.join(meta.examples or [])}"
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "database_url":
+        return make_url(str(value)).render_as_string(hide_password=True)
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def _quoted(text: str) -> str:
+    # A URL may hold a password, also where none belongs.
+    return "a URL" if "://" in text or "@" in text else repr(text)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "not text in UTF-8"

@@ -1,0 +1,109 @@
+"""What is known of every request: its id, its log line, and the answer to whatever was raised on its way."""
+
+import logging
+import re
+import time
+from datetime import UTC, datetime
+from itertools import count
+from secrets import token_hex
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.problems import Rendered, render
+from service.replies import reply
+
+log = logging.getLogger("service")
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+SERVER_ERROR = 500
+
+
+class Telemetry:
+    """The outermost middleware: nothing that happens inside is unseen."""
+
+    def __init__(self, app: ASGIApp, *, access_log: bool, slow_request_ms: int, debug: bool) -> None:
+        self.app = app
+        self._access_log = access_log
+        self._slow_request_s = slow_request_ms / 1000
+        self._debug = debug
+        # Unique among processes by chance, inside one by counting: a random number for each request costs more.
+        self._prefix = token_hex(6).encode()
+        self._count = count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, and say what became of it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        scope["request_id"] = self._request_id(scope)
+        scope["status"] = 0  # until an answer begins
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            rendered = render(error, scope["request_id"].decode())
+            if rendered.status >= SERVER_ERROR:
+                self._failed(scope, error, rendered)
+            if scope["status"]:  # half an answer is out: the server must cut the connection
+                raise
+            await reply(scope, send, *rendered)
+        elapsed = time.perf_counter() - started
+        if self._access_log or elapsed > self._slow_request_s:
+            log.info("request", extra={**described(scope), "duration_ms": round(elapsed * 1000, 3)})
+
+    def _request_id(self, scope: Scope) -> bytes:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+                return bytes(value)
+        return b"%s-%x" % (self._prefix, next(self._count))
+
+    def _failed(self, scope: Scope, error: Exception, rendered: Rendered) -> None:
+        level = logging.ERROR if rendered.status == SERVER_ERROR else logging.WARNING
+        extra = {**described(scope), "status": rendered.status, "error": repr(error)}
+        log.log(level, "request failed", extra=extra, exc_info=error if self._debug else None)
+
+
+def described(scope: Scope) -> dict[str, Any]:
+    """Tell which request it was, without its query, which may hold what should not be logged."""
+    return {
+        "request_id": scope["request_id"].decode(),
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": scope["status"],
+    }
+
+
+class JSONLines(logging.Formatter):
+    """One JSON object a line: when, how grave, who, what, and the fields that were given along."""
+
+    _standard = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record down."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update((name, value) for name, value in vars(record).items() if name not in self._standard)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def log_settings(*, debug: bool) -> dict[str, Any]:
+    """Give the logging of every process, in the form of logging.config: JSON lines to standard error."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": {"()": "service.telemetry.JSONLines"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stderr"}},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+        "loggers": {
+            "alembic": {"level": "WARNING"},
+            "sqlalchemy.engine": {"level": "INFO" if debug else "WARNING"},
+        },
+    }
