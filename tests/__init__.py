@@ -1,0 +1,1 @@
+"""Promises, asked of the service through its front door."""

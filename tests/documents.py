@@ -1,0 +1,116 @@
+"""The blocks of the README that come from the code: `python -m tests.documents` writes them, a test compares them."""
+
+import asyncio
+import os
+import re
+import shlex
+from argparse import ArgumentParser
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+import httpx
+
+from service.__main__ import main
+from service.app import create_app
+from service.routes import ROUTES
+from service.settings import Settings
+
+README = Path(__file__).parent.parent / "README.md"
+
+# What differs from run to run, and what stands for it on the page.
+MOMENTS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+MOMENT = "2026-11-21T12:00:00.000000Z"
+REQUEST_IDS = re.compile(r"[0-9a-f]{12}-[0-9a-f]+")
+REQUEST_ID = "0123456789ab-1"
+CURSORS = re.compile(r"after=[\w-]+")
+SHOWN_HEADERS = ("location", "etag", "link", "x-total-count")
+
+
+def written(page: str) -> str:
+    """Give the page with every block as the code has it now."""
+    page = replaced(page, "calls", asyncio.run(calls(block(page, "calls"))))
+    page = replaced(page, "routes", routes())
+    page = replaced(page, "settings", settings())
+    return replaced(page, "commands", commands())
+
+
+def block(page: str, name: str) -> str:
+    """Give what stands between a block's marks."""
+    match = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page, re.DOTALL)
+    assert match is not None, f"the README has no block {name}"
+    return match[1]
+
+
+def replaced(page: str, name: str, content: str) -> str:
+    """Put a block's content in place."""
+    return page.replace(
+        f"<!-- {name} -->\n{block(page, name)}<!-- /{name} -->", f"<!-- {name} -->\n{content}<!-- /{name} -->"
+    )
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """Write a table, its first row the head."""
+    head, *body = [f"| {' | '.join(row)} |\n" for row in rows]
+    return head + f"|{' --- |' * len(rows[0])}\n" + "".join(body)
+
+
+def routes() -> str:
+    """Write the table of every method of every path."""
+    rows = [
+        (f"`{method} {route.path}`", (operation.handler.__doc__ or "").splitlines()[0])
+        for route in ROUTES
+        for method, operation in route.endpoint.operations.items()
+    ]
+    return table(("call", "does"), *rows)
+
+
+def settings() -> str:
+    """Write the table of settings."""
+    rows = [(f"`{row.variable}`", f"`{row.default}`", row.expected, row.description) for row in Settings().described()]
+    return table(("variable", "default", "takes", "what for"), *rows)
+
+
+def commands() -> str:
+    """Write the command line's own help."""
+    output = StringIO()
+    plain = {"COLUMNS": "80", "NO_COLOR": "1"}
+    with patch.dict(os.environ, plain), redirect_stdout(output), suppress(SystemExit):
+        main(["--help"])
+    return f"```console\n$ .venv/bin/python -m service --help\n{output.getvalue()}```\n"
+
+
+async def calls(content: str) -> str:
+    """Make the calls of a block, one after the other, of a new service, and write what they print."""
+    app = create_app(Settings(database_url="sqlite+aiosqlite://"))
+    commands = [line[2:] for line in content.splitlines() if line.startswith("$ ")]
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), headers={"accept": "*/*"}) as client,
+    ):
+        printed = [f"$ {command}\n{await call(client, command)}" for command in commands]
+    return f"```console\n{''.join(printed)}```\n"
+
+
+async def call(client: httpx.AsyncClient, command: str) -> str:
+    """Make the call that a curl command would make, and give what it would print."""
+    parser = ArgumentParser()
+    parser.add_argument("-i", action="store_true")
+    parser.add_argument("-X", default=None)
+    parser.add_argument("-H", action="append", default=[])
+    parser.add_argument("-d", default=None)
+    parser.add_argument("url")
+    given = parser.parse_args(shlex.split(command)[1:])
+    headers = dict(line.split(": ", 1) for line in given.H)
+    method = given.X or ("GET" if given.d is None else "POST")
+    response = await client.request(method, given.url, headers=headers, content=given.d)
+    printed = f"{response.text}\n" if response.text else ""
+    if given.i:
+        shown = [f"{name}: {response.headers[name]}\n" for name in SHOWN_HEADERS if name in response.headers]
+        printed = f"HTTP/1.1 {response.status_code} {response.reason_phrase}\n{''.join(shown)}…\n{printed}"
+    return CURSORS.sub("after=…", REQUEST_IDS.sub(REQUEST_ID, MOMENTS.sub(MOMENT, printed)))
+
+
+if __name__ == "__main__":
+    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
