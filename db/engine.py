@@ -32,7 +32,7 @@ class Options(NamedTuple):
     pool_wait_ms: int = 1000
     connect_timeout_ms: int = 2000
     statement_timeout_ms: int = 5000
-    echo: bool = False
+    echo: bool = False  # the SQL of lanes; SQLAlchemy's own is a matter of its logger's level
 
 
 class Statement:
@@ -177,7 +177,9 @@ class Turns(NamedTuple):
 def said(error: BaseException, *, lost: bool, wrote: bool) -> BaseException:
     """Put a driver's error into a word of db.errors; an error without a word stays what it is."""
     if lost:
-        return (OutcomeUnknown if wrote else Unavailable)(f"the connection to the database was lost: {error}")
+        return (OutcomeUnknown if wrote else Unavailable)(
+            f"the connection to the database failed: {str(error) or type(error).__name__}"
+        )
     word = word_for(error)
     return error if word is None else word(str(error))
 
@@ -193,6 +195,7 @@ class Database(ABC):
 
     typed: bool
     migrates_itself: bool
+    has_statistics: bool
 
     @abstractmethod
     def rows(self, **columns: TypeEngine[Any]) -> RowSet:
@@ -240,6 +243,7 @@ class PostgreSQL(Database):
 
     typed = True
     migrates_itself = False  # several instances may share it: that is a deployment's step
+    has_statistics = True
 
     def __init__(self, url: URL, options: Options) -> None:
         arguments = {
@@ -252,7 +256,7 @@ class PostgreSQL(Database):
                 "timezone": "UTC",
             },
         }
-        make = partial(create_async_engine, url, connect_args=arguments, echo=options.echo)
+        make = partial(create_async_engine, url, connect_args=arguments)
         pooled = make(
             pool_size=options.pool_size, max_overflow=0, pool_timeout=options.pool_wait_ms / 1000, pool_use_lifo=True
         )
@@ -275,10 +279,11 @@ class SQLite(Database):
 
     typed = False
     migrates_itself = True  # it is nobody else's
+    has_statistics = False
 
     def __init__(self, url: URL, options: Options) -> None:
         # Statements commit by themselves; a transaction begins in words, below.
-        make = partial(create_async_engine, url, connect_args={"isolation_level": None}, echo=options.echo)
+        make = partial(create_async_engine, url, connect_args={"isolation_level": None})
         writer = asyncio.Lock()
         self._timeout_ms = options.statement_timeout_ms
         if url.database in {None, "", ":memory:"}:

@@ -47,6 +47,10 @@ class Outdated(Unavailable):
     """The schema is not the one that a statement was written for."""
 
 
+class NoSuchRevision(DatabaseError):
+    """There is no such revision of the schema, or no way to it from where the schema is; nothing was changed."""
+
+
 class OutcomeUnknown(DatabaseError):
     """The connection was lost while a write was in flight; it may have happened."""
 

@@ -104,6 +104,7 @@ class Lane(Generic[C, M, R]):
         self._queue: dict[Hashable, Group[M, R]] = {}
         self._length = 0
         self._idle: list[asyncio.Future[None]] = []
+        self._serving = 0
         self._connected = 0
         self._fault: DatabaseError | None = None
         self._closing = asyncio.Event()
@@ -113,8 +114,13 @@ class Lane(Generic[C, M, R]):
         """Start, and wait for the first attempt to connect, whether it succeeds or not."""
         self._loop = asyncio.get_running_loop()
         attempts = [self._loop.create_future() for _ in range(self._connections)]
+        self._serving = self._connections
         self._tasks = [self._loop.create_task(self._serve(attempt)) for attempt in attempts]
-        await asyncio.gather(*attempts)
+        try:
+            await asyncio.gather(*attempts)
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,8 +128,7 @@ class Lane(Generic[C, M, R]):
         self._fault = Unavailable("the service is stopping")
         self._closing.set()
         self._wake_all()
-        await asyncio.gather(*self._tasks)
-        self._refuse(self._fault)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def submit(self, member: M) -> "asyncio.Future[R]":
         """Queue a member for the next set.
@@ -179,6 +184,17 @@ class Lane(Generic[C, M, R]):
         return list(taken.values())
 
     async def _serve(self, attempt: "asyncio.Future[None]") -> None:
+        """Serve until the lane is closed, or this task is cancelled: once nobody serves, nobody may wait."""
+        try:
+            await self._stay_connected(attempt)
+        finally:
+            _resolve(attempt)
+            self._serving -= 1
+            if not self._serving:
+                self._fault = self._fault or Unavailable("the service is stopping")
+                self._refuse(self._fault)
+
+    async def _stay_connected(self, attempt: "asyncio.Future[None]") -> None:
         """Hold a connection for as long as the lane is open, and get another whenever it is lost."""
         delay_s = RECONNECT_DELAY_S_MIN
         while not self._closing.is_set():
@@ -222,10 +238,17 @@ class Lane(Generic[C, M, R]):
         while not connection.closed:
             groups = self._take()
             if groups:
-                await self._settle(connection, groups)
+                try:
+                    await self._settle(connection, groups)
+                except BaseException:
+                    unanswered = Unavailable if self._repeatable else OutcomeUnknown
+                    self._fail(groups, unanswered("the service is stopping"))
+                    raise
+            elif self._queue:
+                continue  # everyone at its head had left
             elif self._closing.is_set():
                 return
-            elif not self._queue:
+            else:
                 idle = self._loop.create_future()
                 self._idle.append(idle)
                 await idle
@@ -234,9 +257,6 @@ class Lane(Generic[C, M, R]):
         """Answer every group of a set."""
         try:
             results = await self._run(connection, [group.member for group in groups])
-        except asyncio.CancelledError:
-            self._fail(groups, OutcomeUnknown("the service is stopping"))
-            raise
         except (OutcomeUnknown, Unavailable) as lost:
             self._run_again(groups, lost)
         except (Overloaded, TimedOut) as fault:
@@ -249,6 +269,9 @@ class Lane(Generic[C, M, R]):
             await self._settle(connection, groups[:middle])
             await self._settle(connection, groups[middle:])
         else:
+            if len(results) != len(groups):  # nobody can tell whose they are
+                wrong = RuntimeError(f"lane {self.name}: {len(results)} results for {len(groups)} members")
+                results = [wrong] * len(groups)
             for group, result in zip(groups, results, strict=True):
                 group.answer(result)
 
@@ -265,6 +288,7 @@ class Lane(Generic[C, M, R]):
             self._queue[key] = group
         self._queue.update(waiting)
         self._length = sum(len(group.waiters) for group in self._queue.values())
+        self._wake()  # another connection may have nothing to do
 
     def _fail(self, groups: list[Group[M, R]], fault: DatabaseError) -> None:
         for group in groups:

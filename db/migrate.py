@@ -9,11 +9,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, String, column, select, table
 
 from db.engine import Connection as LaneConnection
 from db.engine import Database, translated
-from db.errors import Outdated
+from db.errors import NoSuchRevision, Outdated
 from db.lanes import Lane, Limits
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,12 @@ def head() -> str:
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema up, in one transaction; nothing happens if it is there already."""
+    """Bring the schema up, in one transaction; nothing happens if it is there already. Raises NoSuchRevision."""
     await _migrate(database, partial(command.upgrade, revision=revision))
 
 
 async def downgrade(database: Database, revision: str) -> None:
-    """Bring the schema down to an older revision, in one transaction; "base" is before the first."""
+    """Bring the schema down to an older revision, in one transaction; "base" is before the first. Raises NoSuchRevision."""
     await _migrate(database, partial(command.downgrade, revision=revision))
 
 
@@ -50,7 +51,10 @@ async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
         async with database.turns.to_write, database.engine.begin() as connection:
             await database.lock_schema(connection)
             before = await connection.run_sync(_revision)
-            await connection.run_sync(lambda sync: run(_config(sync)))
+            try:
+                await connection.run_sync(lambda sync: run(_config(sync)))
+            except CommandError as error:
+                raise NoSuchRevision(str(error)) from error
             after = await connection.run_sync(_revision)
     if before != after:
         log.info("the schema went from %s to %s", before or "base", after or "base")
