@@ -8,7 +8,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-from sqlalchemy import BigInteger, Boolean, Double, Text, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Boolean,
+    Double,
+    FromClause,
+    Text,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from db.engine import Connection, Database
 from db.errors import DatabaseError, NotFound, Stale
@@ -62,21 +77,30 @@ class Statements:
         self.get = database.statement(select(*items.c).where(self.keys.holds(items.c.id)))
         self.add = database.statement(self._add())
         self.change = database.statement(self._change())
-        self.remove = database.statement(delete(items).where(self.keys.holds(items.c.id)).returning(items.c.id))
-        rows = self.removals.table.c
-        self.remove_at = database.statement(
-            delete(items)
-            .where(tuple_(items.c.id, items.c.version).in_(select(rows.id, rows.version)))
-            .returning(items.c.id)
-        )
+        self.remove = database.statement(self._remove())
+        self.remove_at = database.statement(self._remove_at())
 
     def _add(self) -> Any:
         rows = self.new.table.c
         source = select(rows.name, rows.price, rows.in_stock).order_by(rows[POSITION])
         return insert(items).from_select(["name", "price", "in_stock"], source).returning(*items.c)
 
+    def _locked(self, rows: FromClause) -> CTE:
+        """Lock the items of some rows in the order of their ids, whatever the plan, so that no two workers deadlock."""
+        joined = select(*rows.c).join(items, items.c.id == rows.c.id)
+        return joined.order_by(items.c.id).with_for_update(of=items).cte("locked")
+
+    def _remove(self) -> Any:
+        rows = self._locked(self.keys.table).c
+        return delete(items).where(items.c.id.in_(select(rows.id))).returning(items.c.id)
+
+    def _remove_at(self) -> Any:
+        rows = self._locked(self.removals.table).c
+        current = tuple_(items.c.id, items.c.version)
+        return delete(items).where(current.in_(select(rows.id, rows.version))).returning(items.c.id)
+
     def _change(self) -> Any:
-        rows = self.changes.table.c
+        rows = self._locked(self.changes.table).c
         touched = or_(rows.name.is_not(None), rows.price.is_not(None), rows.in_stock.is_not(None))
         return (
             update(items)
@@ -115,9 +139,9 @@ class Items(Generic[T]):
         alone = limits._replace(set_size_max=1)
         sets, several = (limits, 1) if coalesce else (alone, connections)
         long = max(several, LONG_CONNECTIONS)
-        connect = database.connect
+        connect = partial(database.connect, one_plan=True)
         self._reads = Lane("read", connect, self._get, sets, several, shared=coalesce, repeatable=True)
-        self._lists = Lane("list", connect, self._page, alone, long, shared=coalesce, repeatable=True)
+        self._lists = Lane("list", database.connect, self._page, alone, long, shared=coalesce, repeatable=True)
         self._adds = Lane("add", connect, self._add, sets, several)
         self._changes = Lane("change", connect, self._change, sets, several, exclusive=_id)
         self._removals = Lane("remove", connect, self._remove, sets, several, exclusive=_id)
