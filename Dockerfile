@@ -1,0 +1,41 @@
+ARG PYTHON=3.13-slim-trixie
+
+FROM python:${PYTHON} AS build
+COPY requirements.txt /
+# Wheels only: nothing is compiled, so nothing to compile with is needed.
+RUN python -m venv --without-pip /venv \
+ && pip --python /venv/bin/python install --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes -r /requirements.txt
+COPY db /app/db
+COPY service /app/service
+# The root file system may be read-only, so bytecode is made here; unchecked, as no source will change under it.
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app /venv
+
+FROM python:${PYTHON}
+RUN pip uninstall --yes --root-user-action ignore pip \
+ && rm -rf /usr/local/lib/python3*/ensurepip \
+ && install -d -o 65532 -g 65532 /data
+COPY --from=build /venv /venv
+COPY --from=build /app /app
+WORKDIR /app
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    DATABASE_URL=sqlite+aiosqlite:////data/items.db \
+    ITEMSVC_HOST=0.0.0.0
+USER 65532:65532
+VOLUME /data
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", "import os, sys; from http.client import HTTPConnection; probe = HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8000), timeout=2); probe.request('GET', '/livez'); sys.exit(probe.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "service"]
+CMD ["serve"]
+
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="items-service" \
+      org.opencontainers.image.description="Keeps items and serves them over HTTP" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"

@@ -1,0 +1,72 @@
+# Every target makes .venv from the hashed pins first, if it is missing or they changed; python3 and make are all it takes.
+# PYTHON= names another interpreter, ARGS= goes to the command that is run.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Serving needs the runtime pins only; whoever has the development ones has those too.
+RUNTIME := $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/runtime.stamp)
+
+# A PYTHON named outright that is not the one .venv was made with starts .venv anew.
+version = $(shell $(1) -c 'import sys; print(sys.version)' 2>/dev/null)
+ifneq ($(origin PYTHON),file)
+ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
+ANEW := yes
+.PHONY: .venv/dev.stamp .venv/runtime.stamp
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check bench pins clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/dev.stamp ## make .venv with all it takes to develop
+
+serve: $(RUNTIME) ## run the service on 127.0.0.1:8000, keeping its items in ./items.db
+	@exec $(BIN)/python -m service serve $(ARGS)
+
+test: .venv/dev.stamp ## run every test, on SQLite and PostgreSQL, with coverage
+	$(BIN)/pytest -n 2 --cov $(ARGS)
+
+check: .venv/dev.stamp ## lint, formatting, types, import contracts, documents in step with the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_documents.py
+
+bench: .venv/dev.stamp ## measure the service and its peers
+	@exec $(BIN)/python -m bench $(ARGS)
+
+pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) -c requirements.txt --group bench --group dev -o requirements-dev.txt
+
+clean: ## remove .venv and every cache; items stay
+	rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make pins'
+
+.venv/runtime.stamp: requirements.txt
+	$(venv)
+.venv/dev.stamp: requirements-dev.txt
+	$(venv)
+
+# An environment that is there is changed in place: a service may be running from it.
+# uv, itself pinned and hashed, installs in one second what takes pip forty. It does not read pip's configuration, so where
+# that alone knows the way to a registry, pip has to do.
+define venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "$(PYTHON) is no Python 3.11 or newer; PYTHON= names another" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make virtual environments; on Debian, apt-get install python3-venv" >&2; exit 1; }
+@test -z "$(ANEW)" -a -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+@echo "Installing $< into .venv"
+@sed -n '/^uv==/,/# via/p' requirements-dev.txt | $(BIN)/pip install -qq --require-hashes -r /dev/stdin && \
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $< || \
+	$(BIN)/pip install --require-hashes -r $<
+@touch $@
+endef

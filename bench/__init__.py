@@ -1,0 +1,1 @@
+"""Load tests, and the contest between this service and others of its kind."""

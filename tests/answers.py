@@ -1,0 +1,105 @@
+"""What the service answers, read as tests need it."""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from db.engine import open_database
+
+Item = dict[str, Any]
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+PROBLEM = "application/problem+json"
+NEXT = re.compile('<(.*)>; rel="next"')
+MEMBERS = {"type", "title", "status", "detail", "code", "errors", "retryable", "request_id"}
+
+
+def problem(response: httpx.Response) -> dict[str, Any]:
+    """Give the problem that an error is answered with, once its form is what every problem's is."""
+    assert response.status_code >= 400, (response.status_code, response.content)
+    assert response.headers["content-type"] == PROBLEM
+    told: dict[str, Any] = response.json()
+    assert told.keys() == MEMBERS
+    assert told["status"] == response.status_code
+    assert told["type"] == f"urn:items:problem:{told['code']}"
+    assert told["request_id"] == response.headers["x-request-id"]
+    assert told["title"]
+    assert told["detail"].endswith(".")
+    assert isinstance(told["retryable"], bool)
+    assert all(fault.keys() == {"pointer", "detail"} and fault["detail"] for fault in told["errors"])
+    assert ("retry-after" in response.headers) == (response.status_code in {429, 503})
+    return told
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    """Give an error's status and code."""
+    return response.status_code, str(problem(response)["code"])
+
+
+def pointers(response: httpx.Response) -> list[str]:
+    """Give the places that an error points to."""
+    return [fault["pointer"] for fault in problem(response)["errors"]]
+
+
+async def added(client: httpx.AsyncClient, **fields: Any) -> Item:
+    """Add an item, with what is not given made up."""
+    response = await client.post("/items", json={"name": "lamp", "price": 9.5, **fields})
+    assert response.status_code == 201, response.content
+    return dict(response.json())
+
+
+async def added_set(client: httpx.AsyncClient, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
+    """Add a set of items."""
+    response = await client.post("/items", json=rows)
+    assert response.status_code == 201, response.content
+    return list(response.json())
+
+
+async def read(client: httpx.AsyncClient, id: int) -> Item:
+    """Read an item."""
+    response = await client.get(f"/items/{id}")
+    assert response.status_code == 200, response.content
+    return dict(response.json())
+
+
+async def pages(client: httpx.AsyncClient, url: str) -> AsyncIterator[list[Item]]:
+    """Read a list to its end, page by page."""
+    following: str | None = url
+    while following is not None:
+        response = await client.get(following)
+        assert response.status_code == 200, response.content
+        yield response.json()
+        following = next_url(response)
+
+
+def next_url(response: httpx.Response) -> str | None:
+    """Give the address of the next page, if there is one."""
+    if "link" not in response.headers:
+        return None
+    match = NEXT.fullmatch(response.headers["link"])
+    assert match is not None, response.headers["link"]
+    return match[1]
+
+
+async def walked(client: httpx.AsyncClient, url: str) -> list[Item]:
+    """Give all items of a list, page after page."""
+    return [item async for page in pages(client, url) for item in page]
+
+
+async def everything(client: httpx.AsyncClient) -> list[Item]:
+    """Give all items there are."""
+    return await walked(client, "/items?limit=1000")
+
+
+async def execute(database_url: str, *statements: str) -> None:
+    """Change a database behind the service's back."""
+    database = open_database(database_url)
+    try:
+        async with database.engine.begin() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+    finally:
+        await database.close()

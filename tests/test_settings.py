@@ -1,0 +1,283 @@
+"""Settings: every value that is read, and every fault that stops the start."""
+
+import re
+from pathlib import Path
+
+import pytest
+from msgspec.structs import asdict
+
+from service.settings import Settings, SettingsError, read_settings
+
+HIDDEN = "s3cret"
+POSTGRESQL = f"postgresql+asyncpg://items:{HIDDEN}@db.test:5432/items"
+
+
+def faults(environ: dict[str, str], dotenv_path: Path | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(environ, dotenv_path)
+    assert str(caught.value) == "\n".join(caught.value.faults)
+    assert HIDDEN not in str(caught.value)
+    return caught.value.faults
+
+
+@pytest.fixture
+def dotenv(tmp_path: Path) -> Path:
+    return tmp_path / ".env"
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert read_settings({}) == Settings()
+
+
+def test_every_default_is_within_its_own_bounds() -> None:
+    assert read_settings({row.variable: row.default for row in Settings().described()}) == Settings()
+
+
+def test_database_url_and_port_are_read_as_platforms_set_them() -> None:
+    settings = read_settings({"DATABASE_URL": POSTGRESQL, "PORT": "9000"})
+    assert (settings.database_url, settings.port) == (POSTGRESQL, 9000)
+
+
+def test_every_other_setting_has_the_prefix() -> None:
+    settings = read_settings({"ITEMSVC_HOST": "::", "ITEMSVC_WORKERS": "2", "ITEMSVC_BODY_BYTES_MAX": "4096"})
+    assert (settings.host, settings.workers, settings.body_bytes_max) == ("::", 2, 4096)
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    assert read_settings({"PATH": "/bin", "ITEMS_PORT": "tcp://10.0.0.1:80", "HOST": "x"}) == Settings()
+
+
+@pytest.mark.parametrize("text", ["on", "ON", "true", "True", "yes", "1"])
+def test_a_switch_can_be_turned_on_in_every_usual_way(text: str) -> None:
+    assert read_settings({"ITEMSVC_ACCESS_LOG": text}).access_log is True
+
+
+@pytest.mark.parametrize("text", ["off", "Off", "false", "FALSE", "no", "0"])
+def test_a_switch_can_be_turned_off_in_every_usual_way(text: str) -> None:
+    assert read_settings({"ITEMSVC_COALESCE": text}).coalesce is False
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_a_fault() -> None:
+    assert faults({"ITEMSVC_DEBUG": "maybe"}) == ["ITEMSVC_DEBUG is 'maybe'; expected on or off"]
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "65536", "80.5", " 80", "8_0", "٨", "9" * 5000, "", "\udc80", "80\n"])
+def test_a_number_that_is_none_or_out_of_bounds_is_a_fault(text: str) -> None:
+    assert faults({"PORT": text}) == [f"PORT is {text!r}; expected 0 to 65535"]
+
+
+@pytest.mark.parametrize("row", Settings().described(), ids=lambda row: row.variable)
+def test_an_empty_value_is_a_fault_and_not_the_default(row: tuple[str, ...]) -> None:
+    [fault] = faults({row[0]: ""})
+    assert fault.startswith(f"{row[0]} is ")
+    assert "; expected " in fault
+
+
+@pytest.mark.parametrize("row", [row for row in Settings().described() if row.default.isdigit()])
+def test_every_number_is_bounded_on_both_sides(row: tuple[str, ...]) -> None:
+    assert len(faults({row[0]: "-1"})) == 1
+    assert len(faults({row[0]: str(2**40)})) == 1
+
+
+def test_a_host_with_a_character_that_cannot_be_printed_is_a_fault() -> None:
+    assert faults({"ITEMSVC_HOST": "a\0"}) == [r"ITEMSVC_HOST is 'a\x00'; expected such as 127.0.0.1 or ::"]
+
+
+def test_all_faults_are_listed_at_once(dotenv: Path) -> None:
+    dotenv.write_text("ITEMSVC_POOL_SIZE=none\n")
+    environ = {"PORT": "abc", "ITEMSVC_WORKERS": "0", "ITEMSVC_NONSENSE": "1", "DATABASE_URL": "mysql://h/d"}
+    assert [fault.split()[0] for fault in faults(environ, dotenv)] == [
+        "ITEMSVC_NONSENSE",
+        "DATABASE_URL",
+        "PORT",
+        "ITEMSVC_WORKERS",
+        "ITEMSVC_POOL_SIZE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "meant"),
+    [
+        ("ITEMSVC_WORKER", "ITEMSVC_WORKERS"),
+        ("ITEMSVC_PORT", "PORT"),
+        ("ITEMSVC_DATABASE_URL", "DATABASE_URL"),
+        ("ITEMSVC_STATEMENT_TIMEOUT", "ITEMSVC_STATEMENT_TIMEOUT_MS"),
+        ("ITEMSVC_POOLSIZE_FILE", "ITEMSVC_POOL_SIZE"),
+    ],
+)
+def test_an_unknown_name_is_a_fault_that_suggests_the_nearest(unknown: str, meant: str) -> None:
+    assert faults({unknown: HIDDEN}) == [f"{unknown} is not a setting; did you mean {meant}?"]
+
+
+def test_an_unknown_name_unlike_any_is_a_fault_without_a_suggestion() -> None:
+    assert faults({"ITEMSVC_QQQ": "1"}) == ["ITEMSVC_QQQ is not a setting"]
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
+        ("postgresql://u:p@h:6543/d", "postgresql+asyncpg://u:p@h:6543/d"),
+        ("postgres://u:p%40%2F@h/d", "postgresql+asyncpg://u:p%40%2F@h/d"),
+        ("postgres://u:p@h/d?sslmode=require", "postgresql+asyncpg://u:p@h/d?ssl=require"),
+        ("postgresql+asyncpg:///d?host=/run", "postgresql+asyncpg:///d?host=%2Frun"),
+        ("sqlite:///a.db", "sqlite+aiosqlite:///a.db"),
+        ("sqlite:////srv/a.db", "sqlite+aiosqlite:////srv/a.db"),
+        ("sqlite://", "sqlite+aiosqlite://"),
+    ],
+)
+def test_a_database_url_is_given_the_driver_that_the_service_uses(given: str, normal: str) -> None:
+    assert read_settings({"DATABASE_URL": given}).database_url == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        (HIDDEN, "is wrong; expected such as postgresql+asyncpg://"),
+        (f"items:{HIDDEN}@db.test/items", "is wrong; expected such as postgresql+asyncpg://"),
+        (f"postgres://items:{HIDDEN}", "is wrong; expected such as postgresql+asyncpg://"),
+        (f"postgres://items:{HIDDEN}@db.test:port/items", "is wrong; expected such as postgresql+asyncpg://"),
+        (f"postgres://items:{HIDDEN}\n@db.test/items", "is wrong; expected such as postgresql+asyncpg://"),
+        (f"postgres://items:1@{HIDDEN}@db.test/items", "has two @; expected the one in the password as %40"),
+        ("postgres://items@db.test:65536/items", "has a port that does not exist; expected 1 to 65535"),
+        ("postgres://items@db.test:0/items", "has a port that does not exist; expected 1 to 65535"),
+        (f"postgres://db.test/items?password={HIDDEN}", "has the option password; expected only host, port, ssl"),
+        (f"mysql://items:{HIDDEN}@h/d", "is for mysql; expected postgresql+asyncpg or sqlite+aiosqlite"),
+        (f"postgresql+psycopg://items:{HIDDEN}@h/d", "is for postgresql+psycopg; expected postgresql+asyncpg or"),
+        ("sqlite://items.db", "has two slashes; expected three and a relative path, or four and an absolute one"),
+    ],
+)
+def test_a_database_url_that_cannot_work_is_a_fault_that_hides_the_password(url: str, fault: str) -> None:
+    assert [found[: len(fault) + 13] for found in faults({"DATABASE_URL": url})] == [f"DATABASE_URL {fault}"]
+
+
+def test_a_database_url_in_the_wrong_variable_is_not_shown() -> None:
+    assert faults({"PORT": POSTGRESQL}) == ["PORT is a URL; expected 0 to 65535"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=true", "sqlite:///file:a?mode=memory&uri=true"],
+)
+def test_several_workers_on_a_database_in_memory_are_a_fault(url: str) -> None:
+    [fault] = faults({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"})
+    assert fault == "ITEMSVC_WORKERS is 2; expected 1: workers cannot share SQLite's memory"
+
+
+@pytest.mark.parametrize("url", ["sqlite:///memory.db", POSTGRESQL])
+def test_several_workers_can_share_a_database_that_is_kept(url: str) -> None:
+    assert read_settings({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"}).workers == 2
+
+
+def test_a_dotenv_file_is_read(dotenv: Path) -> None:
+    dotenv.write_text("# comment\nPORT=9000\nexport ITEMSVC_WORKERS='2'\nHOME=/nowhere\n")
+    assert read_settings({}, dotenv) == Settings(port=9000, workers=2)
+
+
+def test_a_dotenv_file_that_is_not_there_is_fine(dotenv: Path) -> None:
+    assert read_settings({}, dotenv) == Settings()
+
+
+def test_real_variables_win_over_the_dotenv_file(dotenv: Path) -> None:
+    dotenv.write_text("PORT=9000\nITEMSVC_WORKERS=2\n")
+    assert read_settings({"PORT": "9001"}, dotenv) == Settings(port=9001, workers=2)
+
+
+def test_a_real_variable_wins_over_a_file_that_the_dotenv_file_names(dotenv: Path) -> None:
+    dotenv.write_text("PORT_FILE=/nowhere\n")
+    assert read_settings({"PORT": "9001"}, dotenv).port == 9001
+
+
+def test_options_win_over_variables() -> None:
+    assert read_settings({"PORT": "9001", "ITEMSVC_WORKERS": "2"}, options={"PORT": "9002"}).port == 9002
+
+
+def test_a_dollar_in_the_dotenv_file_is_only_a_dollar(dotenv: Path) -> None:
+    dotenv.write_text("ITEMSVC_HOST=${HOME}\n")
+    assert read_settings({}, dotenv).host == "${HOME}"
+
+
+def test_a_fault_in_the_dotenv_file_is_a_fault(dotenv: Path) -> None:
+    dotenv.write_text("PORT\nITEMSVC_WORKER=2\n")
+    assert faults({}, dotenv) == [
+        "ITEMSVC_WORKER is not a setting; did you mean ITEMSVC_WORKERS?",
+        "PORT is ''; expected 0 to 65535",
+    ]
+
+
+def test_a_dotenv_file_that_is_not_text_is_a_fault(dotenv: Path) -> None:
+    dotenv.write_bytes(b"PORT=\xff\n")
+    assert faults({}, dotenv) == [f"{dotenv} cannot be read: not text in UTF-8"]
+
+
+def test_a_value_can_come_from_a_file_without_its_last_newline(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(POSTGRESQL + "\n")
+    assert read_settings({"DATABASE_URL_FILE": str(tmp_path / "url")}).database_url == POSTGRESQL
+
+
+def test_every_setting_can_come_from_a_file(tmp_path: Path) -> None:
+    environ = {}
+    for row in Settings().described():
+        (tmp_path / row.variable).write_text(row.default)
+        environ[f"{row.variable}_FILE"] = str(tmp_path / row.variable)
+    assert read_settings(environ) == Settings()
+
+
+def test_a_variable_and_its_file_together_are_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "port").write_text("1")
+    environ = {"PORT": "1", "PORT_FILE": str(tmp_path / "port")}
+    assert faults(environ) == ["PORT and PORT_FILE are both set; expected one of them"]
+
+
+def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    path = str(tmp_path / "missing")
+    assert faults({"DATABASE_URL_FILE": path}) == [
+        f"DATABASE_URL_FILE is {path!r}; expected a file that can be read: No such file or directory"
+    ]
+
+
+def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path: Path) -> None:
+    [fault] = faults({"PORT_FILE": str(tmp_path)})
+    assert fault.endswith("Is a directory")
+
+
+def test_a_file_that_is_not_text_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "port").write_bytes(b"\xff")
+    [fault] = faults({"PORT_FILE": str(tmp_path / "port")})
+    assert fault.endswith("not text in UTF-8")
+
+
+def test_a_secret_in_place_of_a_files_name_is_not_shown() -> None:
+    [fault] = faults({"DATABASE_URL_FILE": POSTGRESQL})
+    assert fault.startswith("DATABASE_URL_FILE is a URL; expected a file that can be read: ")
+
+
+def test_a_bad_value_from_a_file_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "port").write_text(HIDDEN)
+    environ = {"PORT_FILE": str(tmp_path / "port")}
+    assert faults(environ) == ["PORT (in PORT_FILE) is wrong; expected 0 to 65535"]
+
+
+def test_an_empty_file_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("\n")
+    [fault] = faults({"DATABASE_URL_FILE": str(tmp_path / "url")})
+    assert fault.startswith("DATABASE_URL (in DATABASE_URL_FILE) is wrong; expected such as postgresql+asyncpg://")
+
+
+def test_the_password_is_never_printed() -> None:
+    settings = read_settings({"DATABASE_URL": POSTGRESQL})
+    printed = f"{settings} {settings!r} {settings.described()}"
+    assert HIDDEN not in printed
+    assert "postgresql+asyncpg://items:***@db.test:5432/items" in printed
+
+
+def test_the_table_shows_defaults_beside_values() -> None:
+    rows = {row.variable: row for row in Settings(workers=2, coalesce=False).described()}
+    assert rows["ITEMSVC_WORKERS"][1:4] == ("1", "2", "1 to 64")
+    assert rows["ITEMSVC_COALESCE"][1:4] == ("on", "off", "on or off")
+
+
+def test_the_table_describes_every_setting_in_one_sentence() -> None:
+    rows = Settings().described()
+    assert len(rows) == len(asdict(Settings()))
+    assert all(re.fullmatch(r"[A-Z].+\.", row.description) for row in rows)
