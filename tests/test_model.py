@@ -7,7 +7,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service.app import create_app
 from service.settings import Settings
@@ -15,8 +15,9 @@ from tests.answers import Item, code, next_url
 
 DOUBLE_MAX = 1.7976931348623157e308
 
-names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=255)
-prices = st.floats(0, DOUBLE_MAX) | st.integers(0, 2**53)
+characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+names = st.text("aAb", min_size=1, max_size=3) | st.text(characters, min_size=1, max_size=255)
+prices = st.sampled_from([0, 1, 99.5]) | st.floats(0, DOUBLE_MAX) | st.integers(0, 2**53)
 fields: dict[str, st.SearchStrategy[Any]] = {"name": names, "price": prices, "in_stock": st.booleans()}
 new_items = st.fixed_dictionaries({"name": names, "price": prices}, optional={"in_stock": st.booleans()})
 patches = st.fixed_dictionaries({}, optional=fields)
@@ -26,8 +27,20 @@ bad_items = new_items.flatmap(
     )
 )
 conditions = st.sampled_from(["none", "current", "stale"])
-orders = st.sampled_from(["id", "name", "price", "created_at"])
+orders = st.sampled_from([sign + field for field in ("id", "name", "price", "created_at") for sign in ("", "-")])
+filters: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
+    {}, optional={"in_stock": st.booleans(), "price_min": st.floats(0, 100), "price_max": st.floats(1, 1e300)}
+)
 picks = st.integers(0, 2**31)
+
+
+def matches(item: Item, filters: dict[str, Any]) -> bool:
+    """Whether an item passes the filters of a list."""
+    return (
+        filters.get("in_stock") in {None, item["in_stock"]}
+        and filters.get("price_min", 0) <= item["price"] <= filters.get("price_max", DOUBLE_MAX)
+        and item["name"].startswith(filters.get("name_prefix", ""))
+    )
 
 
 class Model(RuleBasedStateMachine):
@@ -88,6 +101,10 @@ class Model(RuleBasedStateMachine):
         assert answered["id"] > max([0, *self.items, *self.gone[1:]])
         own = {name: answered[name] for name in ("id", "created_at", "updated_at")}
         self.take(answered, {"in_stock": True, **sent, "version": 1, **own})
+
+    @initialize(items=st.lists(new_items, min_size=5, max_size=9))
+    def fill(self, items: list[dict[str, Any]]) -> None:
+        self.create_set(items)
 
     @rule(items=st.lists(new_items, min_size=1, max_size=5))
     def create_set(self, items: list[dict[str, Any]]) -> None:
@@ -170,40 +187,18 @@ class Model(RuleBasedStateMachine):
         response = self.ask("GET", f"/items?ids={','.join(map(str, ids))}")
         assert response.json() == [self.items[id] for id in ids if id in self.items]
 
-    @rule(
-        order=orders,
-        descending=st.booleans(),
-        limit=st.integers(1, 4),
-        in_stock=st.none() | st.booleans(),
-        price_min=st.none() | st.floats(0, 1e6),
-        price_max=st.none() | st.floats(0, 1e6),
-        number=picks,
-    )
-    def walk(  # noqa: PLR0913 - each is a parameter of the list
-        self,
-        order: str,
-        descending: bool,
-        limit: int,
-        in_stock: bool | None,
-        price_min: float | None,
-        price_max: float | None,
-        number: int,
-    ) -> None:
-        prefix = self.items[self.pick(number)]["name"][: number % 3] if self.pick(number) in self.items else ""
-        expected = [
-            item
-            for item in sorted(self.items.values(), key=lambda item: (item[order], item["id"]), reverse=descending)
-            if in_stock in {None, item["in_stock"]}
-            and (price_min is None or item["price"] >= price_min)
-            and (price_max is None or item["price"] <= price_max)
-            and item["name"].startswith(prefix)
-        ]
-        given = {"in_stock": in_stock, "price_min": price_min, "price_max": price_max, "name_prefix": prefix or None}
-        sent = {name: str(value).lower() if value in (True, False) else value for name, value in given.items()}
-        query = httpx.QueryParams({name: value for name, value in sent.items() if value is not None})
-        following: str | None = f"/items?order={'-' * descending}{order}&limit={limit}&count=true&{query}"
+    @rule(order=orders, limit=st.integers(1, 4), filters=filters, number=picks)
+    def walk(self, order: str, limit: int, filters: dict[str, Any], number: int) -> None:
+        chosen = self.items.get(self.pick(number))
+        if chosen is not None and number % 3 == 0:
+            filters = filters | {"name_prefix": chosen["name"][: 1 + number % 2]}
+        field = order.removeprefix("-")
+        ordered = sorted(self.items.values(), key=lambda item: (item[field], item["id"]), reverse=order != field)
+        expected = [item for item in ordered if matches(item, filters)]
+        sent = {name: str(value).lower() if isinstance(value, bool) else value for name, value in filters.items()}
+        following: str | None = f"/items?order={order}&limit={limit}&count=true&{httpx.QueryParams(sent)}"
         walked: list[Item] = []
-        while following:
+        while following and len(walked) <= len(expected):
             response = self.ask("GET", following)
             assert response.headers.get("x-total-count", str(len(expected))) == str(len(expected))
             walked += response.json()
@@ -234,7 +229,7 @@ def test_the_service_answers_as_a_dictionary_would(database_url: str, coalesce: 
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=30,
+                    max_examples=40,
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,
