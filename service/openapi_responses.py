@@ -1,0 +1,153 @@
+"""What an operation may answer: each status, with its headers, its content and its examples."""
+
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from types import NoneType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service import problems
+from service.media import MEDIA, OFFERED
+from service.openapi_schemas import Schema, Schemas
+from service.operation import Operation
+from service.problems import Fault, Kind, ProblemError
+from service.telemetry import REQUEST_ID
+
+REQUEST_ID_EXAMPLE = "order-7.1"
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "integer", "minimum": 0}
+
+
+class Header(NamedTuple):
+    """A header of an answer."""
+
+    description: str
+    schema: Schema
+
+
+HEADERS = {
+    "X-Request-ID": Header("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
+    "Vary": Header("What else the answer depends on.", {"const": "Accept"}),
+    "ETag": Header(
+        "The item's version, in this media type.",
+        TEXT | {"pattern": f'^"[1-9][0-9]*-({"|".join(media.name for media in MEDIA)})"$'},
+    ),
+    "Allow": Header("The methods of this path.", TEXT),
+    "Accept": Header("The media types that a body may have.", {"const": OFFERED}),
+    "Retry-After": Header("How many seconds to wait.", NUMBER),
+}
+# What operations declare of themselves is text, but for these.
+DECLARED = {"Location": TEXT | {"format": "uri-reference"}, "X-Total-Count": NUMBER}
+
+PROBLEM_HEADERS = {
+    HTTPStatus.METHOD_NOT_ALLOWED: ["Allow"],
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ["Accept"],
+    HTTPStatus.SERVICE_UNAVAILABLE: ["Retry-After"],
+}
+KINDS = [value for value in vars(problems).values() if isinstance(value, Kind)]
+FAULTS = {
+    problems.INVALID_BODY: Fault("/price", "Expected `float` >= 0.0"),
+    problems.INVALID_QUERY: Fault("/limit", "Expected `int` <= 1000"),
+}
+
+
+def components() -> dict[str, Any]:
+    """Describe what responses refer to, and the one that every path has for the methods that it lacks."""
+    return {
+        "headers": {name: described(header) for name, header in HEADERS.items()},
+        "responses": {"MethodNotAllowed": problem_response([problems.METHOD_NOT_ALLOWED])},
+        "examples": {kind.code: problem_example(kind) for kind in KINDS},
+    }
+
+
+def responses(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    """Describe what an operation may answer, by status."""
+    found = {operation.status: success(operation, schemas)}
+    if is_conditional_read(method, operation, schemas):
+        status = HTTPStatus.NOT_MODIFIED
+        found[status] = {"description": status.phrase, "headers": references("ETag", "Vary", "X-Request-ID")}
+    kinds = list(raised(method, operation, schemas))
+    for status in sorted({kind.status for kind in kinds}):
+        found[status] = problem_response([kind for kind in kinds if kind.status == status])
+    return {str(int(status)): response for status, response in found.items()}
+
+
+def is_conditional_read(method: str, operation: Operation, schemas: Schemas) -> bool:
+    """Whether If-None-Match is heeded."""
+    return method == "GET" and all(map(has_version, schemas.forms(operation.result)))
+
+
+def has_version(form: Schema) -> bool:
+    """Whether a value is sent with an ETag."""
+    return "version" in form.get("properties", {})
+
+
+def success(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    """Describe what an operation answers if all goes well."""
+    phrase = HTTPStatus(operation.status).phrase
+    if operation.result is NoneType:
+        return {"description": phrase, "headers": references("X-Request-ID")}
+    headers = {
+        name: described(Header(text, DECLARED.get(name, TEXT)), required=False)
+        for name, text in operation.headers.items()
+    }
+    versioned = [has_version(form) for form in schemas.forms(operation.result)]
+    if any(versioned):
+        headers["ETag"] = reference("ETag") if all(versioned) else described(HEADERS["ETag"], required=False)
+    headers |= references("Vary", "X-Request-ID")
+    return {"description": phrase, "headers": headers, "content": schemas.content(operation.result)}
+
+
+def described(header: Header, *, required: bool = True) -> dict[str, Any]:
+    """Describe a header."""
+    return {"description": header.description, "required": required, "schema": header.schema}
+
+
+def reference(name: str) -> dict[str, Any]:
+    """Refer to a header."""
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+def references(*names: str) -> dict[str, Any]:
+    """Refer to headers, by name."""
+    return {name: reference(name) for name in names}
+
+
+def problem_response(kinds: Sequence[Kind]) -> dict[str, Any]:
+    """Describe the problems that share a status."""
+    problem = {
+        "schema": {"$ref": "#/components/schemas/Problem"},
+        "examples": {kind.code: {"$ref": f"#/components/examples/{kind.code}"} for kind in kinds},
+    }
+    return {
+        "description": " ".join(f"{kind.title}." for kind in kinds),
+        "headers": references(*PROBLEM_HEADERS.get(kinds[0].status, ()), "X-Request-ID"),
+        "content": {problems.CONTENT_TYPE.decode(): problem},
+    }
+
+
+def problem_example(kind: Kind) -> dict[str, Any]:
+    """Show a problem as it is sent."""
+    error = ProblemError(kind, f"{kind.title}.", faults=[FAULTS[kind]] if kind in FAULTS else [])
+    rendered = problems.render(error, REQUEST_ID_EXAMPLE)
+    return {"summary": kind.title, "value": msgspec.json.decode(rendered.body)}
+
+
+def raised(method: str, operation: Operation, schemas: Schemas) -> Iterator[Kind]:
+    """List the problems that an operation may end in: what it takes can be wrong, and what it asks can be away."""
+    yield from (problems.INVALID_QUERY, problems.NOT_ACCEPTABLE, problems.INTERNAL_ERROR)
+    if operation.path:
+        yield from (problems.NO_SUCH_PATH, problems.ITEM_NOT_FOUND)
+    if method != "GET" or is_conditional_read(method, operation, schemas):
+        yield problems.INVALID_HEADER
+    if operation.conditional:
+        yield problems.STALE
+    if operation.body:
+        yield from (problems.MALFORMED_BODY, problems.BODY_TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE)
+        yield from (problems.INVALID_BODY, problems.REFUSED, problems.CONFLICT)
+    if operation.path or operation.query or operation.body:  # then the database is asked
+        yield from (problems.OVERLOADED, problems.UNAVAILABLE, problems.TIMED_OUT)
+        if method != "GET":
+            yield problems.OUTCOME_UNKNOWN
+    yield from operation.problems

@@ -1,0 +1,66 @@
+"""What schemathesis cannot read in the document: MessagePack, and the rules that JSON Schema has no words for."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import schemathesis
+from schemathesis import Case, HookContext, Response
+
+from service import cursors
+from service.media import MSGPACK
+from service.schemas import DOUBLE_MAX, ItemResponse
+
+MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+LAST = ItemResponse(7, "lamp", 9.5, in_stock=True, version=1, created_at=MOMENT, updated_at=MOMENT)
+INT64_MIN, UINT64_MAX = -(2**63), 2**64 - 1
+
+
+@schemathesis.serializer(MSGPACK.content_type)
+def to_msgpack(_context: object, value: Any) -> bytes:
+    """Write a body; an integer that MessagePack has no room for as the number it is."""
+    return msgspec.msgpack.encode(narrowed(value))
+
+
+@schemathesis.deserializer(MSGPACK.content_type)
+def from_msgpack(_context: object, response: Response) -> Any:
+    """Read an answer; a moment as the text that it is in JSON, which is what the schema speaks of."""
+    return msgspec.json.decode(msgspec.json.encode(msgspec.msgpack.decode(response.content)))
+
+
+@schemathesis.hook
+def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
+    """Answer a body in its own media type, and keep the rules in requests that are meant to be valid."""
+    if case.media_type == MSGPACK.content_type:
+        case.headers["Accept"] = MSGPACK.content_type
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        keep_query_rules(case)
+        if case.operation.label == "PATCH /items":
+            keep_set_rules(case)
+
+
+def keep_query_rules(case: Case[Any]) -> None:
+    """Let `ids` stand alone, and let a cursor be one that was given out for the order."""
+    if "ids" in case.query:
+        case.query = {"ids": case.query["ids"]}
+    elif "after" in case.query:
+        case.query["after"] = cursors.write(case.query.get("order", "id"), LAST)
+
+
+def keep_set_rules(case: Case[Any]) -> None:
+    """Let a set name each item once, and write integers without a fraction: to JSON Schema, 7.0 is one."""
+    patches: Any = case.body
+    whole = [patch | {name: int(patch[name]) for name in ("id", "version") if name in patch} for patch in patches]
+    case.body = list({patch["id"]: patch for patch in whole}.values())
+
+
+def narrowed(value: Any) -> Any:
+    """Make floats of integers that are too large."""
+    if isinstance(value, dict):
+        return {name: narrowed(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [narrowed(part) for part in value]
+    if isinstance(value, int) and not INT64_MIN <= value <= UINT64_MAX:
+        return float(value) if abs(value) <= DOUBLE_MAX else math.inf
+    return value
