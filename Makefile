@@ -66,7 +66,7 @@ define venv
 @test -z "$(ANEW)" -a -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 @echo "Installing $< into .venv"
 @sed -n '/^uv==/,/# via/p' requirements-dev.txt | $(BIN)/pip install -qq --require-hashes -r /dev/stdin && \
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $< || \
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes $< || \
 	$(BIN)/pip install --require-hashes -r $<
 @touch $@
 endef

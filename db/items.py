@@ -15,18 +15,18 @@ from sqlalchemy import (
     Double,
     FromClause,
     Text,
+    and_,
     case,
     delete,
     func,
     insert,
     or_,
     select,
-    tuple_,
     update,
 )
 
 from db.engine import Connection, Database
-from db.errors import DatabaseError, NotFound, Stale
+from db.errors import NotFound, Stale
 from db.lanes import Lane, Limits
 from db.models import Item, table, utc_now
 from db.pages import Page, Pages, Query
@@ -78,7 +78,6 @@ class Statements:
         self.add = database.statement(self._add())
         self.change = database.statement(self._change())
         self.remove = database.statement(self._remove())
-        self.remove_at = database.statement(self._remove_at())
 
     def _add(self) -> Any:
         rows = self.new.table.c
@@ -86,25 +85,25 @@ class Statements:
         return insert(items).from_select(["name", "price", "in_stock"], source).returning(*items.c)
 
     def _locked(self, rows: FromClause) -> CTE:
-        """Lock the items of some rows in the order of their ids, whatever the plan, so that no two workers deadlock."""
-        joined = select(*rows.c).join(items, items.c.id == rows.c.id)
+        """Find the items of some rows, each at its version if there is one, and lock them.
+
+        They are locked in the order of their ids, whatever the plan, so that no two workers deadlock. Where another was
+        faster, PostgreSQL compares the version again, with the one that it waited for.
+        """
+        expected = or_(rows.c.version.is_(None), rows.c.version == items.c.version)
+        joined = select(*rows.c).join(items, and_(items.c.id == rows.c.id, expected))
         return joined.order_by(items.c.id).with_for_update(of=items).cte("locked")
 
     def _remove(self) -> Any:
-        rows = self._locked(self.keys.table).c
-        return delete(items).where(items.c.id.in_(select(rows.id))).returning(items.c.id)
-
-    def _remove_at(self) -> Any:
         rows = self._locked(self.removals.table).c
-        current = tuple_(items.c.id, items.c.version)
-        return delete(items).where(current.in_(select(rows.id, rows.version))).returning(items.c.id)
+        return delete(items).where(items.c.id.in_(select(rows.id))).returning(items.c.id)
 
     def _change(self) -> Any:
         rows = self._locked(self.changes.table).c
         touched = or_(rows.name.is_not(None), rows.price.is_not(None), rows.in_stock.is_not(None))
         return (
             update(items)
-            .where(items.c.id == rows.id, or_(rows.version.is_(None), rows.version == items.c.version))
+            .where(items.c.id == rows.id)
             .values(
                 name=func.coalesce(rows.name, items.c.name),
                 price=func.coalesce(rows.price, items.c.price),
@@ -154,7 +153,11 @@ class Items(Generic[T]):
 
     async def __aenter__(self) -> Self:
         """Connect, all lanes at once, and wait for the first attempts, whether they succeed or not."""
-        await asyncio.gather(*(lane.__aenter__() for lane in self._lanes))
+        try:
+            await asyncio.gather(*(lane.__aenter__() for lane in self._lanes))
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -226,31 +229,26 @@ class Items(Generic[T]):
         # Ids are drawn in the order of the set, while RETURNING promises none.
         return [self._shape(*row) for row in sorted(added, key=_first)]
 
-    async def _change(self, connection: Connection, changes: Sequence[Change]) -> list[T | DatabaseError]:
+    async def _change(self, connection: Connection, changes: Sequence[Change]) -> list[T | Exception]:
         rows = await connection.fetch(self._sql.change, self._sql.changes.bind(_ordered(changes)))
         changed = {row[0]: self._shape(*row) for row in rows}
         reasons = await self._reasons(connection, [change for change in changes if change.id not in changed])
         return [changed.get(change.id) or reasons[change.id] for change in changes]
 
-    async def _remove(self, connection: Connection, removals: Sequence[Removal]) -> list[DatabaseError | None]:
-        ordered = _ordered(removals)
-        anyway = [(removal.id,) for removal in ordered if removal.version is None]
-        at_version = [removal for removal in ordered if removal.version is not None]
-        rows = await connection.fetch(self._sql.remove, self._sql.keys.bind(anyway)) if anyway else []
-        if at_version:
-            rows = rows + await connection.fetch(self._sql.remove_at, self._sql.removals.bind(at_version))
+    async def _remove(self, connection: Connection, removals: Sequence[Removal]) -> list[Exception | None]:
+        rows = await connection.fetch(self._sql.remove, self._sql.removals.bind(_ordered(removals)))
         gone = {row[0] for row in rows}
         reasons = await self._reasons(connection, [removal for removal in removals if removal.id not in gone])
         return [reasons.get(removal.id) for removal in removals]
 
-    async def _reasons(self, connection: Connection, missing: Sequence[Change | Removal]) -> dict[int, DatabaseError]:
+    async def _reasons(self, connection: Connection, missing: Sequence[Change | Removal]) -> dict[int, Exception]:
         """Find out why these were left as they were: gone, or at another version."""
         asked = [one for one in missing if one.version is not None]
         present: set[int] = set()
         if asked:
             try:
                 rows = await connection.fetch(self._sql.get, self._sql.keys.bind([(one.id,) for one in asked]))
-            except DatabaseError as error:  # the others of their set were written: this is for the missing alone
+            except Exception as error:  # noqa: BLE001 - others of their set were written: this is for the missing
                 return dict.fromkeys((one.id for one in missing), error)
             present = {row[0] for row in rows}
         return {one.id: _reason([one], present) for one in missing}

@@ -42,7 +42,7 @@ async def upgrade(database: Database, revision: str = "head") -> None:
 
 
 async def downgrade(database: Database, revision: str) -> None:
-    """Bring the schema down to an older revision, in one transaction; "base" is before the first. Raises NoSuchRevision."""
+    """Bring the schema down, in one transaction; "base" is before the first revision. Raises NoSuchRevision."""
     await _migrate(database, partial(command.downgrade, revision=revision))
 
 

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from db import migrate
 from db.engine import Database, Options, open_database
-from db.errors import DatabaseError
+from db.errors import DatabaseError, NoSuchRevision
 from service import server
 from service.openapi import document
 from service.routes import ROUTES
@@ -31,12 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[Settings, argparse.Namespace], int] = given.run
     try:
         settings = read_settings(os.environ, Path(".env"), options(given))
-        logging.config.dictConfig(log_settings(debug=settings.debug))
-        return run(settings, given)
     except SettingsError as error:
         return failed("The settings cannot be used", error.faults)
+    logging.config.dictConfig(log_settings(debug=settings.debug))
+    try:
+        return run(settings, given)
+    except NoSuchRevision as error:
+        return failed("Nothing was changed", [str(error)])
     except DatabaseError as error:
-        return failed("The database cannot be used", [str(error)])
+        return failed(f"The database {settings.described()[0].value} cannot be used", [str(error)])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,9 +77,13 @@ def failed(what: str, faults: Sequence[str]) -> int:
 
 def serve(settings: Settings, _given: argparse.Namespace) -> int:
     """Serve until stopped."""
+    try:
+        host, port = server.address(settings.host, settings.port)
+    except (OSError, UnicodeError) as error:
+        return failed(f"The service cannot listen on {settings.host}, port {settings.port}", [str(error)])
     if open_database(settings.database_url).migrates_itself:
         asyncio.run(with_database(settings, migrate.upgrade))  # before the workers, so that a fault is said once
-    server.serve(settings)
+    server.serve(replace(settings, host=host, port=port))
     return 0
 
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache, partial
 
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from db import migrate
@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.telemetry import Telemetry
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(settings: Settings) -> Router:
     """Make the application; it connects when its lifespan starts."""
     database = open_database(
         settings.database_url,
@@ -37,32 +37,23 @@ def create_app(settings: Settings) -> Starlette:
     items = Items(database, ItemResponse, limits=limits, coalesce=settings.coalesce, connections=settings.pool_size)
     probe = migrate.probe(database)
 
+    context = Context(settings, items, partial(probe.submit, None), cache(partial(document, ROUTES)))
+
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Router) -> AsyncIterator[dict[str, Context]]:
         try:
             if database.migrates_itself:
                 await migrate.upgrade(database)
             async with items, probe:
-                yield
+                yield {"context": context}
         finally:
             await database.close()
 
-    app = Starlette(
-        routes=ROUTES,
-        middleware=[
-            Middleware(
-                Telemetry,
-                access_log=settings.access_log,
-                slow_request_ms=settings.slow_request_ms,
-                debug=settings.debug,
-            )
-        ],
-        lifespan=lifespan,
+    telemetry = Middleware(
+        Telemetry, access_log=settings.access_log, slow_request_ms=settings.slow_request_ms, debug=settings.debug
     )
-    app.router.redirect_slashes = False
-    app.router.default = nowhere
-    app.state.context = Context(settings, items, partial(probe.submit, None), cache(partial(document, ROUTES)))
-    return app
+    # The router alone: Telemetry answers for what is raised, which is all that the class Starlette would put around it.
+    return Router(ROUTES, redirect_slashes=False, default=nowhere, lifespan=lifespan, middleware=[telemetry])
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI application

@@ -12,6 +12,8 @@ from msgspec.structs import fields
 from service.problems import Fault
 
 FAULTS_MAX = 100
+STEP = re.compile(r"\[(\d+)\]|\.(\w+)")
+FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
 
 
 def find(kind: Any, value: Any, error: msgspec.ValidationError) -> list[Fault]:
@@ -20,10 +22,11 @@ def find(kind: Any, value: Any, error: msgspec.ValidationError) -> list[Fault]:
 
 
 def raised(error: msgspec.ValidationError) -> Fault:
-    """Turn msgspec's own message, which ends in a path like `$[0].name`, into a fault."""
-    detail, _, path = str(error).partition(" - at `$")
-    steps = re.findall(r"\[(\d+)\]|\.(\w+)", path)
-    return Fault("".join(f"/{index or name}" for index, name in steps), detail)
+    """Turn msgspec's own message, which ends like "at `$[0].name`" or "at `key` in `$[0]`", into a fault."""
+    detail, _, path = str(error).partition(" - at `")
+    pointer = "".join(f"/{index or name}" for index, name in STEP.findall(path))
+    field = FIELD.search(detail)
+    return Fault(pointer + _step(field[1]) if field else pointer, detail)
 
 
 def _faults(kind: Any, value: Any, pointer: str) -> Iterator[Fault]:
@@ -52,8 +55,11 @@ def _struct_faults(kind: type[msgspec.Struct], value: dict[Any, Any], pointer: s
             yield Fault(f"{pointer}/{name}", "Missing")
     for name in value:
         if name not in known:
-            escaped = str(name).replace("~", "~0").replace("/", "~1")
-            yield Fault(f"{pointer}/{escaped[:255]}", "Unknown field")
+            yield Fault(pointer + _step(str(name)), "Unknown field")
+
+
+def _step(name: str) -> str:
+    return f"/{name.replace('~', '~0').replace('/', '~1')[:255]}"
 
 
 def _list_faults(element: Any, metas: list[Any], value: list[Any], pointer: str) -> Iterator[Fault]:

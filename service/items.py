@@ -40,7 +40,9 @@ async def list_items(context: Context, query: ItemQuery) -> Reply[list[ItemRespo
             raise ProblemError(INVALID_QUERY, "The parameter ids excludes all others.")
         return Reply(await context.items.get(query.ids))
     page = await context.items.page(_selection(query))
-    return Reply(page.items, () if page.encoded else _page_headers(page, query), page.encoded)
+    if "headers" not in page.encoded:
+        page.encoded["headers"] = _page_headers(page, query)
+    return Reply(page.items, page.encoded["headers"], page.encoded)
 
 
 async def change_items(context: Context, body: ItemPatchSet) -> list[ItemResponse]:

@@ -7,6 +7,7 @@ for a 204.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
@@ -25,6 +26,7 @@ from service.problems import (
     NO_SUCH_PATH,
     Fault,
     Header,
+    Kind,
     ProblemError,
 )
 from service.replies import reply
@@ -36,8 +38,11 @@ Headers = Mapping[bytes, bytes]
 # The versions that If-Match names; None without the header, or with `*`.
 IfMatch = frozenset[int] | None
 
-ENTITY_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
-VERSION_TAG = re.compile(r"(\d{1,19})-(?:" + "|".join(media.name for media in MEDIA) + ")")
+# One element of a list, which may be empty (RFC 9110, section 5.6.1).
+ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
+# As it is written in an answer, and so far below the largest int64 that no item gets there.
+VERSION_TAG = re.compile("([1-9][0-9]{0,17})-(?:" + "|".join(media.name for media in MEDIA) + ")")
+SAFE = {"GET", "HEAD"}
 
 
 class Reply(NamedTuple, Generic[T]):
@@ -52,11 +57,17 @@ class Operation:
     """One method of one path."""
 
     def __init__(
-        self, handler: Callable[..., Awaitable[Any]], *, status: int = 200, headers: Mapping[str, str] | None = None
+        self,
+        handler: Callable[..., Awaitable[Any]],
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        problems: Sequence[Kind] = (),
     ) -> None:
         self.handler = handler
         self.status = status
         self.headers = headers or {}
+        self.problems = problems  # that the signature does not tell of
         hints = get_type_hints(handler, include_extras=True)
         self.result = hints.pop("return")
         self.query = hints.get("query")
@@ -68,7 +79,7 @@ class Operation:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decode, call, encode."""
-        context: Context = scope["app"].state.context
+        context: Context = scope["state"]["context"]
         headers = combined(scope["headers"])
         media = acceptable(headers.get(b"accept"))
         arguments: dict[str, Any] = {"context": context}
@@ -78,6 +89,8 @@ class Operation:
             arguments["query"] = self._read_query(scope["query_string"])
         elif scope["query_string"]:
             query.none(scope["query_string"])
+        if scope["method"] not in SAFE:
+            self._refuse_conditions(headers)
         if self.conditional:
             arguments["if_match"] = expected_versions(headers.get(b"if-match"))
         if self.body is not None:
@@ -87,6 +100,11 @@ class Operation:
         result = await self.handler(**arguments)
         status, sent, content = self._encode(result, media, headers)
         await reply(scope, send, status, sent, content)
+
+    def _refuse_conditions(self, headers: Headers) -> None:
+        """Refuse what is not evaluated here: a write under a condition must not happen without it. Raises a 400."""
+        if b"if-none-match" in headers or (b"if-match" in headers and not self.conditional):
+            raise ProblemError(INVALID_HEADER, "If-Match is for writing one item, If-None-Match for reading.")
 
     def _decode(self, media: Media, body: bytes) -> Any:
         try:
@@ -119,7 +137,7 @@ class Operation:
         if version is not None:
             tag = b'"%d-%s"' % (version, media.name.encode())
             sent.append((b"etag", tag))
-            if b"if-none-match" in headers and self.status == HTTPStatus.OK and names(headers[b"if-none-match"], tag):
+            if b"if-none-match" in headers and names(headers[b"if-none-match"], tag):
                 return HTTPStatus.NOT_MODIFIED, sent, b""
         return self.status, sent, media.encode(value)
 
@@ -156,13 +174,11 @@ def combined(pairs: Sequence[Header]) -> Headers:
 
 def path_part(text: str, kind: Any) -> Any:
     """Decode a part of the path. Raises a 404: what cannot be decoded is nowhere."""
-    try:
+    with suppress(msgspec.ValidationError):
         value = msgspec.convert(text, kind, strict=False)
-    except msgspec.ValidationError:
-        value = None
-    if str(value) != text:  # one address for one thing: not 007, not 7.0
-        raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")
-    return value
+        if str(value) == text:  # one address for one thing: not 007, not 7.0
+            return value
+    raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")
 
 
 def expected_versions(header: bytes | None) -> IfMatch:
@@ -191,7 +207,8 @@ def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
         match = ENTITY_TAG.match(text, position)
         if match is None:
             raise ProblemError(INVALID_HEADER, f'{name} must be * or a list of tags like "1-json".')
-        tags.append((match[1], match[2]))
+        if match[2] is not None:
+            tags.append((match[1], match[2]))
         position = match.end()
     return tags
 

@@ -27,21 +27,23 @@ class QueryDecoder(Generic[Q]):
 
     def decode(self, raw: bytes) -> Q:
         """Decode a query string. Raises a 400 that names every parameter at fault."""
+        given: set[str] = set()
         values: dict[str, Any] = {}
         faults: list[Fault] = []
         for name, text in _pairs(raw):
             try:
                 if name not in self._readers:
                     raise msgspec.ValidationError("Unknown parameter")  # noqa: TRY301 - collected with the others
-                if name in values:
+                if name in given:
                     raise msgspec.ValidationError("Given more than once")  # noqa: TRY301
+                given.add(name)
                 values[name] = self._readers[name](text)
             except msgspec.ValidationError as error:
                 faults.append(Fault(f"/{name[:255]}", str(error).partition(" - at `")[0]))
         faults += [
             Fault(f"/{field.name}", "Missing")
             for field in msgspec.structs.fields(self._kind)
-            if field.required and field.name not in values
+            if field.required and field.name not in given
         ]
         if faults:
             told = "; ".join(f"{fault.pointer[1:]}: {fault.detail}" for fault in faults[:3])

@@ -1,5 +1,6 @@
 """Granian, set up for this service."""
 
+import socket
 from functools import partial
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -12,6 +13,19 @@ from service.telemetry import log_settings
 # Granian counts idle connections, too.
 CONNECTIONS_MAX = 8192
 BACKLOG = 2048
+
+
+def address(host: str, port: int) -> tuple[str, int]:
+    """Find where to listen: a name becomes its address, and port 0 one that is free.
+
+    Raises OSError, also where someone else listens by SO_REUSEPORT, as Granian does: they would share what comes in.
+    """
+    family, kind, protocol, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(found)
+        free: tuple[str, int] = listener.getsockname()[:2]
+        return free
 
 
 def serve(settings: Settings) -> None:

@@ -63,7 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pool_wait_ms: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait for one of them; then 503.")] = 1000
     connect_timeout_ms: Annotated[int, Meta(ge=1, le=60_000, description="How long connecting may take.")] = 2000
     statement_timeout_ms: Annotated[int, Meta(ge=1, le=600_000, description="How long a statement may take.")] = 5000
-    body_bytes_max: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body; beyond, 413.")] = 2 * 1024**2
+    body_bytes_max: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body; beyond, 413.")] = 4 * 1024**2
     access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
     slow_request_ms: Annotated[int, Meta(ge=1, le=600_000, description="Always log requests slower than this.")] = 1000
     debug: Annotated[bool, Meta(description="Log SQL and tracebacks; answers never show them.")] = False

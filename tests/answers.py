@@ -1,20 +1,42 @@
 """What the service answers, read as tests need it."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import msgspec
+from starlette.types import Receive, Scope, Send
 
 from db.engine import open_database
+from service.app import create_app
+from service.settings import Settings
 
 Item = dict[str, Any]
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 PROBLEM = "application/problem+json"
+ENCODE: dict[str, Callable[[Any], bytes]] = {JSON: msgspec.json.encode, MSGPACK: msgspec.msgpack.encode}
+DECODE: dict[str, Callable[[bytes], Any]] = {JSON: msgspec.json.decode, MSGPACK: msgspec.msgpack.decode}
 NEXT = re.compile('<(.*)>; rel="next"')
 MEMBERS = {"type", "title", "status", "detail", "code", "errors", "retryable", "request_id"}
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Run a whole service inside this process, and give a client of it."""
+    app = create_app(settings)
+    async with app.lifespan_context(app) as state:
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            # As servers do: each request has a copy of what the lifespan made.
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(serve, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://items.test") as client:
+            yield client
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from db.engine import open_database
 from db.migrate import upgrade
-from service.app import create_app
 from service.settings import Settings
+from tests.answers import serving
 from tests.postgres import Databases, PostgresServer
 
 POSTGRESQL = "postgresql"
@@ -145,13 +144,5 @@ def settings(request: pytest.FixtureRequest, database_url: str) -> Settings:
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of a whole service that is up."""
-    app = create_app(settings)
-    async with app.router.lifespan_context(app) as state:
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            # As servers do: each request has a copy of what the lifespan made.
-            await app({**scope, "state": dict(state or {})}, receive, send)
-
-        transport = httpx.ASGITransport(serve, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://items.test") as client:
-            yield client
+    async with serving(settings) as client:
+        yield client

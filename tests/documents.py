@@ -8,14 +8,16 @@ from argparse import ArgumentParser
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
+from typing import cast
 from unittest.mock import patch
 
 import httpx
 
 from service.__main__ import main
-from service.app import create_app
+from service.operation import Resource
 from service.routes import ROUTES
 from service.settings import Settings
+from tests.answers import serving
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -61,7 +63,7 @@ def routes() -> str:
     rows = [
         (f"`{method} {route.path}`", (operation.handler.__doc__ or "").splitlines()[0])
         for route in ROUTES
-        for method, operation in route.endpoint.operations.items()
+        for method, operation in cast("Resource", route.endpoint).operations.items()
     ]
     return table(("call", "does"), *rows)
 
@@ -83,12 +85,8 @@ def commands() -> str:
 
 async def calls(content: str) -> str:
     """Make the calls of a block, one after the other, of a new service, and write what they print."""
-    app = create_app(Settings(database_url="sqlite+aiosqlite://"))
     commands = [line[2:] for line in content.splitlines() if line.startswith("$ ")]
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), headers={"accept": "*/*"}) as client,
-    ):
+    async with serving(Settings(database_url="sqlite+aiosqlite://")) as client:
         printed = [f"$ {command}\n{await call(client, command)}" for command in commands]
     return f"```console\n{''.join(printed)}```\n"
 

@@ -9,9 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service.app import create_app
 from service.settings import Settings
-from tests.answers import Item, code, next_url
+from tests.answers import Item, code, next_url, serving
 
 DOUBLE_MAX = 1.7976931348623157e308
 
@@ -218,13 +217,9 @@ class Model(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("coalesce", [True, False], ids=["coalesced", "one by one"])
 def test_the_service_answers_as_a_dictionary_would(database_url: str, coalesce: bool) -> None:
-    app = create_app(Settings(database_url=database_url, coalesce=coalesce))
+    service = serving(Settings(database_url=database_url, coalesce=coalesce))
     with asyncio.Runner() as runner:
-        lifespan = app.router.lifespan_context(app)
-        runner.run(lifespan.__aenter__())
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        client = httpx.AsyncClient(transport=transport, base_url="http://items.test")
-        machine = type("Machine", (Model,), {"client": client, "runner": runner})
+        machine = type("Machine", (Model,), {"client": runner.run(service.__aenter__()), "runner": runner})
         try:
             run_state_machine_as_test(
                 machine,
@@ -237,5 +232,4 @@ def test_the_service_answers_as_a_dictionary_would(database_url: str, coalesce: 
                 ),
             )
         finally:
-            runner.run(client.aclose())
-            runner.run(lifespan.__aexit__(None, None, None))
+            runner.run(service.__aexit__(None, None, None))
