@@ -1,10 +1,12 @@
 """Granian, set up for this service."""
 
+import signal
 import socket
 from functools import partial
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.server import Server
+from starlette.routing import Router
 
 from service.app import create_app
 from service.settings import Settings
@@ -45,4 +47,12 @@ def serve(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=settings.shutdown_timeout_s,
     )
-    server.serve(target_loader=partial(create_app, settings), wrap_loader=False)
+    server.serve(target_loader=partial(load, settings), wrap_loader=False)
+
+
+def load(settings: Settings) -> Router:
+    """Make a worker's application."""
+    # Until its loop listens for signals a worker has its parent's handlers, which would swallow a stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    return create_app(settings)
