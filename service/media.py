@@ -1,8 +1,9 @@
 """The two media types, and which one a request speaks and wants (RFC 9110, section 12)."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -18,7 +19,8 @@ class Decoder(Protocol[T_co]):
         """Decode a body, and check it against the type."""
 
 
-class Media(NamedTuple):
+@dataclass(frozen=True, eq=False)  # one is itself: it is a key
+class Media:
     """A way to write values."""
 
     name: str
@@ -26,8 +28,8 @@ class Media(NamedTuple):
     encode: Callable[[Any], bytes]
     decoder: Callable[[Any], Decoder[Any]]
 
-    @property
-    def headers(self) -> tuple[Header, Header]:
+    @cached_property
+    def headers(self) -> tuple[Header, ...]:
         """Give the headers that every answer in this media type has."""
         return (b"content-type", self.content_type.encode()), (b"vary", b"Accept")
 

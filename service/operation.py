@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from service import faults, query
+from service import faults
 from service.context import Context
 from service.media import MEDIA, Media, acceptable, supported
 from service.problems import (
@@ -29,6 +29,7 @@ from service.problems import (
     Kind,
     ProblemError,
 )
+from service.query import NoParameters, QueryDecoder
 from service.replies import reply
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ class Operation:
         self.conditional = "if_match" in hints
         self.path = {name: kind for name, kind in hints.items() if name not in RESERVED}
         self._decoders = {media: media.decoder(self.body) for media in MEDIA} if self.body else {}
-        self._read_query = query.QueryDecoder(self.query).decode if self.query else query.none
+        self._parameters = QueryDecoder(self.query or NoParameters)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decode, call, encode."""
@@ -86,9 +87,9 @@ class Operation:
         for name, kind in self.path.items():
             arguments[name] = path_part(scope["path_params"][name], kind)
         if self.query is not None:
-            arguments["query"] = self._read_query(scope["query_string"])
+            arguments["query"] = self._parameters.decode(scope["query_string"])
         elif scope["query_string"]:
-            query.none(scope["query_string"])
+            self._parameters.decode(scope["query_string"])  # there are none, so this refuses
         if scope["method"] not in SAFE:
             self._refuse_conditions(headers)
         if self.conditional:

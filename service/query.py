@@ -15,6 +15,10 @@ PARAMETERS_MAX = 32
 SWITCH = {"true": True, "false": False}
 
 
+class NoParameters(Struct, frozen=True):
+    """The query of an operation that has none."""
+
+
 class QueryDecoder(Generic[Q]):
     """Decodes one Struct; every field is a parameter, a tuple is written with commas."""
 
@@ -49,12 +53,6 @@ class QueryDecoder(Generic[Q]):
             told = "; ".join(f"{fault.pointer[1:]}: {fault.detail}" for fault in faults[:3])
             raise ProblemError(INVALID_QUERY, f"{told}.", faults=faults)
         return self._kind(**values)
-
-
-def none(raw: bytes) -> None:
-    """Refuse any parameter, where none is known. Raises a 400."""
-    if raw:
-        QueryDecoder(Struct).decode(raw)
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
