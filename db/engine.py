@@ -167,6 +167,24 @@ class EchoingConnection:
         return await self._connection.fetch(statement, values)
 
 
+class Turn:
+    """A lock, as long waited for as a connection of the pool. Raises Overloaded."""
+
+    def __init__(self, wait_ms: int) -> None:
+        self._lock = asyncio.Lock()
+        self._wait_ms = wait_ms
+
+    async def __aenter__(self) -> None:
+        try:
+            async with asyncio.timeout(self._wait_ms / 1000 if self._lock.locked() else None):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise Overloaded("others write to the database for too long") from None
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class Turns(NamedTuple):
     """Who must wait for whom inside one process."""
 
@@ -280,9 +298,13 @@ class PostgreSQL(Database):
         await connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
 
     async def _keep_plans(self, driver: Any) -> None:
-        # Else PostgreSQL plans small sets anew each time: it takes a set of unknown size for one of ten.
+        # Else PostgreSQL plans small sets anew each time: it takes a set of unknown size for one of ten. And the plan
+        # that is best for an empty table, to read all of it, is kept while the table grows.
         with translated():
-            await driver.execute("SET plan_cache_mode = force_generic_plan")
+            await driver.execute(
+                "SET plan_cache_mode = force_generic_plan;"
+                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+            )
 
     def _own(self, driver: Any) -> Connection:
         return PostgreSQLConnection(driver)
@@ -297,8 +319,8 @@ class SQLite(Database):
 
     def __init__(self, url: URL, options: Options) -> None:
         # Statements commit by themselves; a transaction begins in words, below.
-        make = partial(create_async_engine, url, connect_args={"isolation_level": None})
-        writer = asyncio.Lock()
+        make = partial(create_async_engine, url, connect_args={"isolation_level": None, "async_creator_fn": _open_file})
+        writer = Turn(options.pool_wait_ms)
         self._timeout_ms = options.statement_timeout_ms
         if url.database in {None, "", ":memory:"}:
             engine = lanes = make(poolclass=StaticPool)
@@ -334,6 +356,18 @@ class SQLite(Database):
 
     def _own(self, driver: Any) -> Connection:
         return SQLiteConnection(driver, self.turns, self._timeout_ms / 1000)
+
+
+async def _open_file(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+    """Open a SQLite file; where that fails, see aiosqlite's thread to its end, or it complains about a closed loop."""
+    connection = aiosqlite.connect(*arguments, **options)
+    thread = connection._thread  # noqa: SLF001 - there is no other way to it
+    thread.daemon = True  # as SQLAlchemy does
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.to_thread(thread.join)
+        raise
 
 
 def _begin_immediate(connection: Any) -> None:

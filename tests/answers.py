@@ -21,6 +21,8 @@ PROBLEM = "application/problem+json"
 ENCODE: dict[str, Callable[[Any], bytes]] = {JSON: msgspec.json.encode, MSGPACK: msgspec.msgpack.encode}
 DECODE: dict[str, Callable[[bytes], Any]] = {JSON: msgspec.json.decode, MSGPACK: msgspec.msgpack.decode}
 NEXT = re.compile('<(.*)>; rel="next"')
+# A machine that is busy must not look like a service that is.
+PATIENT: dict[str, Any] = {"queue_age_ms_max": 60_000, "pool_wait_ms": 60_000, "statement_timeout_ms": 60_000}
 MEMBERS = {"type", "title", "status", "detail", "code", "errors", "retryable", "request_id"}
 
 

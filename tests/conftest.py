@@ -15,7 +15,7 @@ import pytest
 from db.engine import open_database
 from db.migrate import upgrade
 from service.settings import Settings
-from tests.answers import serving
+from tests.answers import PATIENT, serving
 from tests.postgres import Databases, PostgresServer
 
 POSTGRESQL = "postgresql"
@@ -138,7 +138,7 @@ def empty_database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequ
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, database_url: str) -> Settings:
     """Give the settings of a service on the test's own database, with the values a test was parametrized with."""
-    return Settings(database_url=database_url, **getattr(request, "param", {}))
+    return Settings(database_url=database_url, **{**PATIENT, **getattr(request, "param", {})})
 
 
 @pytest.fixture

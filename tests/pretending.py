@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from db.errors import DatabaseError, OutcomeUnknown, Refused
 from db.lanes import Lane, Limits
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 BOUNDS = Limits()
 
@@ -65,9 +65,19 @@ class PretendedDatabase:
         self.fault: Exception | None = None  # why nobody can connect
         self.doors: asyncio.Event | None = None  # connecting takes until it is set
 
-    def lane(self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any) -> PretendedLane:
+    def closed_lane(self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any) -> PretendedLane:
         """Make a lane on it."""
         return Lane("pretended", self.connect, self.run, limits, connections, **choices)
+
+    @asynccontextmanager
+    async def lane(self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any) -> AsyncIterator[PretendedLane]:
+        """Open a lane on it; whatever a test finds there, it ends."""
+        async with asyncio.timeout(LIMIT_S), self.closed_lane(limits, connections, **choices) as lane:
+            try:
+                yield lane
+            except BaseException:
+                self.let_go()
+                raise
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[PretendedConnection]:
@@ -111,6 +121,8 @@ class PretendedDatabase:
     def let_go(self) -> None:
         """Answer everything, from now on at once."""
         self.holds = False
+        if self.doors is not None:
+            self.doors.set()
         while self.flights:
             self.land()
 
@@ -135,6 +147,6 @@ def refusal(lane: PretendedLane, member: int) -> type[DatabaseError] | None:
 
 async def outcomes(waiters: "Sequence[asyncio.Future[Answer]]") -> list[int | type[BaseException]]:
     """Wait for all, and tell each one's member, or the kind of exception it got."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         results = await asyncio.gather(*waiters, return_exceptions=True)
     return [type(result) if isinstance(result, BaseException) else result.member for result in results]

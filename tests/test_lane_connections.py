@@ -186,7 +186,7 @@ async def test_a_set_whose_connection_is_lost_is_run_again_by_one_that_is_idle(
             connection, landed = database.flights.pop()
             connection.closed = True
             landed.set_exception(Unavailable("lost"))
-        database.let_go()
+        database.holds = False
         assert await outcomes(waiters) == [1]
         database.doors.set()
 

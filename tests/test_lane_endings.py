@@ -10,7 +10,7 @@ import pytest
 from db.errors import DatabaseError, OutcomeUnknown, Refused, Unavailable
 from db.lanes import Limits
 from tests.pretending import Answer, PretendedDatabase, outcomes, refusal, send
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 
 @pytest.fixture
@@ -36,8 +36,7 @@ async def test_closing_while_the_connection_is_lost_refuses_what_is_queued(datab
 
 async def test_closing_while_there_is_no_database_takes_no_time(database: PretendedDatabase) -> None:
     database.fault = OSError()
-    lane = database.lane()
-    async with lane:
+    async with database.lane() as lane:
         await until(lambda: database.attempts > 4)
         started = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - started < 0.2
@@ -102,7 +101,7 @@ async def test_who_is_in_flight_when_the_lanes_task_is_cancelled_learns_what_is_
 async def test_a_lane_that_is_cancelled_while_opening_leaves_nothing_behind(database: PretendedDatabase) -> None:
     before = asyncio.all_tasks()
     database.doors = asyncio.Event()
-    opening = asyncio.create_task(database.lane(connections=2).__aenter__())
+    opening = asyncio.create_task(database.closed_lane(connections=2).__aenter__())
     await until(lambda: database.attempts == 2)
     opening.cancel()
     asyncio.get_running_loop().call_later(0.01, database.doors.set)
@@ -114,7 +113,7 @@ async def test_a_lane_that_is_cancelled_while_opening_leaves_nothing_behind(data
 
 async def test_a_lane_that_is_cancelled_while_closing_still_answers_everyone(database: PretendedDatabase) -> None:
     before = asyncio.all_tasks()
-    lane = database.lane(repeatable=True)
+    lane = database.closed_lane(repeatable=True)
     await lane.__aenter__()
     waiters = [*await send(database, lane, 1), lane.submit(2)]
     closing = asyncio.create_task(lane.__aexit__())
@@ -134,7 +133,7 @@ async def test_in_any_disorder_everyone_is_answered_and_nothing_is_left(database
     noise: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
     limits = Limits(set_size_max=random.choice([1, 3, 100]), queue_length_max=random.choice([5, 1000]))
-    lane = database.lane(
+    lane = database.closed_lane(
         limits,
         random.choice([1, 3]),
         shared=random.choice([True, False]),
@@ -143,7 +142,7 @@ async def test_in_any_disorder_everyone_is_answered_and_nothing_is_left(database
     )
     database.refused = {7, 13}
     waiters: list[tuple[int, asyncio.Future[Answer]]] = []
-    async with lane:
+    async with asyncio.timeout(LIMIT_S), lane:
         for _ in range(400):
             await asyncio.sleep(0)
             member = random.randrange(20)

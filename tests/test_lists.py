@@ -26,7 +26,7 @@ async def shelf(client: httpx.AsyncClient) -> list[Item]:
     """Fill the service, in several statements, with items that share names, prices and moments."""
     rows = [
         {"name": name, "price": price, "in_stock": bool(index % 3)}
-        for index, (name, price) in enumerate(zip(NAMES * 2, PRICES * 9, strict=True))
+        for index, (name, price) in enumerate(zip(NAMES + NAMES[:15], PRICES * 6, strict=True))
     ]
     items = []
     for start in range(0, len(rows), 23):

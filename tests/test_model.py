@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service.settings import Settings
-from tests.answers import Item, code, next_url, serving
+from tests.answers import PATIENT, Item, code, next_url, serving
 
 DOUBLE_MAX = 1.7976931348623157e308
 
@@ -217,7 +217,7 @@ class Model(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("coalesce", [True, False], ids=["coalesced", "one by one"])
 def test_the_service_answers_as_a_dictionary_would(database_url: str, coalesce: bool) -> None:
-    service = serving(Settings(database_url=database_url, coalesce=coalesce))
+    service = serving(Settings(database_url=database_url, coalesce=coalesce, **PATIENT))
     with asyncio.Runner() as runner:
         machine = type("Machine", (Model,), {"client": runner.run(service.__aenter__()), "runner": runner})
         try:

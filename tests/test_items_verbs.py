@@ -1,0 +1,249 @@
+"""The verbs of items, asked of a database directly: every one takes a set and answers in its order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from datetime import datetime
+from math import inf, nan
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+
+from db.engine import Database, open_database, translated
+from db.errors import NotFound, Refused, Stale
+from db.items import Change, Items, NewItem, Removal
+from db.lanes import Limits
+from db.migrate import upgrade
+
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """An item, in the order of its columns."""
+
+    id: int
+    name: str
+    price: float
+    in_stock: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+LAMP = NewItem("lamp", 9.5, in_stock=True)
+BAD = [
+    LAMP._replace(name=""),
+    LAMP._replace(name="é" * 256),
+    LAMP._replace(price=inf),
+    LAMP._replace(price=-inf),
+    LAMP._replace(price=nan),
+    LAMP._replace(price=-0.5),
+]
+
+
+@pytest.fixture(params=["sqlite", "memory", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(backend: str, request: pytest.FixtureRequest) -> str:
+    return "sqlite+aiosqlite://" if backend == "memory" else str(request.getfixturevalue("database_url"))
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = open_database(url)
+    await upgrade(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(params=["coalesced", "one by one"])
+async def items(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[Items[Row]]:
+    coalesce = request.param == "coalesced"
+    async with Items(database, Row, limits=Limits(), coalesce=coalesce, connections=3) as items:
+        yield items
+
+
+async def together(waiters: Sequence[Awaitable[T]]) -> list[Any]:
+    """Wait for what was asked for in one turn of the loop, and so left as one set."""
+    return await asyncio.gather(*waiters, return_exceptions=True)
+
+
+def kinds(results: Sequence[object]) -> list[type]:
+    return [type(result) for result in results]
+
+
+async def everything(database: Database) -> list[tuple[Any, ...]]:
+    async with database.engine.connect() as connection:
+        return [tuple(row) for row in await connection.exec_driver_sql("SELECT * FROM items ORDER BY id")]
+
+
+async def test_a_set_of_new_items_comes_back_in_its_order_with_ids_drawn_in_it(items: Items[Row]) -> None:
+    rows = [NewItem(f"item {n % 7}", n / 4, in_stock=n % 2 == 0) for n in reversed(range(1000))]
+    added = await items.add(rows)
+    assert [(row.name, row.price, row.in_stock) for row in added] == rows
+    assert [row.id for row in added] == list(range(1, 1001))
+    assert {(row.version, row.created_at == row.updated_at, row.created_at.utcoffset()) for row in added} == {
+        (1, True, added[0].created_at.utcoffset())
+    }
+    assert await items.get([row.id for row in added]) == added
+
+
+async def test_new_items_that_share_a_statement_each_come_back_to_their_caller(items: Items[Row]) -> None:
+    rows = [NewItem(f"item {n}", n, in_stock=True) for n in reversed(range(300))]
+    added = await together([items.add_one(row) for row in rows])
+    assert [row.name for row in added] == [row.name for row in rows]
+    assert {row.id for row in added} == set(range(1, 301))
+    assert await together([items.get_one(row.id) for row in added]) == added
+
+
+async def test_bad_rows_fail_alone_and_the_others_of_their_set_are_added(items: Items[Row], database: Database) -> None:
+    rows = [LAMP, *BAD, LAMP, *BAD, *[LAMP] * 100]
+    results = await together([items.add_one(row) for row in rows])
+    assert kinds(results) == [Refused if row in BAD else Row for row in rows]
+    good = [result for result in results if isinstance(result, Row)]
+    assert len({row.id for row in good}) == len(good) == len(await everything(database))
+
+
+@pytest.mark.parametrize("bad", BAD, ids=repr)
+async def test_one_bad_row_refuses_a_whole_set_that_is_all_or_nothing(
+    items: Items[Row], database: Database, bad: NewItem
+) -> None:
+    with pytest.raises(Refused):
+        await items.add([LAMP, bad, LAMP])
+    assert await everything(database) == []
+
+
+async def test_the_longest_name_counts_characters_not_bytes(items: Items[Row]) -> None:
+    assert (await items.add_one(LAMP._replace(name="é" * 255))).name == "é" * 255
+
+
+async def test_a_change_leaves_what_it_does_not_name(items: Items[Row]) -> None:
+    lamp = await items.add_one(LAMP)
+    changed = await items.change_one(Change(lamp.id, price=0.0))
+    assert changed == lamp._replace(price=0.0, version=2, updated_at=changed.updated_at)
+    assert changed.updated_at >= lamp.updated_at
+    assert await items.change_one(Change(lamp.id, in_stock=False)) == await items.get_one(lamp.id)
+    assert (await items.get_one(lamp.id))[1:5] == ("lamp", 0.0, False, 3)
+
+
+async def test_a_change_that_names_nothing_changes_nothing(items: Items[Row]) -> None:
+    lamp = await items.add_one(LAMP)
+    assert await items.change_one(Change(lamp.id)) == lamp
+    assert await items.change([Change(lamp.id)]) == [lamp]
+    assert await items.get_one(lamp.id) == lamp
+
+
+async def test_bad_changes_fail_alone_and_the_others_of_their_set_are_made(items: Items[Row]) -> None:
+    added = await items.add([LAMP] * 20)
+    changes = [Change(row.id, name="" if row.id % 7 == 0 else "chair") for row in added]
+    results = await together([items.change_one(change) for change in changes])
+    assert kinds(results) == [Refused if change.name == "" else Row for change in changes]
+    assert [row.version for row in await items.get([row.id for row in added])] == [
+        1 if change.name == "" else 2 for change in changes
+    ]
+
+
+async def test_changes_and_removals_tell_gone_from_stale(items: Items[Row]) -> None:
+    ids = [row.id for row in await items.add([LAMP] * 5)]
+    await items.change_one(Change(ids[1], name="chair"))
+    changes = [Change(ids[0], 1, "a"), Change(ids[1], 1, "b"), Change(99, 1, "c"), Change(98, name="d")]
+    assert kinds(await together(list(map(items.change_one, changes)))) == [Row, Stale, NotFound, NotFound]
+    removals = [Removal(ids[0], 1), Removal(ids[1], 2), Removal(ids[2]), Removal(99, 1), Removal(98)]
+    assert kinds(await together(list(map(items.remove_one, removals)))) == [
+        Stale,
+        type(None),
+        type(None),
+        NotFound,
+        NotFound,
+    ]
+    assert [row.id for row in await items.get(ids)] == [ids[0], ids[3], ids[4]]
+
+
+async def test_what_was_asked_of_one_item_at_the_same_time_happens_once_each(items: Items[Row]) -> None:
+    lamp = await items.add_one(LAMP)
+    changed = await together([items.change_one(Change(lamp.id, name=str(n))) for n in range(50)])
+    assert sorted(row.version for row in changed) == list(range(2, 52))
+    at_version = await together([items.change_one(Change(lamp.id, 51, price=float(n))) for n in range(50)])
+    assert sorted(kinds(at_version), key=str) == sorted([Row, *[Stale] * 49], key=str)
+    assert set(await together([items.get_one(lamp.id) for _ in range(50)])) == set(await items.get([lamp.id]))
+    removed = await together([items.remove_one(Removal(lamp.id)) for _ in range(50)])
+    assert sorted(kinds(removed), key=str) == sorted([type(None), *[NotFound] * 49], key=str)
+
+
+async def test_of_a_coalesced_set_changes_of_one_item_are_made_in_their_order(database: Database) -> None:
+    async with Items(database, Row, limits=Limits(), coalesce=True, connections=1) as items:
+        lamp = await items.add_one(LAMP)
+        changed = await together([items.change_one(Change(lamp.id, name=str(n))) for n in range(9)])
+        assert [(row.name, row.version) for row in changed] == [(str(n), n + 2) for n in range(9)]
+
+
+async def test_reading_a_set_leaves_out_what_is_not_there_and_keeps_the_order(items: Items[Row]) -> None:
+    added = await items.add([LAMP] * 3)
+    assert [row.id for row in await items.get([3, 99, 1, 2**63 - 1, 3])] == [3, 1, 3]
+    assert kinds(await together([items.get_one(added[0].id), items.get_one(99)])) == [Row, NotFound]
+
+
+async def test_removing_a_set_names_those_that_were_there(items: Items[Row], database: Database) -> None:
+    await items.add([LAMP] * 5)
+    assert await items.remove([4, 99, 1, 3]) == [4, 1, 3]
+    assert await items.remove([4, 99, 1, 3]) == []
+    assert [row[0] for row in await everything(database)] == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("last", "word", "named"),
+    [
+        (Change(99, name="x"), NotFound, (99,)),
+        (Change(3, 7, name="x"), Stale, (3,)),
+        (Change(3, name=""), Refused, None),
+    ],
+    ids=["unknown", "stale", "refused"],
+)
+async def test_changing_a_set_changes_all_or_nothing(
+    items: Items[Row], database: Database, last: Change, word: type[Exception], named: tuple[int, ...] | None
+) -> None:
+    await items.add([LAMP] * 3)
+    before = await everything(database)
+    with pytest.raises(word) as caught:
+        await items.change([Change(2, 1, name="chair"), Change(1, price=1.0), last])
+    assert getattr(caught.value, "ids", None) == named
+    assert await everything(database) == before
+    changed = await items.change([Change(2, 1, name="chair"), Change(1, price=1.0)])
+    assert [(row.id, row.name, row.price, row.version) for row in changed] == [
+        (2, "chair", 9.5, 2),
+        (1, "lamp", 1.0, 2),
+    ]
+
+
+async def test_an_id_is_never_given_out_twice(items: Items[Row]) -> None:
+    first = await items.add_one(LAMP)
+    await items.remove_one(Removal(first.id))
+    assert (await items.add_one(LAMP)).id > first.id
+
+
+VALUES = {
+    "no name": "(NULL, 1, true, 1)",
+    "an empty name": "('', 1, true, 1)",
+    "a long name": f"('{'x' * 256}', 1, true, 1)",
+    "no price": "('x', NULL, true, 1)",
+    "a negative price": "('x', -0.01, true, 1)",
+    "an infinite price": "('x', {infinity}, true, 1)",
+    "a negative infinite price": "('x', -{infinity}, true, 1)",
+    "no number for a price": "('x', {nan}, true, 1)",
+    "nobody knows whether in stock": "('x', 1, NULL, 1)",
+    "version 0": "('x', 1, true, 0)",
+}
+NOT_FINITE = {"sqlite": {"infinity": "9e999", "nan": "(9e999 - 9e999)"}}
+NOT_FINITE["memory"] = NOT_FINITE["sqlite"]
+NOT_FINITE["postgresql"] = {"infinity": "'Infinity'::float8", "nan": "'NaN'::float8"}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+async def test_the_table_itself_refuses(database: Database, backend: str, values: str) -> None:
+    sql = f"INSERT INTO items (name, price, in_stock, version) VALUES {values}"  # noqa: S608
+    with pytest.raises(Refused), translated():
+        async with database.engine.begin() as connection:
+            await connection.exec_driver_sql(sql.format(**NOT_FINITE[backend]))
+    assert await everything(database) == []
