@@ -10,8 +10,20 @@ from typing import Any, NamedTuple, Protocol
 
 import aiosqlite
 import asyncpg
-from sqlalchemy import URL, Dialect, NullPool, Select, StaticPool, UpdateBase, event, func, make_url, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    URL,
+    Dialect,
+    ExceptionContext,
+    NullPool,
+    Select,
+    StaticPool,
+    UpdateBase,
+    event,
+    func,
+    make_url,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
@@ -22,6 +34,7 @@ from db.rows import ArrayRows, JSONRows, RowSet
 log = logging.getLogger(__name__)
 
 APPLICATION_NAME = "items-service"
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 SCHEMA_LOCK = 0x6974656D73  # any number will do that nobody else locks
 
 
@@ -115,8 +128,9 @@ class PostgreSQLConnection:
             return statement.read(await self._driver.fetch(statement.sql, *statement.arguments(values)))
         except asyncpg.DataError as error:  # the driver's, before sending, as well as the server's
             raise Refused(str(error)) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if means_lost(error) or self._driver.is_closed():
+        except (*DRIVER_ERRORS, OSError) as error:
+            # In between the server's last word and the end of the connection, asyncpg loses its way.
+            if means_lost(error) or isinstance(error, asyncpg.InternalClientError) or self._driver.is_closed():
                 self._driver.terminate()
             raise said(error, lost=self._driver.is_closed(), wrote=statement.writes) from error
 
@@ -287,6 +301,8 @@ class PostgreSQL(Database):
         pooled = make(
             pool_size=options.pool_size, max_overflow=0, pool_timeout=options.pool_wait_ms / 1000, pool_use_lifo=True
         )
+        event.listen(pooled.sync_engine, "checkout", _check_open)
+        event.listen(pooled.sync_engine, "handle_error", _check_lost)
         super().__init__(pooled, make(poolclass=NullPool), options, Turns(nullcontext(), nullcontext()))
 
     def rows(self, **columns: TypeEngine[Any]) -> RowSet:
@@ -308,6 +324,18 @@ class PostgreSQL(Database):
 
     def _own(self, driver: Any) -> Connection:
         return PostgreSQLConnection(driver)
+
+
+def _check_open(connection: Any, _record: object, _proxy: object) -> None:
+    # What the driver knows to be lost is replaced, with the whole pool; to ask the server would cost a round trip.
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
+
+
+def _check_lost(context: ExceptionContext) -> None:
+    # SQLAlchemy does not know every error that says so, and would keep the connection.
+    if means_lost(context.original_exception):
+        context.is_disconnect = True
 
 
 class SQLite(Database):
@@ -391,5 +419,5 @@ def translated(*, committing: bool = False) -> Iterator[None]:
     except DBAPIError as error:
         cause = error.orig or error
         raise said(cause, lost=error.connection_invalidated or means_lost(cause), wrote=committing) from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, aiosqlite.Error) as error:
+    except (*DRIVER_ERRORS, aiosqlite.Error, OSError) as error:
         raise said(error, lost=True, wrote=committing) from error

@@ -118,12 +118,15 @@ async def everything(client: httpx.AsyncClient) -> list[Item]:
     return await walked(client, "/items?limit=1000")
 
 
-async def execute(database_url: str, *statements: str) -> None:
-    """Change a database behind the service's back."""
+async def execute(database_url: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Do something to a database behind the service's back, and give the rows that the last statement has."""
+    rows: list[tuple[Any, ...]] = []
     database = open_database(database_url)
     try:
         async with database.engine.begin() as connection:
             for statement in statements:
-                await connection.exec_driver_sql(statement)
+                result = await connection.exec_driver_sql(statement)
+                rows = [tuple(row) for row in result] if result.returns_rows else []
     finally:
         await database.close()
+    return rows

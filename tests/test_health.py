@@ -75,11 +75,12 @@ async def test_a_service_without_its_database_is_alive_but_not_ready_until_it_is
 ) -> None:
     name = make_url(database_url).database
     hang_up = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
-    await execute(postgres_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false", f"{hang_up}'{name}'")
+    await execute(postgres_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await execute(postgres_url, f"{hang_up}'{name}'")
     assert problem(await becomes(client, 503))["code"] == "not-ready"
     assert (await client.get("/livez")).status_code == 200
-    for method, url in (("GET", "/items/1"), ("GET", "/items"), ("GET", "/items?ids=1"), ("DELETE", "/items/1")):
-        assert code(await client.request(method, url)) == (503, "unavailable"), (method, url)
+    for url in ("/items/1", "/items", "/items?ids=1"):
+        assert code(await client.get(url)) == (503, "unavailable"), url
     await execute(postgres_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     await becomes(client, 200)
 

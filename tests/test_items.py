@@ -5,7 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
+from service.replies import reply
 from tests.answers import added, code, everything, pointers, read
 
 METHODS = ("GET", "PUT", "PATCH", "DELETE")
@@ -58,6 +60,17 @@ async def test_head_answers_like_get_without_a_body(client: httpx.AsyncClient) -
     for headers in (got.headers, headed.headers):
         del headers["x-request-id"]
     assert headed.headers == got.headers
+
+
+async def test_the_answer_to_head_has_no_body_that_a_server_would_have_to_drop() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await reply({"method": "HEAD", "request_id": b"abc"}, send, 200, [], b"[]")
+    assert dict(sent[0]["headers"])[b"content-length"] == b"2"
+    assert sent[1]["body"] == b""
 
 
 async def test_an_id_is_never_given_out_twice(client: httpx.AsyncClient) -> None:

@@ -116,7 +116,8 @@ async def test_a_cursor_with_one_other_character_is_refused(client: httpx.AsyncC
     assert set(after) <= set(ALPHABET)
     for position, character in enumerate(after):
         place = ALPHABET.index(character)
-        others = [*(ALPHABET[(place ^ bit) % 64] for bit in (1, 2, 4, 8, 16, 32)), "!", "=", "+", " ", "\u00e9", "\x00"]
+        odd = "!=+ \u00e9\x00"[position % 6]
+        others = [ALPHABET[place ^ 1], ALPHABET[place ^ 32], odd]
         for other in others:
             damaged = after[:position] + other + after[position + 1 :]
             response = await client.get("/items", params={"order": order, "after": damaged})

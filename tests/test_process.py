@@ -150,14 +150,6 @@ def test_a_connection_is_kept_for_request_after_request(shared: ServiceProcess) 
             assert answers(connection, ["GET"])[0].status in {200, 404}
 
 
-def test_a_second_service_on_the_same_port_says_that_it_is_taken(shared: ServiceProcess) -> None:
-    port = str(httpx.URL(shared.url).port)
-    second = ServiceProcess("sqlite:///:memory:", PORT=port)
-    with pytest.raises(AssertionError, match="in use"):
-        second.__enter__()
-    assert second.wait() == 1
-
-
 class Writers:
     """Callers who write as fast as they are answered, and remember what they were told."""
 

@@ -170,6 +170,18 @@ async def terminate(database: Database, backend_id: int) -> None:
         await connection.execute(text("SELECT pg_terminate_backend(:id, 10000)"), {"id": backend_id})
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_file_is_written_through_to_the_disk_by_whoever_writes(database: Database) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+    async with transaction(database) as session:
+        found = {name: (await session.execute(text(f"PRAGMA {name}"))).scalar_one() for name in wanted}
+    assert found == wanted
+    async with database.connect() as lane:
+        driver = getattr(lane, "_driver")  # noqa: B009 - every connection has one, and shows none
+        found = {name: next(iter(await driver.execute_fetchall(f"PRAGMA {name}")))[0] for name in wanted}
+    assert found == wanted
+
+
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_connection_that_is_lost_before_the_commit_has_changed_nothing(database: Database) -> None:
     async def work() -> None:
@@ -180,6 +192,15 @@ async def test_a_connection_that_is_lost_before_the_commit_has_changed_nothing(d
     with pytest.raises(Unavailable):
         await work()
     assert await names(database) == []
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_a_server_that_is_no_longer_the_primary_is_left(database: Database) -> None:
+    async with transaction(database) as session:
+        await session.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+    with pytest.raises(Unavailable):
+        await add_lamp(database)
+    await add_lamp(database)
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -132,6 +132,15 @@ async def test_a_set_that_names_what_is_not_there_changes_nothing(client: httpx.
     assert await everything(client) == items
 
 
+async def test_a_set_that_is_stale_and_names_what_is_not_there_is_told_the_latter(client: httpx.AsyncClient) -> None:
+    items = await added_set(client, rows(2))
+    stale = [{"id": item["id"], "version": 7, "price": 99} for item in items]
+    response = await client.patch("/items", json=[stale[0], {"id": 424242, "version": 7}, stale[1]])
+    assert code(response) == (404, "item-not-found")
+    assert response.json()["detail"] == "No item has the id 424242."
+    assert await everything(client) == items
+
+
 @pytest.mark.parametrize("version", [1, 3, 2**63 - 1])
 @pytest.mark.parametrize("patch", [{"price": 99}, {}])
 async def test_a_set_with_a_stale_version_changes_nothing(
