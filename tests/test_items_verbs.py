@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from math import inf, nan
 from typing import Any, NamedTuple, TypeVar
@@ -106,12 +107,10 @@ async def test_bad_rows_fail_alone_and_the_others_of_their_set_are_added(items: 
     assert len({row.id for row in good}) == len(good) == len(await everything(database))
 
 
-@pytest.mark.parametrize("bad", BAD, ids=repr)
-async def test_one_bad_row_refuses_a_whole_set_that_is_all_or_nothing(
-    items: Items[Row], database: Database, bad: NewItem
-) -> None:
-    with pytest.raises(Refused):
-        await items.add([LAMP, bad, LAMP])
+async def test_one_bad_row_refuses_a_whole_set_that_is_all_or_nothing(items: Items[Row], database: Database) -> None:
+    for bad in BAD:
+        with pytest.raises(Refused):
+            await items.add([LAMP, bad, LAMP])
     assert await everything(database) == []
 
 
@@ -240,10 +239,13 @@ NOT_FINITE["memory"] = NOT_FINITE["sqlite"]
 NOT_FINITE["postgresql"] = {"infinity": "'Infinity'::float8", "nan": "'NaN'::float8"}
 
 
-@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
-async def test_the_table_itself_refuses(database: Database, backend: str, values: str) -> None:
-    sql = f"INSERT INTO items (name, price, in_stock, version) VALUES {values}"  # noqa: S608
-    with pytest.raises(Refused), translated():
-        async with database.engine.begin() as connection:
-            await connection.exec_driver_sql(sql.format(**NOT_FINITE[backend]))
+async def test_the_table_itself_refuses_what_is_no_item(database: Database, backend: str) -> None:
+    accepted = []
+    for what, values in VALUES.items():
+        sql = f"INSERT INTO items (name, price, in_stock, version) VALUES {values}"  # noqa: S608
+        with suppress(Refused), translated():
+            async with database.engine.begin() as connection:
+                await connection.exec_driver_sql(sql.format(**NOT_FINITE[backend]))
+            accepted.append(what)
+    assert accepted == []
     assert await everything(database) == []

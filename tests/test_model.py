@@ -224,7 +224,7 @@ def test_the_service_answers_as_a_dictionary_would(database_url: str, coalesce: 
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=40,
+                    max_examples=25,
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,
