@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from db.engine import Connection, Database
+from db.database import Connection, Database
 from db.errors import NotFound, Stale
 from db.lanes import Lane, Limits
 from db.models import Item, table, utc_now

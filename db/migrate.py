@@ -12,8 +12,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, String, column, select, table
 
-from db.engine import Connection as LaneConnection
-from db.engine import Database, translated
+from db.database import Connection as LaneConnection
+from db.database import Database, translated
 from db.errors import NoSuchRevision, Outdated
 from db.lanes import Lane, Limits
 

@@ -18,7 +18,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import KeyedColumnElement
 
-from db.engine import Connection, Database, Statement
+from db.database import Connection, Database
+from db.statements import Statement
 
 T = TypeVar("T")
 

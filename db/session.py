@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.engine import Database, translated
+from db.database import Database, translated
 
 
 @asynccontextmanager

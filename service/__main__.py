@@ -13,7 +13,8 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from db import migrate
-from db.engine import Database, Options, open_database
+from db.database import Database, Options
+from db.engine import open_database
 from db.errors import DatabaseError, NoSuchRevision
 from service import server
 from service.openapi import document

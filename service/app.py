@@ -9,7 +9,8 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from db import migrate
-from db.engine import Options, open_database
+from db.database import Options
+from db.engine import open_database
 from db.items import Items
 from db.lanes import Limits
 from service.context import Context

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import make_url
 
 from db import migrate
-from db.engine import Database, open_database
+from db.database import Database
+from db.engine import open_database
 from service.__main__ import main
 from service.settings import Settings
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
-from db.engine import Database, open_database, translated
+from db.database import Database, translated
+from db.engine import open_database
 from db.errors import NotFound, Refused, Stale
 from db.items import Change, Items, NewItem, Removal
 from db.lanes import Limits

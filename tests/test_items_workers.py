@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from db.engine import Database, Options, open_database
+from db.database import Database, Options
+from db.engine import open_database
 from db.errors import DatabaseError, NotFound, Stale, TimedOut, Unavailable
 from db.items import Change, Items, NewItem, Removal
 from db.lanes import Limits

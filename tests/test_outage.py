@@ -155,7 +155,7 @@ async def names(client: httpx.AsyncClient) -> set[str]:
 
 async def check_writes(client: httpx.AsyncClient, server: PostgresServer, stop: Callable[[], None]) -> None:
     writers = Writers(client)
-    for _ in range(3):
+    for _ in range(2):
         before = len(writers.names("written"))
         await until(lambda: len(writers.names("written")) > before + 100)  # noqa: B023
         async with outage(server, stop):

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from db.engine import Connection, Database, Statement, open_database
+from db.database import Connection, Database
+from db.engine import open_database
 from db.items import Change, Items, NewItem, Removal
 from db.lanes import Limits
 from db.pages import Order, Query
+from db.statements import Statement
 from tests.test_items_verbs import Row
 
 ROWS = 24_000  # as below

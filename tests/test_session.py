@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import select, text
 
-from db.engine import Database, Options, open_database
+from db.database import Database, Options
+from db.engine import open_database
 from db.errors import Conflict, OutcomeUnknown, Overloaded, Refused, Unavailable
 from db.models import Item
 from db.session import transaction

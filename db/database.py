@@ -1,0 +1,162 @@
+"""What both databases have in common: how to connect, and what their failures are called."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import aiosqlite
+import asyncpg
+from sqlalchemy import Select, UpdateBase
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.types import TypeEngine
+
+from db.errors import OutcomeUnknown, Overloaded, Unavailable, means_lost, word_for
+from db.rows import RowSet
+from db.statements import Statement
+
+log = logging.getLogger(__name__)
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, aiosqlite.Error)
+
+
+class Options(NamedTuple):
+    """How to use the database."""
+
+    pool_size: int = 4
+    pool_wait_ms: int = 1000
+    connect_timeout_ms: int = 2000
+    statement_timeout_ms: int = 5000
+    echo: bool = False  # the SQL of lanes; SQLAlchemy's own is a matter of its logger's level
+
+
+class Connection(Protocol):
+    """A connection that a lane owns: every statement is a transaction of its own."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is lost."""
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call back once, as soon as the connection is lost."""
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+        """Run a statement and give its rows.
+
+        Raises the words of db.errors: Unavailable when nothing can have changed, OutcomeUnknown when it may have.
+        """
+
+
+class EchoingConnection:
+    """A connection that logs what it runs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.when_closed = connection.when_closed
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is lost."""
+        return self._connection.closed
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+        """Log a statement, run it and give its rows."""
+        log.info("%s %r", statement.sql, values)
+        return await self._connection.fetch(statement, values)
+
+
+class Turns(NamedTuple):
+    """Who must wait for whom inside one process."""
+
+    to_write: AbstractAsyncContextManager[Any]
+    to_read: AbstractAsyncContextManager[Any]
+
+
+class Database(ABC):
+    """Engine, dialect and connections. Statements that stand alone use `connect`, everything else `session`."""
+
+    typed: bool  # whether the driver takes and gives Python's own values
+    migrates_itself: bool  # whether the service brings the schema up when it starts
+    has_statistics: bool  # whether its planner knows what a filter matches
+
+    def __init__(self, engine: AsyncEngine, lanes: AsyncEngine, options: Options, turns: Turns) -> None:
+        self.engine = engine
+        self.turns = turns
+        self._lanes = lanes
+        self._options = options
+
+    @abstractmethod
+    def rows(self, **columns: TypeEngine[Any]) -> RowSet:
+        """Make a row set of these columns."""
+
+    @abstractmethod
+    async def _keep_plans(self, driver: Any) -> None:
+        """Plan each statement once."""
+
+    @abstractmethod
+    def _own(self, driver: Any) -> Connection:
+        """Wrap a driver's connection."""
+
+    @abstractmethod
+    async def lock_schema(self, connection: AsyncConnection) -> None:
+        """Wait until no other migration runs, and keep others out until the transaction ends."""
+
+    def statement(self, source: "Select[Any] | UpdateBase") -> Statement:
+        """Compile a statement once."""
+        return Statement(source, self.engine.dialect, typed=self.typed)
+
+    @asynccontextmanager
+    async def connect(self, *, one_plan: bool = False) -> AsyncIterator[Connection]:
+        """Hold a connection of one's own, outside of the pool. Raises Unavailable.
+
+        With `one_plan` a statement is planned once, whatever its arguments: right for sets of keys, wrong for ranges.
+        """
+        with translated():
+            connection = await self._lanes.connect()
+        try:
+            raw = await connection.get_raw_connection()
+            own = self._own(raw.driver_connection)
+            if one_plan:
+                await self._keep_plans(raw.driver_connection)
+            yield EchoingConnection(own) if self._options.echo else own
+        finally:
+            await connection.close()
+
+    async def version(self) -> str:
+        """Give the name and version of what is connected to. Raises Unavailable."""
+        with translated():
+            async with self.engine.connect() as connection:
+                numbers = connection.dialect.server_version_info or ()
+        return f"{self.engine.dialect.name} {'.'.join(map(str, numbers))}"
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+        await self._lanes.dispose()
+
+
+@contextmanager
+def translated(*, committing: bool = False) -> Iterator[None]:
+    """Put what SQLAlchemy raises into the words of db.errors; without a commit, nothing has changed."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise Overloaded("every connection to the database is in use") from error
+    except DBAPIError as error:
+        cause = error.orig or error
+        raise said(cause, lost=error.connection_invalidated or means_lost(cause), wrote=committing) from error
+    except (*DRIVER_ERRORS, OSError) as error:
+        raise said(error, lost=True, wrote=committing) from error
+
+
+def said(error: BaseException, *, lost: bool, wrote: bool) -> BaseException:
+    """Put a driver's error into a word of db.errors; an error without a word stays what it is."""
+    if lost:
+        return (OutcomeUnknown if wrote else Unavailable)(
+            f"the connection to the database failed: {str(error) or type(error).__name__}"
+        )
+    word = word_for(error)
+    return error if word is None else word(str(error))

@@ -1,0 +1,128 @@
+"""SQLite by aiosqlite."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import aiosqlite
+from sqlalchemy import URL, NullPool, StaticPool, event
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.types import TypeEngine
+
+from db.database import Connection, Database, Options, Turns, said
+from db.errors import Overloaded
+from db.rows import JSONRows, RowSet
+from db.statements import Statement
+
+
+class SQLite(Database):
+    """SQLite by aiosqlite: many readers and one writer; in memory, one connection for all of them."""
+
+    typed = False
+    migrates_itself = True  # it is nobody else's
+    has_statistics = False
+
+    def __init__(self, url: URL, options: Options) -> None:
+        # Statements commit by themselves; a transaction begins in words, below.
+        make = partial(create_async_engine, url, connect_args={"isolation_level": None, "async_creator_fn": _open_file})
+        writer = Turn(options.pool_wait_ms)
+        self._timeout_ms = options.statement_timeout_ms
+        if url.database in {None, "", ":memory:"}:
+            engine = lanes = make(poolclass=StaticPool)
+            turns = Turns(writer, writer)
+        else:
+            engine, lanes = make(pool_size=options.pool_size, max_overflow=0), make(poolclass=NullPool)
+            turns = Turns(writer, nullcontext())
+        for one in {engine, lanes}:
+            event.listen(one.sync_engine, "connect", self._configure)
+            event.listen(one.sync_engine, "begin", _begin_immediate)
+        super().__init__(engine, lanes, options, turns)
+
+    def _configure(self, connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {self._timeout_ms}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def rows(self, **columns: TypeEngine[Any]) -> RowSet:
+        """Make a row set of these columns."""
+        return JSONRows(columns)
+
+    async def lock_schema(self, connection: AsyncConnection) -> None:
+        """Do nothing: a transaction that has begun keeps every other writer out."""
+
+    async def _keep_plans(self, driver: Any) -> None:
+        """Do nothing: SQLite plans when it prepares."""
+
+    def _own(self, driver: Any) -> Connection:
+        return SQLiteConnection(driver, self.turns, self._timeout_ms / 1000)
+
+
+async def _open_file(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+    """Open a SQLite file; where that fails, see aiosqlite's thread to its end, or it complains about a closed loop."""
+    connection = aiosqlite.connect(*arguments, **options)
+    thread = connection._thread  # noqa: SLF001 - there is no other way to it
+    thread.daemon = True  # as SQLAlchemy does
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.to_thread(thread.join)
+        raise
+
+
+def _begin_immediate(connection: Any) -> None:
+    # A transaction that starts as a reader cannot wait for the writer's lock later: it fails at once.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class SQLiteConnection:
+    """A connection of aiosqlite: one hop to its thread for each statement."""
+
+    closed = False
+
+    def __init__(self, driver: aiosqlite.Connection, turns: Turns, timeout_s: float) -> None:
+        self._driver = driver
+        self._turns = turns
+        self._timeout_s = timeout_s
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Do nothing: a file is not lost."""
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+        """Run a statement and give its rows."""
+        arguments = statement.arguments(values)
+        async with self._turns.to_write if statement.writes else self._turns.to_read:
+            loop = asyncio.get_running_loop()
+            limit = loop.call_later(self._timeout_s, lambda: loop.create_task(self._driver.interrupt()))
+            try:
+                rows = await self._driver.execute_fetchall(statement.sql, arguments)
+            except aiosqlite.Error as error:
+                raise said(error, lost=False, wrote=statement.writes) from error
+            finally:
+                limit.cancel()
+        return statement.read(list(rows))
+
+
+class Turn:
+    """A lock, as long waited for as a connection of the pool. Raises Overloaded."""
+
+    def __init__(self, wait_ms: int) -> None:
+        self._lock = asyncio.Lock()
+        self._wait_ms = wait_ms
+
+    async def __aenter__(self) -> None:
+        try:
+            async with asyncio.timeout(self._wait_ms / 1000 if self._lock.locked() else None):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise Overloaded("others write to the database for too long") from None
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()

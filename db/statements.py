@@ -1,0 +1,46 @@
+"""Statements: SQL that is compiled once."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Dialect, Select, UpdateBase
+
+
+class Statement:
+    """SQL that was compiled once, for one dialect, with the order of its arguments.
+
+    A driver that is `typed` takes and gives Python's own values; around any other, SQLAlchemy's types translate.
+    """
+
+    def __init__(self, source: "Select[Any] | UpdateBase", dialect: Dialect, *, typed: bool) -> None:
+        compiled = source.compile(dialect=dialect)
+        self.source = source
+        self.sql = str(compiled)
+        self.writes = isinstance(source, UpdateBase)
+        self._names = tuple(compiled.positiontup or ())
+        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
+        self._into: dict[str, Callable[[Any], Any]] = {}
+        self._out_of: list[Callable[[Any], Any] | None] | None = None
+        if typed:
+            return
+        for name, bind in compiled.binds.items():
+            if (process := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None:
+                self._into[name] = process
+        columns = source.selected_columns if isinstance(source, Select) else source.exported_columns
+        self._out_of = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """Put named values in the order that the SQL wants."""
+        values = {**self._constants, **values}
+        for name, process in self._into.items():
+            values[name] = process(values[name])
+        return [values[name] for name in self._names]
+
+    def read(self, rows: list[Any]) -> list[Any]:
+        """Turn what the driver gives into Python values, where the driver does not."""
+        if self._out_of is None:
+            return rows
+        return [
+            [value if process is None else process(value) for process, value in zip(self._out_of, row, strict=True)]
+            for row in rows
+        ]
