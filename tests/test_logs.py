@@ -106,7 +106,7 @@ async def test_debugging_shows_the_sql_and_its_values(
 ) -> None:
     await added(client, name="a name to look for")
     await client.get("/items")
-    told = "".join(line["message"] for line in lines(log, "db.engine"))
+    told = "".join(line["message"] for line in lines(log, "db.database"))
     shown = "INSERT INTO items" in told, "FROM items" in told, "a name to look for" in told
     assert shown == (settings.debug,) * 3
 

@@ -224,8 +224,8 @@ def test_the_service_answers_as_a_dictionary_would(database_url: str, coalesce: 
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=25,
-                    stateful_step_count=30,
+                    max_examples=12,
+                    stateful_step_count=25,
                     deadline=None,
                     derandomize=True,
                     suppress_health_check=list(HealthCheck),
