@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bench pins clean
+.PHONY: help install serve test check bench growth load pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -36,8 +36,17 @@ check: .venv/dev.stamp ## lint, formatting, types, import contracts, documents i
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_documents.py
 
-bench: .venv/dev.stamp ## measure the service and its peers
+bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or an hour with ARGS=--full
 	@exec $(BIN)/python -m bench $(ARGS)
+
+growth: .venv/dev.stamp ## measure what more rows cost, up to ten million
+	@exec $(BIN)/python -m bench.growth $(ARGS)
+
+HOST ?= http://127.0.0.1:8000
+load: .venv/dev.stamp ## put a running service under load, at HOST=; figures and a page in bench/results/load
+	@mkdir -p bench/results/load
+	@exec $(BIN)/locust -f bench/locustfile.py,bench/shape.py Mixed --headless --host $(HOST) --processes 2 --only-summary \
+		--csv bench/results/load/load --html bench/results/load/report.html $(ARGS)
 
 pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
 	$(COMPILE) -o requirements.txt

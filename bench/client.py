@@ -1,6 +1,7 @@
 """A plain blocking HTTP client, for the questions asked before the timing."""
 
 import http.client
+import re
 from typing import Self
 
 import msgspec
@@ -21,6 +22,14 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    def next_page(self, path: str) -> str:
+        """Give the path that an answer's `Link` header calls the next page, or nothing."""
+        self._connection.request("GET", path)
+        response = self._connection.getresponse()
+        response.read()
+        link = re.fullmatch('<(.*)>; rel="next"', response.headers["Link"] or "")
+        return link[1] if link else ""
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         """Send one request and return the status and the body of its answer."""

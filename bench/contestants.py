@@ -1,8 +1,10 @@
-"""Who takes part: each one is a command line that serves /items on a port."""
+"""Who takes part: each one is a command line that serves /items on a port, or the database alone."""
 
 import sys
 
 from msgspec import Struct
+
+from bench.workloads import LIST, MIXED, SETS
 
 SERVICE = ("service", "serve", "--host", "{host}", "--port", "{port}", "--workers", "{workers}")
 # What the service gives to Granian, given to everybody.
@@ -13,13 +15,24 @@ GRANIAN = (
 )
 
 
-class Contestant(Struct, frozen=True):
+class Contestant(Struct, frozen=True, kw_only=True):
     """A module run as `python -m`, its arguments and its settings."""
 
     key: str
     title: str
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    """Empty for the database alone, which is asked directly."""
     settings: dict[str, str] = {}
+    databases: tuple[str, ...] = ("postgres", "sqlite")
+    leaves_out: frozenset[str] = frozenset()
+    """Workloads that it has no answer to."""
+    keeps_items: bool = True
+    """Whether its answers are the truth; if not, it only marks a bound."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it speaks HTTP."""
+        return bool(self.arguments)
 
     def line(self, host: str, port: int, workers: int) -> list[str]:
         """Build the command line that serves on this port."""
@@ -27,24 +40,53 @@ class Contestant(Struct, frozen=True):
         return [sys.executable, "-m", *filled]
 
 
+def peer(
+    key: str, title: str, module: str, *, sets: bool = False, databases: tuple[str, ...] | None = None
+) -> Contestant:
+    """Describe a file under bench/peers; most frameworks' guides have no word for sets."""
+    return Contestant(
+        key=key,
+        title=title,
+        arguments=(*GRANIAN, f"bench.peers.{module}:app"),
+        databases=databases or ("postgres", "sqlite"),
+        leaves_out=frozenset() if sets else SETS,
+    )
+
+
+OURS = "service"
 BASELINE = "fastapi"
 
 CONTESTANTS = [
     Contestant(
-        "service",
-        "this service",
-        SERVICE,
-        {"ITEMSVC_COALESCE": "true", "ITEMSVC_ACCESS_LOG": "false"},
+        key=OURS,
+        title="this service",
+        arguments=SERVICE,
+        settings={"ITEMSVC_COALESCE": "on", "ITEMSVC_ACCESS_LOG": "off"},
     ),
     Contestant(
-        "service-alone",
-        "this service, coalescing off",
-        SERVICE,
-        {"ITEMSVC_COALESCE": "false", "ITEMSVC_ACCESS_LOG": "false"},
+        key="service-alone",
+        title="this service, coalescing off",
+        arguments=SERVICE,
+        settings={"ITEMSVC_COALESCE": "off", "ITEMSVC_ACCESS_LOG": "off"},
+    ),
+    peer("blacksheep", "BlackSheep + asyncpg by hand", "blacksheep_asyncpg", sets=True, databases=("postgres",)),
+    peer("litestar", "Litestar + msgspec + SQLAlchemy", "litestar_orm"),
+    peer("starlette", "Starlette + msgspec + SQLAlchemy", "starlette_orm", sets=True),
+    peer("fasterapi", "FasterAPI + SQLAlchemy", "fasterapi_orm"),
+    peer("fastapi", "FastAPI + SQLAlchemy", "fastapi_orm"),
+    peer("responder", "Responder + SQLAlchemy", "responder_orm"),
+    Contestant(
+        key="ceiling",
+        title="plain ASGI, no database",
+        arguments=(*GRANIAN, "bench.peers.plain_asgi:app"),
+        databases=("postgres",),
+        keeps_items=False,
     ),
     Contestant(
-        "fastapi",
-        "FastAPI + SQLAlchemy session per request",
-        (*GRANIAN, "bench.peers.fastapi_orm:app"),
+        key="pgbench",
+        title="pgbench, no HTTP",
+        databases=("postgres",),
+        leaves_out=frozenset({LIST.key, MIXED.key, *SETS}),
+        keeps_items=False,
     ),
 ]

@@ -4,9 +4,10 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -26,8 +27,16 @@ class Database:
 
     url: str
     version: str
-    reset: Callable[[], None]
+    reset: Callable[[int], None]
+    """Fills the table anew with so many rows."""
     processes: tuple[psutil.Process, ...] = ()
+    binaries: Path | None = None
+    """Where the database's own programs lie, if it has any."""
+
+    @property
+    def port(self) -> int:
+        """The TCP port, or 0."""
+        return make_url(self.url).port or 0
 
     def count(self) -> int:
         """Count the items."""

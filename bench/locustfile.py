@@ -3,6 +3,10 @@
 Users ask without a pause, and every answer is checked: its status, shape, values and order, and that it is not older
 than what the service has acknowledged before. With `--processes` or workers each process makes items of its own and is
 the only one to change them, so what it remembers of them is the truth.
+
+One process makes some thousands of requests in a second. `--processes 2` runs two on this machine, `-1` one for each
+core; `--master` here and `--worker --master-host=NAME` elsewhere spread them over several. With bench/shape.py the
+number of users rises and falls.
 """
 
 import logging

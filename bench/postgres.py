@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.database import Database, execute, migrate, query, seed
@@ -19,14 +20,21 @@ SUPERUSER = "bench"
 INITDB_OPTIONS = ("--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C")
 # The defaults, said aloud: a commit is acknowledged once it is on the disk.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+CONNECTIONS_MAX = 300  # pgbench opens one for each of its clients
 
 
 @contextmanager
-def postgres(folder: Path, rows: int) -> Iterator[Database]:
+def postgres(folder: Path) -> Iterator[Database]:
     """Run a new cluster with a migrated table inside the block."""
     account = identity(UNPRIVILEGED_USER) if os.geteuid() == 0 else Identity()
     binaries, cluster, port = _binaries(folder, account), _cluster(folder, account), free_port()
-    settings = {**DURABLE, "listen_addresses": HOST, "port": port, "unix_socket_directories": ""}
+    settings = {
+        **DURABLE,
+        "max_connections": CONNECTIONS_MAX,
+        "listen_addresses": HOST,
+        "port": port,
+        "unix_socket_directories": "",
+    }
     options = [f"--{name}={value}" for name, value in settings.items()]
     url = f"postgresql+asyncpg://{SUPERUSER}@{HOST}:{port}/postgres"
 
@@ -44,8 +52,9 @@ def postgres(folder: Path, rows: int) -> Iterator[Database]:
         yield Database(
             url=url,
             version="PostgreSQL " + query(url, "SHOW server_version"),
-            reset=lambda: _reset(url, rows),
+            reset=partial(_reset, url),
             processes=(process,),
+            binaries=binaries,
         )
 
 

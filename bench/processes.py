@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypedDict
 
 import psutil
 
 ROOT = Path(__file__).parent.parent
 HOST = "127.0.0.1"
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 COMMAND_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.02
@@ -46,6 +47,13 @@ class Command:
 
     def __str__(self) -> str:
         return " ".join([Path(self.line[0]).name, *map(str, self.line[1:4])])
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder that is gone when the block is left."""
+    with TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def free_port() -> int:

@@ -2,27 +2,39 @@
 
 import os
 import platform
+import tempfile
 from collections.abc import Iterable
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import msgspec
 import psutil
 from msgspec import Struct
 
-from bench.driver import Load
+from bench.drivers.driver import Load
 
-PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "sqlalchemy", "asyncpg", "aiosqlite", "fastapi", "pydantic")
+PACKAGES = (
+    *("granian", "uvloop", "msgspec", "starlette", "sqlalchemy", "asyncpg", "aiosqlite"),
+    *("blacksheep", "fastapi", "pydantic", "litestar", "faster-api-web", "responder"),
+)
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """What is measured on one database."""
+
+    database: str
+    workers: int
+    """Processes of each contestant."""
+    contestants: list[str]
+    cells: dict[str, list[int]]
+    """For each workload, how many connections ask at once."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
     """What was asked for."""
 
-    database: str
-    contestants: list[str]
-    workloads: list[str]
-    connections: list[int]
-    workers: int
+    parts: list[Part]
     rounds: int
     duration_seconds: int
     warm_up_seconds: int
@@ -32,6 +44,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Start(Struct, frozen=True, kw_only=True):
     """A contestant that has just been started; memory is that of its largest worker, at rest."""
 
+    database: str
     round: int
     contestant: str
     ready_seconds: float
@@ -41,6 +54,7 @@ class Start(Struct, frozen=True, kw_only=True):
 class Sample(Struct, frozen=True, kw_only=True):
     """One measurement; processor time is that of the contestant and its database together."""
 
+    database: str
     round: int
     contestant: str
     workload: str
@@ -78,22 +92,46 @@ class Run(Struct, frozen=True, kw_only=True):
     samples: list[Sample] = []
 
 
-def machine(folder: Path) -> dict[str, str]:
-    """Describe this machine; the folder is where the database lies."""
+class Point(Struct, frozen=True, kw_only=True):
+    """What a question costs on a table of so many rows."""
+
+    rows: int
+    sample: Sample
+
+
+class Growth(Struct, frozen=True, kw_only=True):
+    """How the cost of this service's answers grows with its rows."""
+
+    started: datetime
+    rounds: int
+    duration_seconds: int
+    machine: dict[str, str]
+    versions: dict[str, str]
+    points: list[Point] = []
+
+
+def write(file: Path, record: Struct) -> None:
+    """Keep a record, as JSON that can be read by a person too."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+
+
+def machine() -> dict[str, str]:
+    """Describe this machine."""
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "load average before": f"{os.getloadavg()[0]:.1f}",
-        "file system": _file_system(folder),
+        "file system": _file_system(Path(tempfile.gettempdir())),
     }
 
 
-def versions(*, database: str, driver: str) -> dict[str, str]:
-    """List what took part, and which version of it."""
-    installed = {name: _version(name) for name in PACKAGES}
-    return {"Python": platform.python_version(), "database": database, "driver": driver, **installed}
+def versions(*described: str) -> dict[str, str]:
+    """List what took part, and which version of it; what is described is a name and a version."""
+    named = {name: version for name, _, version in (text.rpartition(" ") for text in described)}
+    return {"Python": platform.python_version(), **named, **{name: _version(name) for name in PACKAGES}}
 
 
 def _version(package: str) -> str:

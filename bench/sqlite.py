@@ -1,4 +1,4 @@
-"""An SQLite file: made once, copied anew for each contestant."""
+"""An SQLite file: made once for each number of rows, copied anew for each contestant."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,20 +9,22 @@ from bench.database import Database, execute, migrate, query, seed
 
 
 @contextmanager
-def sqlite(folder: Path, rows: int) -> Iterator[Database]:
+def sqlite(folder: Path) -> Iterator[Database]:
     """Keep a file with a migrated table; its work is done inside the contestants."""
-    template, file = folder / "template.db", folder / "items.db"
-    template_url = f"sqlite+aiosqlite:///{template}"
-    migrate(template_url)
-    execute(template_url, seed(rows), "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")
+    file = folder / "items.db"
+    url = f"sqlite+aiosqlite:///{file}"
     yield Database(
-        url=f"sqlite+aiosqlite:///{file}",
-        version="SQLite " + query(template_url, "SELECT sqlite_version()"),
-        reset=lambda: _reset(template, file),
+        url=url,
+        version="SQLite " + query("sqlite+aiosqlite://", "SELECT sqlite_version()"),
+        reset=lambda rows: _reset(folder / f"template-{rows}.db", file, rows),
     )
 
 
-def _reset(template: Path, file: Path) -> None:
+def _reset(template: Path, file: Path, rows: int) -> None:
+    if not template.exists():
+        url = f"sqlite+aiosqlite:///{template}"
+        migrate(url)
+        execute(url, seed(rows), "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")
     for leftover in ("-wal", "-shm", "-journal"):
         file.with_name(file.name + leftover).unlink(missing_ok=True)
     shutil.copyfile(template, file)

@@ -2,19 +2,39 @@
 
 from msgspec import Struct
 
+SET_SIZE = 100
+
 
 class Workload(Struct, frozen=True):
-    """One kind of request, repeated; `script` is its file under bench/wrk."""
+    """One kind of request, repeated.
+
+    Each driver finds its own words for it under `script`: drivers/lua/*.lua, drivers/sql/*.sql, drivers/questions.py.
+    """
 
     key: str
     title: str
     script: str
-    adds_rows: bool = False
+    items: int = 1
+    """How many items each answer is about."""
+    adds_items: bool = False
+    path: str = "/items"
+    """Where it goes, for the script that asks for one and the same path."""
 
 
-# POST comes last, so that the rows it adds are no part of the other figures.
-WORKLOADS = [
-    Workload("get", "GET by id", "get.lua"),
-    Workload("list", "GET list of 100", "list.lua"),
-    Workload("post", "POST one", "post.lua", adds_rows=True),
-]
+GET = Workload("get", "GET by id", "get")
+LIST = Workload("list", "GET list of 100", "path", items=SET_SIZE, path=f"/items?limit={SET_SIZE}")
+READ_SET = Workload("read-set", "GET a set of 100", "read-set", items=SET_SIZE)
+PUT = Workload("put", "PUT one", "put")
+MIXED = Workload("mixed", "mixed: 75 % GET, 10 % PUT, 5 % list, 10 % POST", "mixed")
+POST = Workload("post", "POST one", "post", adds_items=True)
+WRITE_SET = Workload("write-set", "POST a set of 100", "write-set", items=SET_SIZE, adds_items=True)
+
+# What adds rows comes last, so that these are no part of the other figures.
+WORKLOADS = [GET, LIST, READ_SET, PUT, MIXED, POST, WRITE_SET]
+SETS = frozenset({READ_SET.key, WRITE_SET.key})
+
+# A page in the order of an index beside the key. Where the deep one begins is only known once the table is filled.
+PAGE = f"/items?order=price&limit={SET_SIZE}"
+FIRST_PAGE = Workload("first-page", "first page of 100", "path", items=SET_SIZE, path=PAGE)
+DEEP_PAGE = Workload("deep-page", "page of 100 in the middle", "path", items=SET_SIZE)
+GROWTH_WORKLOADS = [GET, FIRST_PAGE, DEEP_PAGE]

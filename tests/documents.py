@@ -12,7 +12,11 @@ from typing import cast
 from unittest.mock import patch
 
 import httpx
+import msgspec
 
+from bench.record import Run
+from bench.report.files import RESULTS
+from bench.report.tables import summary
 from service.__main__ import main
 from service.operation import Resource
 from service.routes import ROUTES
@@ -33,6 +37,7 @@ SHOWN_HEADERS = ("location", "etag", "link", "x-total-count")
 def written(page: str) -> str:
     """Give the page with every block as the code has it now."""
     page = replaced(page, "calls", asyncio.run(calls(block(page, "calls"))))
+    page = replaced(page, "figures", figures())
     page = replaced(page, "routes", routes())
     page = replaced(page, "settings", settings())
     return replaced(page, "commands", commands())
@@ -56,6 +61,15 @@ def table(*rows: tuple[str, ...]) -> str:
     """Write a table, its first row the head."""
     head, *body = [f"| {' | '.join(row)} |\n" for row in rows]
     return head + f"|{' --- |' * len(rows[0])}\n" + "".join(body)
+
+
+def figures() -> str:
+    """Write the table and the plot of the benchmark's last full run."""
+    file = RESULTS / "full.json"
+    if not file.exists():
+        return "Nothing has been measured in full yet.\n"
+    run = msgspec.json.decode(file.read_bytes(), type=Run)
+    return f"![Requests answered in a second]({file.with_suffix('.svg')})\n\n{summary(run)}\n"
 
 
 def routes() -> str:

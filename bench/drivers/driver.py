@@ -1,0 +1,32 @@
+"""What every driver does, and what it reports."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from bench.workloads import Workload
+
+ANSWER_SECONDS_MAX = 10
+GRACE_SECONDS = 30
+
+
+class Load(Struct, frozen=True):
+    """What a driver saw: answers of any status, those of 400 and above, broken connections with timeouts."""
+
+    answers: int
+    failures: int
+    breaks: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Driver(Protocol):
+    """Anything that can make load."""
+
+    @property
+    def version(self) -> str:
+        """Its name and its version."""
+
+    def drive(self, workload: Workload, port: int, *, connections: int, seconds: int, rows: int) -> Load:
+        """Ask as fast as answers come, on every connection, for that long; raises ProcessError."""

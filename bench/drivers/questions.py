@@ -1,0 +1,87 @@
+"""The workloads in Python, for locust where wrk is not there: `drivers/locust.py` runs this file."""
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from locust import FastHttpUser, constant, task
+
+Question = tuple[str, str, object]
+
+SET_SIZE = 100
+PAGE = f"/items?limit={SET_SIZE}"
+
+chance = random.Random(1)  # noqa: S311 - it chooses load, it keeps no secret
+
+
+def item() -> dict[str, Any]:
+    """Make the body of one item."""
+    number = chance.randint(1, 1000)
+    return {"name": f"locust-{number}", "price": number + 0.25, "in_stock": True}
+
+
+def get(rows: int) -> Question:
+    """Ask for one item."""
+    return "GET", f"/items/{chance.randint(1, rows)}", None
+
+
+def page(_rows: int) -> Question:
+    """Ask for the first page."""
+    return "GET", PAGE, None
+
+
+def path(_rows: int) -> Question:
+    """Ask for one and the same path."""
+    return "GET", os.environ["BENCH_PATH"], None
+
+
+def read_set(rows: int) -> Question:
+    """Ask for a set of items, spread over the rows."""
+    first, stride = chance.randint(1, rows), max(1, rows // SET_SIZE)
+    ids = ((first + member * stride) % rows + 1 for member in range(SET_SIZE))
+    return "GET", f"/items?ids={','.join(map(str, ids))}", None
+
+
+def put(rows: int) -> Question:
+    """Replace one item."""
+    return "PUT", f"/items/{chance.randint(1, rows)}", item()
+
+
+def post(_rows: int) -> Question:
+    """Create one item."""
+    return "POST", "/items", item()
+
+
+def write_set(_rows: int) -> Question:
+    """Create a set of items."""
+    return "POST", "/items", [item() for _ in range(SET_SIZE)]
+
+
+def mixed(rows: int) -> Question:
+    """Ask what a service is asked on a day."""
+    return chance.choices((get, put, page, post), (75, 10, 5, 10))[0](rows)
+
+
+QUESTIONS: dict[str, Callable[[int], Question]] = {
+    "get": get,
+    "path": path,
+    "read-set": read_set,
+    "put": put,
+    "mixed": mixed,
+    "post": post,
+    "write-set": write_set,
+}
+
+
+class Asker(FastHttpUser):
+    """Asks without a pause, as wrk does."""
+
+    wait_time = constant(0)
+
+    @task
+    def ask(self) -> None:
+        """Send one request."""
+        script, rows = os.environ["BENCH_SCRIPT"], int(os.environ["BENCH_ROWS"])
+        method, path, body = QUESTIONS[script](rows)
+        self.client.request(method, path, json=body, name=script)

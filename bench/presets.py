@@ -1,0 +1,72 @@
+"""Which contests there are: the short one for every day, the full one for publishing."""
+
+from collections.abc import Sequence
+
+from bench.contestants import BASELINE, CONTESTANTS, OURS
+from bench.record import Part, Plan
+from bench.workloads import GET, LIST, MIXED, POST, PUT, WORKLOADS
+
+CROWDS = (1, 8, 64, 256)
+CROWD = 64
+# SQLite has one writer, so it is given to one process.
+WORKERS, WORKERS_ON_SQLITE = 2, 1
+
+
+def applicants(database: str) -> list[str]:
+    """List who can take part on this database."""
+    return [entry.key for entry in CONTESTANTS if database in entry.databases]
+
+
+def short() -> Plan:
+    """Plan a contest of less than ten minutes."""
+    some = {LIST.key: [CROWD], POST.key: [CROWD]}
+    on_postgres = Part(
+        database="postgres",
+        workers=WORKERS,
+        contestants=applicants("postgres"),
+        cells={GET.key: [1, 8, CROWD], **some},
+    )
+    on_sqlite = Part(
+        database="sqlite",
+        workers=WORKERS_ON_SQLITE,
+        contestants=[OURS, BASELINE],
+        cells={GET.key: [CROWD], **some},
+    )
+    return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=2, warm_up_seconds=1, rows=10_000)
+
+
+def full() -> Plan:
+    """Plan a contest of everyone, everything and every crowd, of about an hour."""
+    on_postgres = Part(
+        database="postgres",
+        workers=WORKERS,
+        contestants=applicants("postgres"),
+        cells={entry.key: list(CROWDS) for entry in WORKLOADS},
+    )
+    on_sqlite = Part(
+        database="sqlite",
+        workers=WORKERS_ON_SQLITE,
+        contestants=applicants("sqlite"),
+        cells={GET.key: [1, CROWD], **{entry.key: [CROWD] for entry in (LIST, PUT, MIXED, POST)}},
+    )
+    return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=3, warm_up_seconds=1, rows=10_000)
+
+
+PRESETS = {"short": short, "full": full}
+
+
+def narrowed(
+    part: Part,
+    *,
+    contestants: Sequence[str] | None = None,
+    workloads: Sequence[str] | None = None,
+    connections: Sequence[int] | None = None,
+) -> Part:
+    """Put in place of a part's own contestants, workloads and crowds those that were named."""
+    crowds = list(connections or ())
+    return Part(
+        database=part.database,
+        workers=part.workers,
+        contestants=[key for key in applicants(part.database) if key in (contestants or part.contestants)],
+        cells={key: crowds or part.cells.get(key, [CROWD]) for key in workloads or part.cells},
+    )

@@ -1,0 +1,112 @@
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import msgspec
+import pytest
+
+from bench.contestants import BASELINE, CONTESTANTS, OURS
+from bench.drivers import pgbench, wrk
+from bench.drivers.driver import Load
+from bench.presets import PRESETS, narrowed, short
+from bench.record import Growth, Part, Plan, Point, Run, Sample
+from bench.report.files import publish
+from bench.report.medians import Key, figures
+from bench.report.page import page
+from bench.report.tables import summary
+from bench.workloads import DEEP_PAGE, GET, GROWTH_WORKLOADS, WORKLOADS
+
+PEERS = Path("bench/peers")
+
+
+def sample(contestant: str, rate: int, number: int = 1, workload: str = GET.key, connections: int = 64) -> Sample:
+    return Sample(
+        database="postgres",
+        round=number,
+        contestant=contestant,
+        workload=workload,
+        connections=connections,
+        load=Load(answers=rate, failures=0, breaks=0, seconds=1.0, p50_ms=64 / rate, p99_ms=640 / rate),
+        lost_writes=0,
+        cpu_seconds=1.5,
+        rss_bytes=50 * 2**20,
+    )
+
+
+@pytest.fixture
+def run() -> Run:
+    """Make up a contest of two, one of whom is ten times as fast."""
+    part = Part(database="postgres", workers=2, contestants=[OURS, BASELINE], cells={GET.key: [8, 64]})
+    plan = Plan(parts=[part], rounds=3, duration_seconds=1, warm_up_seconds=1, rows=1000)
+    rounds = [
+        sample(contestant, rate + 10 * number, number, connections=connections)
+        for number in (3, 1, 2)
+        for connections in (8, 64)
+        for contestant, rate in ((OURS, 9980), (BASELINE, 980))
+    ]
+    versions = {"Python": "3.13"}
+    return Run(
+        started=datetime(2026, 1, 2, tzinfo=UTC), plan=plan, machine={"cores": "2"}, versions=versions, samples=rounds
+    )
+
+
+def test_the_figure_of_a_cell_is_the_median_of_its_rounds(run: Run) -> None:
+    figure = figures(run)[Key("postgres", GET.key, 64, OURS)]
+    assert (figure.rate_min, figure.rate, figure.rate_max) == (9990, 10_000, 10_010)
+    assert figure.cpu_us == pytest.approx(150)
+
+
+def test_the_readme_shows_rates_and_multiples_of_the_baseline(run: Run) -> None:
+    assert "| this service | 10,000 (10.0×) | 10,000 (10.0×) |" in summary(run)
+
+
+def test_the_page_needs_nothing_from_elsewhere(run: Run) -> None:
+    points = [
+        Point(rows=rows, sample=sample(OURS, 1000, workload=workload.key, connections=1))
+        for rows in (1000, 10_000_000)
+        for workload in GROWTH_WORKLOADS
+    ]
+    growth = Growth(started=run.started, rounds=1, duration_seconds=1, machine={}, versions={}, points=points)
+    written = page(run, growth)
+    assert DEEP_PAGE.title in written
+    assert written.replace('xmlns="http://www.w3.org/2000/svg"', "").count("://") == 0
+    assert "<script" not in written
+
+
+def test_a_run_is_published_beside_its_raw_figures(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_bytes(msgspec.json.encode(run))
+    published = publish(file)
+    assert {path.name for path in published} == {"run.md", "run.svg", "run.html"}
+    assert ET.parse(tmp_path / "run.svg").getroot().tag.endswith("svg")  # noqa: S314 - it was made just now
+
+
+def test_every_workload_has_its_scripts() -> None:
+    scripts = {workload.script for workload in (*WORKLOADS, *GROWTH_WORKLOADS)}
+    questions = wrk.SCRIPTS.with_name("questions.py").read_text(encoding="utf-8")
+    assert scripts.issubset(file.stem for file in wrk.SCRIPTS.glob("*.lua"))
+    assert all(f'"{script}": ' in questions for script in scripts)
+
+
+def test_the_database_alone_is_asked_only_what_it_has_a_script_for() -> None:
+    (alone,) = [entry for entry in CONTESTANTS if not entry.serves]
+    asked = {entry.script for entry in WORKLOADS if entry.key not in alone.leaves_out}
+    assert asked == {script.stem for script in pgbench.SCRIPTS.glob("*.sql")}
+
+
+def test_every_peer_takes_part() -> None:
+    served = {argument for entry in CONTESTANTS for argument in entry.arguments if argument.startswith("bench.peers.")}
+    files = {f"bench.peers.{file.stem}:app" for file in PEERS.glob("*.py")}
+    assert served == files - {"bench.peers.__init__:app", "bench.peers.models:app"}
+
+
+def test_presets_ask_only_those_who_can_answer() -> None:
+    for part in [part for preset in PRESETS.values() for part in preset().parts]:
+        applicants = {entry.key for entry in CONTESTANTS if part.database in entry.databases}
+        assert applicants.issuperset(part.contestants)
+
+
+def test_what_the_command_line_names_replaces_what_the_preset_says() -> None:
+    on_sqlite = short().parts[1]
+    part = narrowed(on_sqlite, contestants=["litestar", "pgbench"], workloads=["put"], connections=[3, 5])
+    assert (part.contestants, part.cells) == (["litestar"], {"put": [3, 5]})
