@@ -1,6 +1,7 @@
 """Query strings: a Struct in the address."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -12,6 +13,9 @@ from service.problems import INVALID_QUERY, Fault, ProblemError
 Q = TypeVar("Q", bound=Struct)
 
 PARAMETERS_MAX = 32
+# Callers repeat themselves: the same first page, the same filter. Long strings are sets of ids, each different.
+REMEMBERED_MAX = 1024
+REMEMBERED_BYTES_MAX = 256
 SWITCH = {"true": True, "false": False}
 
 
@@ -28,9 +32,14 @@ class QueryDecoder(Generic[Q]):
         assert isinstance(shapes, inspect.StructType)  # noqa: S101 - narrows the type
         hints = get_type_hints(kind, include_extras=True)
         self._readers = {field.name: _reader(hints[field.name], field.type) for field in shapes.fields}
+        self._required = [field.name for field in shapes.fields if field.required]
+        self._remembered = lru_cache(REMEMBERED_MAX)(self._decode)
 
     def decode(self, raw: bytes) -> Q:
         """Decode a query string. Raises a 400 that names every parameter at fault."""
+        return self._remembered(raw) if len(raw) <= REMEMBERED_BYTES_MAX else self._decode(raw)
+
+    def _decode(self, raw: bytes) -> Q:
         given: set[str] = set()
         values: dict[str, Any] = {}
         faults: list[Fault] = []
@@ -44,11 +53,7 @@ class QueryDecoder(Generic[Q]):
                 values[name] = self._readers[name](text)
             except msgspec.ValidationError as error:
                 faults.append(Fault(f"/{name[:255]}", str(error).partition(" - at `")[0]))
-        faults += [
-            Fault(f"/{field.name}", "Missing")
-            for field in msgspec.structs.fields(self._kind)
-            if field.required and field.name not in given
-        ]
+        faults += [Fault(f"/{name}", "Missing") for name in self._required if name not in given]
         if faults:
             told = "; ".join(f"{fault.pointer[1:]}: {fault.detail}" for fault in faults[:3])
             raise ProblemError(INVALID_QUERY, f"{told}.", faults=faults)
