@@ -13,11 +13,12 @@ from sqlalchemy.pool import NullPool
 
 from bench.processes import Command, finish
 
-# One statement for both databases; ids come from the identity and start at 1.
+# One statement for both databases; ids come from the identity and start at 1, and no two rows share a moment.
 SEED = """
-INSERT INTO items (name, price, in_stock)
-WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {rows})
-SELECT 'item-' || n, n / 4.0, n % 3 <> 0 FROM numbers ORDER BY n
+INSERT INTO items (name, price, in_stock, created_at, updated_at)
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {rows}),
+rows(n, moment) AS (SELECT n, {moment} FROM numbers)
+SELECT 'item-' || n, n / 4.0, n % 3 <> 0, moment, moment FROM rows ORDER BY n
 """
 
 
@@ -48,9 +49,9 @@ def migrate(url: str) -> None:
     finish(Command([sys.executable, "-m", "service", "migrate", "upgrade"], {"DATABASE_URL": url}))
 
 
-def seed(rows: int) -> str:
-    """Build the statement that fills an empty table."""
-    return SEED.format(rows=rows)
+def seed(rows: int, moment: str) -> str:
+    """Build the statement that fills an empty table; `moment` is the database's expression for the nth second."""
+    return SEED.format(rows=rows, moment=moment)
 
 
 def execute(url: str, *statements: str) -> None:

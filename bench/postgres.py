@@ -20,6 +20,7 @@ SUPERUSER = "bench"
 INITDB_OPTIONS = ("--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C")
 # The defaults, said aloud: a commit is acknowledged once it is on the disk.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+MOMENT = "TIMESTAMPTZ '2026-01-01 00:00Z' + n * INTERVAL '1 second'"
 CONNECTIONS_MAX = 300  # pgbench opens one for each of its clients
 
 
@@ -59,7 +60,7 @@ def postgres(folder: Path) -> Iterator[Database]:
 
 
 def _reset(url: str, rows: int) -> None:
-    execute(url, "TRUNCATE items RESTART IDENTITY", seed(rows), "VACUUM ANALYZE items", "CHECKPOINT")
+    execute(url, "TRUNCATE items RESTART IDENTITY", seed(rows, MOMENT), "VACUUM ANALYZE items", "CHECKPOINT")
 
 
 def _cluster(folder: Path, account: Identity) -> Path:

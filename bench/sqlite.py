@@ -7,6 +7,8 @@ from pathlib import Path
 
 from bench.database import Database, execute, migrate, query, seed
 
+MOMENT = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', n || ' seconds')"
+
 
 @contextmanager
 def sqlite(folder: Path) -> Iterator[Database]:
@@ -24,7 +26,7 @@ def _reset(template: Path, file: Path, rows: int) -> None:
     if not template.exists():
         url = f"sqlite+aiosqlite:///{template}"
         migrate(url)
-        execute(url, seed(rows), "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")
+        execute(url, seed(rows, MOMENT), "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")
     for leftover in ("-wal", "-shm", "-journal"):
         file.with_name(file.name + leftover).unlink(missing_ok=True)
     shutil.copyfile(template, file)

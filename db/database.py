@@ -93,12 +93,8 @@ class Database(ABC):
         """Make a row set of these columns."""
 
     @abstractmethod
-    async def _keep_plans(self, driver: Any) -> None:
-        """Plan each statement once."""
-
-    @abstractmethod
-    def _own(self, driver: Any) -> Connection:
-        """Wrap a driver's connection."""
+    async def _own(self, driver: Any, *, one_plan: bool) -> Connection:
+        """Prepare a driver's connection for lanes, and wrap it."""
 
     @abstractmethod
     async def lock_schema(self, connection: AsyncConnection) -> None:
@@ -118,9 +114,7 @@ class Database(ABC):
             connection = await self._lanes.connect()
         try:
             raw = await connection.get_raw_connection()
-            own = self._own(raw.driver_connection)
-            if one_plan:
-                await self._keep_plans(raw.driver_connection)
+            own = await self._own(raw.driver_connection, one_plan=one_plan)
             yield EchoingConnection(own) if self._options.echo else own
         finally:
             await connection.close()

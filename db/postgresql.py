@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,16 @@ from sqlalchemy.types import TypeEngine
 from db.database import DRIVER_ERRORS, Connection, Database, Options, Turns, said, translated
 from db.errors import Refused, Unavailable, means_lost
 from db.rows import ArrayRows, RowSet
-from db.statements import Statement
+from db.statements import Statement, remembered
 
 APPLICATION_NAME = "items-service"
+# Else PostgreSQL plans small sets anew each time: it takes a set of unknown size for one of ten. And the plan that is
+# best for an empty table, to read all of it, is kept while the table grows.
+ONE_PLAN = """
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off
+"""
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # from which PostgreSQL counts
 SCHEMA_LOCK = 0x6974656D73  # any number will do that nobody else locks
 
 
@@ -54,17 +62,23 @@ class PostgreSQL(Database):
         """Wait until no other migration runs, and keep others out until the transaction ends."""
         await connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
 
-    async def _keep_plans(self, driver: Any) -> None:
-        # Else PostgreSQL plans small sets anew each time: it takes a set of unknown size for one of ten. And the plan
-        # that is best for an empty table, to read all of it, is kept while the table grows.
+    async def _own(self, driver: Any, *, one_plan: bool) -> Connection:
         with translated():
-            await driver.execute(
-                "SET plan_cache_mode = force_generic_plan;"
-                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+            await driver.set_type_codec(
+                "timestamptz", schema="pg_catalog", encoder=_microseconds, decoder=_moment, format="tuple"
             )
-
-    def _own(self, driver: Any) -> Connection:
+            if one_plan:
+                await driver.execute(ONE_PLAN)
         return PostgreSQLConnection(driver)
+
+
+@remembered
+def _moment(microseconds: tuple[int]) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds[0])
+
+
+def _microseconds(moment: datetime) -> tuple[int]:
+    return ((moment - EPOCH) // timedelta(microseconds=1),)
 
 
 def _check_open(connection: Any, _record: object, _proxy: object) -> None:

@@ -58,10 +58,7 @@ class SQLite(Database):
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """Do nothing: a transaction that has begun keeps every other writer out."""
 
-    async def _keep_plans(self, driver: Any) -> None:
-        """Do nothing: SQLite plans when it prepares."""
-
-    def _own(self, driver: Any) -> Connection:
+    async def _own(self, driver: Any, *, one_plan: bool) -> Connection:  # noqa: ARG002 - it plans when it prepares
         return SQLiteConnection(driver, self.turns, self._timeout_ms / 1000)
 
 

@@ -1,9 +1,15 @@
 """Statements: SQL that is compiled once."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Dialect, Select, UpdateBase
+from sqlalchemy import DateTime, Dialect, Select, UpdateBase
+from sqlalchemy.types import TypeEngine
+
+# For moments, which are half of what the driver does for a page: most rows were never changed since they were made,
+# those of one set were made at once, and pages are read again.
+remembered = lru_cache(maxsize=1024)
 
 
 class Statement:
@@ -27,7 +33,7 @@ class Statement:
             if (process := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None:
                 self._into[name] = process
         columns = source.selected_columns if isinstance(source, Select) else source.exported_columns
-        self._out_of = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+        self._out_of = [_result_processor(column.type, dialect) for column in columns]
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """Put named values in the order that the SQL wants."""
@@ -44,3 +50,8 @@ class Statement:
             [value if process is None else process(value) for process, value in zip(self._out_of, row, strict=True)]
             for row in rows
         ]
+
+
+def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    process = kind.dialect_impl(dialect).result_processor(dialect, None)
+    return remembered(process) if process and isinstance(kind, DateTime) else process

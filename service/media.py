@@ -29,6 +29,11 @@ class Media:
     decoder: Callable[[Any], Decoder[Any]]
 
     @cached_property
+    def tag(self) -> bytes:
+        """Give the pattern of an entity tag: a number, and what it is written in."""
+        return b'"%d-' + self.name.encode() + b'"'
+
+    @cached_property
     def headers(self) -> tuple[Header, ...]:
         """Give the headers that every answer in this media type has."""
         return (b"content-type", self.content_type.encode()), (b"vary", b"Accept")

@@ -55,7 +55,7 @@ class ItemSetPatch(Struct, frozen=True, forbid_unknown_fields=True):
     in_stock: InStock | UnsetType = UNSET
 
 
-class ItemResponse(Struct, frozen=True):
+class ItemResponse(Struct, frozen=True, gc=False):  # what it holds refers to nothing, so it is in no cycle
     """An item as it is kept."""
 
     id: ItemId
