@@ -11,6 +11,7 @@ from rich.progress import Progress, TaskID
 from bench.arguments import parser, plan
 from bench.contest import Contest
 from bench.databases import DATABASES
+from bench.databases import TITLES as DATABASE_TITLES
 from bench.drivers.found import find_driver
 from bench.processes import temporary_folder
 from bench.record import Plan, Run, machine, versions, write
@@ -39,7 +40,7 @@ def measured(plan: Plan, console: Console) -> Run:
     run = Run(started=datetime.now(UTC), plan=plan, machine=machine(), versions=versions(driver.version))
     with progress_bar(console) as progress:
         for part in plan.parts:
-            task = progress.add_task("the database starts")
+            task = progress.add_task("database and contestants start")
             with temporary_folder() as folder, DATABASES[part.database](folder) as database:
                 run.versions.update(versions(database.version))
                 compete(Contest(plan, part, database, driver, folder), run, progress, task)
@@ -48,20 +49,23 @@ def measured(plan: Plan, console: Console) -> Run:
 
 def compete(contest: Contest, run: Run, progress: Progress, task: TaskID) -> None:
     """Give everybody every turn, and note the samples."""
-    cells = {entry.key: contest.cells(entry) for entry in contest.contestants}
-    total = sum(len(crowds) for asked in cells.values() for _, crowds in asked)
-    progress.update(task, total=contest.plan.rounds * total)
-    for number, contestant in contest.turns():
-        prefix = f"{contest.part.database} · round {number} · {contestant.title}"
-        progress.update(task, description=f"{prefix} · starts")
-        with contest.started(number, contestant) as server:
+    name = DATABASE_TITLES[contest.part.database]
+    with contest.everybody() as servers:
+        for server in servers:
+            progress.update(task, description=f"{name} · {server.contestant.title} is checked")
             run.starts.append(contest.examine(server))
-            for workload, crowds in cells[contestant.key]:
-                contest.warm_up(server, workload, crowds)
-                for connections in crowds:
-                    progress.update(task, description=f"{prefix} · {workload.title} · {connections} connections")
-                    run.samples.append(contest.measure(server, workload, connections))
-                    progress.advance(task)
+        contest.fill()
+        workloads = [*contest.workloads(servers)]
+        progress.update(task, total=sum(len([*contest.turns(*asked)]) for asked in workloads))
+        for workload, asked in workloads:
+            progress.update(task, description=f"{name} · {workload.title} · everybody warms up")
+            for server in asked:
+                contest.warm_up(server, workload, contest.part.cells[workload.key])
+            for turn in contest.turns(workload, asked):
+                told = (name, turn.workload.title, f"{turn.connections} connections", f"round {turn.round}")
+                progress.update(task, description=" · ".join([*told, turn.server.contestant.title]))
+                run.samples.append(contest.measure(turn))
+                progress.advance(task)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""The contest: in every round each contestant starts on a fresh database, is checked, warmed up and measured."""
+"""The contest: everybody runs, and one after the other is asked; whoever waits for a turn costs nothing.
+
+A turn lasts a few seconds, so that what is compared was measured side by side: a machine that slows down for a minute
+slows everybody down.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -23,10 +28,9 @@ from bench.workloads import WORKLOADS, Workload
 
 @dataclass(frozen=True)
 class Server:
-    """A contestant that runs, in one of the rounds; a database that is asked directly has no process beside its own."""
+    """A contestant that runs; a database that is asked directly has no process beside its own."""
 
     contestant: Contestant
-    round: int
     port: int
     driver: Driver
     processes: Sequence[psutil.Process] = ()
@@ -36,6 +40,15 @@ class Server:
     def rss_bytes(self) -> int:
         """Resident memory of its largest worker."""
         return max(map(worker_rss_bytes, self.processes), default=0)
+
+
+class Turn(NamedTuple):
+    """Whose turn it is, in which round, and what is asked by how many at once."""
+
+    server: Server
+    round: int
+    workload: Workload
+    connections: int
 
 
 @dataclass(frozen=True)
@@ -48,51 +61,39 @@ class Contest:
     driver: Driver
     folder: Path
 
-    @property
-    def contestants(self) -> list[Contestant]:
-        """Who takes part."""
-        return [entry for entry in CONTESTANTS if entry.key in self.part.contestants]
-
-    def cells(self, contestant: Contestant) -> list[tuple[Workload, list[int]]]:
-        """List what a contestant is asked, and by how many at once."""
-        asked = [entry for entry in WORKLOADS if entry.key in self.part.cells]
-        return [(entry, self.part.cells[entry.key]) for entry in asked if entry.key not in contestant.leaves_out]
-
-    def turns(self) -> Iterator[tuple[int, Contestant]]:
-        """Everybody's turns; each round begins with another contestant."""
-        for number in range(self.plan.rounds):
-            first = number % len(self.contestants)
-            for contestant in (*self.contestants[first:], *self.contestants[:first]):
-                yield number + 1, contestant
+    @contextmanager
+    def everybody(self) -> Iterator[list[Server]]:
+        """Fill the table, and run all contestants on it."""
+        self.fill()
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(self._running(entry)) for entry in CONTESTANTS if entry.key in self.part.contestants
+            ]
 
     @contextmanager
-    def started(self, number: int, contestant: Contestant) -> Iterator[Server]:
-        """Run a contestant, alone, on a database that is as new."""
-        self.database.reset(self.plan.rows)
+    def _running(self, contestant: Contestant) -> Iterator[Server]:
         if not contestant.serves and self.database.binaries:
-            yield Server(contestant, number, self.database.port, PgBench(self.database.binaries))
+            yield Server(contestant, self.database.port, PgBench(self.database.binaries))
             return
         port, begin = free_port(), time.monotonic()
         line = contestant.line(HOST, port, self.part.workers)
         command = Command(line, {**contestant.settings, "DATABASE_URL": self.database.url})
         log = self.folder / f"{contestant.key}.log"
         with running(command, ready=lambda: answers(port, "/items/1"), log=log) as process:
-            yield Server(contestant, number, port, self.driver, [process], time.monotonic() - begin)
+            yield Server(contestant, port, self.driver, [process], time.monotonic() - begin)
+
+    def fill(self) -> None:
+        """Make the table new."""
+        self.database.reset(self.plan.rows)
 
     def examine(self, server: Server) -> Start:
-        """Note what the contestant needs at rest, and in the first round check its answers; raises WrongAnswerError."""
+        """Note what a contestant needs at rest, and check its answers; raises WrongAnswerError."""
         start = Start(
             database=self.part.database,
-            round=server.round,
             contestant=server.contestant.key,
             ready_seconds=server.ready_seconds,
             rss_bytes=server.rss_bytes,
         )
-        if server.round == 1:
-            self._check(server)
-        return start
-
-    def _check(self, server: Server) -> None:
         try:
             if server.contestant.keeps_items:
                 check_answers(server.port, self.plan.rows, leaves_out=server.contestant.leaves_out)
@@ -100,14 +101,32 @@ class Contest:
                 check_forms(server.port)
         except (WrongAnswerError, OSError, HTTPException) as error:
             raise WrongAnswerError(f"{server.contestant.title} is wrong: {error}") from None
+        return start
+
+    def workloads(self, servers: Sequence[Server]) -> Iterator[tuple[Workload, list[Server]]]:
+        """List what is asked, and of whom."""
+        for workload in WORKLOADS:
+            if workload.key in self.part.cells:
+                yield workload, [server for server in servers if workload.key not in server.contestant.leaves_out]
+
+    def turns(self, workload: Workload, asked: Sequence[Server]) -> Iterator[Turn]:
+        """List the turns of a workload; each round begins with another contestant."""
+        for connections in self.part.cells[workload.key]:
+            for number in range(self.plan.rounds):
+                first = number % len(asked)
+                for server in (*asked[first:], *asked[:first]):
+                    yield Turn(server, number + 1, workload, connections)
 
     def warm_up(self, server: Server, workload: Workload, crowds: Sequence[int]) -> None:
         """Ask a workload once, by as many as will ever ask it."""
         seconds, rows = self.plan.warm_up_seconds, self.plan.rows
         server.driver.drive(workload, server.port, connections=max(crowds), seconds=seconds, rows=rows)
 
-    def measure(self, server: Server, workload: Workload, connections: int) -> Sample:
-        """Measure one workload."""
+    def measure(self, turn: Turn) -> Sample:
+        """Measure one turn, on a table that is new if it will be changed."""
+        server, number, workload, connections = turn
+        if workload.changes_items:
+            self.fill()
         verifies = workload.adds_items and server.contestant.keeps_items
         count_rows: Callable[[], int] = self.database.count if verifies else int
         trees = (*server.processes, *self.database.processes)
@@ -118,7 +137,7 @@ class Contest:
         acknowledged = (load.answers - load.failures) * workload.items if verifies else 0
         return Sample(
             database=self.part.database,
-            round=server.round,
+            round=number,
             contestant=server.contestant.key,
             workload=workload.key,
             connections=connections,

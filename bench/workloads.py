@@ -16,7 +16,9 @@ class Workload(Struct, frozen=True):
     script: str
     items: int = 1
     """How many items each answer is about."""
+    changes_items: bool = False
     adds_items: bool = False
+    """Whether each good answer is about items that are new, all of them."""
     path: str = "/items"
     """Where it goes, for the script that asks for one and the same path."""
 
@@ -24,12 +26,11 @@ class Workload(Struct, frozen=True):
 GET = Workload("get", "GET by id", "get")
 LIST = Workload("list", "GET list of 100", "path", items=SET_SIZE, path=f"/items?limit={SET_SIZE}")
 READ_SET = Workload("read-set", "GET a set of 100", "read-set", items=SET_SIZE)
-PUT = Workload("put", "PUT one", "put")
-MIXED = Workload("mixed", "mixed: 75 % GET, 10 % PUT, 5 % list, 10 % POST", "mixed")
-POST = Workload("post", "POST one", "post", adds_items=True)
-WRITE_SET = Workload("write-set", "POST a set of 100", "write-set", items=SET_SIZE, adds_items=True)
+PUT = Workload("put", "PUT one", "put", changes_items=True)
+MIXED = Workload("mixed", "mixed: 75 % GET, 10 % PUT, 5 % list, 10 % POST", "mixed", changes_items=True)
+POST = Workload("post", "POST one", "post", changes_items=True, adds_items=True)
+WRITE_SET = Workload("write-set", "POST a set of 100", "write-set", items=SET_SIZE, changes_items=True, adds_items=True)
 
-# What adds rows comes last, so that these are no part of the other figures.
 WORKLOADS = [GET, LIST, READ_SET, PUT, MIXED, POST, WRITE_SET]
 SETS = frozenset({READ_SET.key, WRITE_SET.key})
 

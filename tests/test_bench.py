@@ -11,7 +11,7 @@ from bench.drivers.driver import Load
 from bench.presets import PRESETS, narrowed, short
 from bench.record import Growth, Part, Plan, Point, Run, Sample
 from bench.report.files import publish
-from bench.report.medians import Key, figures
+from bench.report.medians import Key, figures, multiple
 from bench.report.page import page
 from bench.report.tables import summary
 from bench.workloads import DEEP_PAGE, GET, GROWTH_WORKLOADS, WORKLOADS
@@ -58,6 +58,14 @@ def test_the_figure_of_a_cell_is_the_median_of_its_rounds(run: Run) -> None:
 
 def test_the_readme_shows_rates_and_multiples_of_the_baseline(run: Run) -> None:
     assert "| this service | 10,000 (10.0×) | 10,000 (10.0×) |" in summary(run)
+
+
+def test_multiples_are_those_of_each_round(run: Run) -> None:
+    slow_minute = [sample(OURS, 500, number=4), sample(BASELINE, 40, number=4), sample(OURS, 999, number=5)]
+    run.samples.extend(slow_minute)
+    ours = Key("postgres", GET.key, 64, OURS)
+    expected = (10_000 / 1000 + 9990 / 990) / 2  # of 9.9, 10, 10.1 and 12.5; the fifth round has nobody to compare with
+    assert multiple(run, ours, ours._replace(contestant=BASELINE)) == pytest.approx(expected)
 
 
 def test_the_page_needs_nothing_from_elsewhere(run: Run) -> None:

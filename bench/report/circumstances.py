@@ -7,8 +7,10 @@ CAVEATS = """\
 Load generator, contestant and database share this machine: what one takes, the others lack.
 Each connection sends its next request when the answer to the last one is there, so a slow contestant is asked less \
 often, and its latencies are those at its own throughput.
-Every contestant ran alone on a freshly filled table of {rows:,} rows, with the same server settings, and its answers \
-were checked before the timing. Errors count, and so do acknowledged writes that are missing in the table.
+All contestants run, with the same server settings, and one after the other is asked: those who wait cost nothing, and \
+what is compared was measured side by side. Their answers were checked before, for many callers at once.
+The table has {rows:,} rows, and is new before each measurement that changes it. Errors count, and so do acknowledged \
+writes that are missing in it.
 Figures are medians of {rounds} alternating rounds of {seconds} s each, after {warm_up} s of warm-up.
 CPU is that of contestant and database together, without the load generator. Pools are as big as each guide leaves them.
 The plain ASGI callable asks no database and pgbench speaks no HTTP: they mark bounds."""

@@ -52,8 +52,19 @@ def figures(run: Run) -> Figures:
     """Compute the figure of every cell that was measured."""
     samples: dict[Key, list[Sample]] = defaultdict(list)
     for sample in run.samples:
-        samples[Key(sample.database, sample.workload, sample.connections, sample.contestant)].append(sample)
+        samples[_key(sample)].append(sample)
     return {key: _figure(rounds, ITEMS[key.workload]) for key, rounds in samples.items()}
+
+
+def multiple(run: Run, key: Key, other: Key) -> float:
+    """Compute the median of what each round says of two cells, which were measured side by side; 0 without any."""
+    rates = {(_key(sample), sample.round): sample.requests_per_second for sample in run.samples}
+    ratios = [
+        rate / rates[other, number]
+        for (cell, number), rate in rates.items()
+        if cell == key and rates.get((other, number))
+    ]
+    return median(ratios) if ratios else 0.0
 
 
 def grown(growth: Growth) -> dict[GrowthKey, Figure]:
@@ -64,6 +75,10 @@ def grown(growth: Growth) -> dict[GrowthKey, Figure]:
     order = [entry.key for entry in GROWTH_WORKLOADS]
     keys = sorted(samples, key=lambda key: (key.database, order.index(key.workload), key.rows))
     return {key: _figure(samples[key], ITEMS[key.workload]) for key in keys}
+
+
+def _key(sample: Sample) -> Key:
+    return Key(sample.database, sample.workload, sample.connections, sample.contestant)
 
 
 def _figure(rounds: Sequence[Sample], items: int) -> Figure:

@@ -9,7 +9,7 @@ from bench.record import Growth, Part, Run
 from bench.report import plots, style
 from bench.report.circumstances import caveats, facts
 from bench.report.medians import Figures, Key, figures
-from bench.report.tables import CROWD, TITLES, Table, cells, growth_cells, starts
+from bench.report.tables import CROWD, TITLES, Table, beside, cells, growth_cells, starts
 from bench.workloads import GET, LIST, MIXED, POST, PUT, READ_SET, WRITE_SET
 
 PAGE = Template("""\
@@ -70,7 +70,9 @@ def _part(run: Run, found: Figures, part: Part) -> str:
     ]
     shown = "".join(_plot(heading, svg) for heading, svg in drawn if svg)
     title = DATABASE_TITLES[part.database]
-    return f"<h2>{title}</h2>{shown}{_details(f'All figures, {title}', cells(run, part), words=3)}"
+    told = _details(f"This service in multiples of everybody, {title}", beside(run, part), words=1)
+    told += _details(f"All figures, {title}", cells(run, part), words=3)
+    return f"<h2>{title}</h2>{shown}{told}"
 
 
 def _growth(growth: Growth) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
-from bench.contestants import BASELINE, CONTESTANTS
+from bench.contestants import BASELINE, CONTESTANTS, OURS
 from bench.databases import TITLES as DATABASE_TITLES
 from bench.record import Growth, Part, Run, Start
 from bench.report.circumstances import caveats, facts
-from bench.report.medians import Figure, Figures, GrowthKey, Key, figures, grown
+from bench.report.medians import Figure, Figures, GrowthKey, Key, figures, grown, multiple
 from bench.workloads import GET, GROWTH_WORKLOADS, LIST, POST, WORKLOADS
 
 TITLES = {entry.key: entry.title for entry in CONTESTANTS}
@@ -22,7 +22,11 @@ Table = list[list[str]]
 def detailed(run: Run) -> str:
     """Render the whole run, circumstances and caveats first."""
     opening = [*(f"**{name}**: {value}" for name, value in facts(run).items()), *caveats(run)]
-    parts = [f"## {DATABASE_TITLES[part.database]}\n\n{markdown(cells(run, part), words=3)}" for part in run.plan.parts]
+    parts = [
+        f"## {DATABASE_TITLES[part.database]}\n\n{markdown(cells(run, part), words=3)}\n\n"
+        f"{markdown(beside(run, part), words=1)}"
+        for part in run.plan.parts
+    ]
     return "\n\n".join(
         ["\n".join(f"- {line}" for line in opening), *parts, "## At rest", markdown(starts(run), words=2)]
     )
@@ -85,6 +89,19 @@ def overview(found: Figures, part: Part) -> Table:
     for contestant in part.contestants:
         keys = [Key(part.database, entry.key, crowd, contestant) for entry, crowd in asked]
         table.append([TITLES[contestant], *(_rate(found, key) for key in keys)])
+    return table
+
+
+def beside(run: Run, part: Part) -> Table:
+    """Tabulate this service's rate in multiples of everybody's: the median of what each round says."""
+    asked = [(entry, crowd) for entry in (GET, POST, LIST) for crowd in part.cells.get(entry.key, [])]
+    head = [f"{entry.title}, {crowd}" for entry, crowd in asked]
+    table = [["this service in multiples of", *head]]
+    for contestant in part.contestants:
+        if contestant != OURS:
+            keys = [Key(part.database, entry.key, crowd, contestant) for entry, crowd in asked]
+            multiples = [multiple(run, key._replace(contestant=OURS), key) for key in keys]
+            table.append([TITLES[contestant], *(f"{each:.2f}" if each else NOTHING for each in multiples)])
     return table
 
 
