@@ -12,6 +12,9 @@ from bench.workloads import Workload
 SCRIPTS = Path(__file__).parent / "sql"
 # Every twentieth transaction's time is enough for percentiles, and writing it costs the others nothing.
 SAMPLING_RATE = "0.05"
+# Its clock starts before the connections are there, each of them a process; its rate leaves that time out.
+CONNECTIONS_EACH_SECOND = 100
+RATE = "tps = "
 PROCESSED = "number of transactions actually processed: "
 FAILED = "number of failed transactions: "
 
@@ -30,7 +33,7 @@ class PgBench:
                 "--protocol": "prepared",
                 "--jobs": "1",
                 "--client": str(connections),
-                "--time": str(seconds),
+                "--time": str(seconds + connections // CONNECTIONS_EACH_SECOND),
                 "--file": str(SCRIPTS / f"{workload.script}.sql"),
                 "--define": f"rows={rows}",
                 "--sampling-rate": SAMPLING_RATE,
@@ -47,13 +50,14 @@ class PgBench:
                 "postgres",
             ]
             printed = finish(Command(line), seconds_max=seconds + GRACE_SECONDS)
+            answered = _number(printed, PROCESSED)
             logs = "".join(log.read_text() for log in folder.iterdir())
         percentiles = quantiles(_latencies_ms(logs), n=100, method="inclusive")
         return Load(
-            answers=_number(printed, PROCESSED),
-            failures=_number(printed, FAILED),
+            answers=int(answered),
+            failures=int(_number(printed, FAILED)),
             breaks=0,
-            seconds=seconds,
+            seconds=answered / _number(printed, RATE),
             p50_ms=percentiles[49],
             p99_ms=percentiles[98],
         )
@@ -67,8 +71,8 @@ def _latencies_ms(logs: str) -> list[float]:
     return [*latencies, latencies[-1]]  # a percentile takes two at least
 
 
-def _number(printed: str, title: str) -> int:
+def _number(printed: str, title: str) -> float:
     words = printed.partition(title)[2].split()
     if not words:
         raise ProcessError(f"pgbench printed no {title.rstrip(': ')}:\n{printed}")
-    return int(words[0])
+    return float(words[0])
