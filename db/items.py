@@ -115,8 +115,8 @@ class Statements:
         )
 
 
-# What may take long leaves a second connection for what does not.
-LONG_CONNECTIONS = 2
+# What may take long leaves a second connection for what does not; and while a set waits for the disk, others are written.
+LIST_CONNECTIONS, BULK_CONNECTIONS = 2, 4
 
 Bulk = Callable[[Connection], Awaitable[Any]]
 
@@ -137,15 +137,15 @@ class Items(Generic[T]):
         self._pages = Pages(database, items)
         alone = limits._replace(set_size_max=1)
         sets, several = (limits, 1) if coalesce else (alone, connections)
-        long = max(several, LONG_CONNECTIONS)
+        lists, bulk = max(several, LIST_CONNECTIONS), max(several, BULK_CONNECTIONS)
         connect = partial(database.connect, one_plan=True)
         self._reads = Lane("read", connect, self._get, sets, several, shared=coalesce, repeatable=True)
-        self._lists = Lane("list", database.connect, self._page, alone, long, shared=coalesce, repeatable=True)
+        self._lists = Lane("list", database.connect, self._page, alone, lists, shared=coalesce, repeatable=True)
         self._adds = Lane("add", connect, self._add, sets, several)
         self._changes = Lane("change", connect, self._change, sets, several, exclusive=_id)
         self._removals = Lane("remove", connect, self._remove, sets, several, exclusive=_id)
-        self._bulk_reads = Lane("bulk read", connect, _run, alone, long, repeatable=True)
-        self._bulk_writes = Lane("bulk write", connect, _run, alone, long)
+        self._bulk_reads = Lane("bulk read", connect, _run, alone, bulk, repeatable=True)
+        self._bulk_writes = Lane("bulk write", connect, _run, alone, bulk)
 
     @property
     def _lanes(self) -> "list[Lane[Connection, Any, Any]]":
