@@ -115,7 +115,7 @@ class Statements:
         )
 
 
-# What may take long leaves a second connection for what does not; and while a set waits for the disk, others are written.
+# What may take long leaves a second connection for what does not. While a set waits for the disk, others are written.
 LIST_CONNECTIONS, BULK_CONNECTIONS = 2, 4
 
 Bulk = Callable[[Connection], Awaitable[Any]]

@@ -188,7 +188,7 @@ def path_part(text: str, read: Callable[[str], Any]) -> Any:
     """Read a part of the path. Raises a 404: what cannot be read is nowhere."""
     try:
         value = read(text)
-    except msgspec.DecodeError:
+    except ValueError:  # msgspec's errors, and text that is no UTF-8
         value = None
     if str(value) == text:  # one address for one thing: not 007, not 7.0
         return value
