@@ -36,7 +36,7 @@ check: .venv/dev.stamp ## lint, formatting, types, import contracts, documents i
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_documents.py
 
-bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or an hour with ARGS=--full
+bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or more than half an hour with ARGS=--full
 	@exec $(BIN)/python -m bench $(ARGS)
 
 growth: .venv/dev.stamp ## measure what more rows cost, up to ten million

@@ -36,7 +36,7 @@ def short() -> Plan:
 
 
 def full() -> Plan:
-    """Plan a contest of everyone, everything and every crowd, of about an hour."""
+    """Plan a contest of everyone, everything and every crowd, of more than half an hour."""
     on_postgres = Part(
         database="postgres",
         workers=WORKERS,
