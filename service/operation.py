@@ -7,6 +7,7 @@ for a 204.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
@@ -186,12 +187,10 @@ def part_reader(kind: Any) -> Callable[[str], Any]:
 
 def path_part(text: str, read: Callable[[str], Any]) -> Any:
     """Read a part of the path. Raises a 404: what cannot be read is nowhere."""
-    try:
+    with suppress(ValueError):  # msgspec's errors, and text that is no UTF-8
         value = read(text)
-    except ValueError:  # msgspec's errors, and text that is no UTF-8
-        value = None
-    if str(value) == text:  # one address for one thing: not 007, not 7.0
-        return value
+        if str(value) == text:  # one address for one thing: not 007, not 7.0
+            return value
     raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")
 
 
