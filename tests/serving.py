@@ -82,7 +82,10 @@ class ServiceProcess:
 
     def wait(self) -> int:
         """Wait for the end, and give the exit code."""
-        return self.process.wait(LIMIT_S)
+        try:
+            return self.process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it has not ended within {LIMIT_S} s:\n{self.log}") from None
 
     def kill(self) -> None:
         """Kill -9 everything that is still there."""
