@@ -69,10 +69,7 @@ class Group(Generic[M, R]):
     @property
     def abandoned(self) -> bool:
         """Whether everyone who waited has left."""
-        for waiter in self.waiters:  # noqa: SIM110 - a generator would cost more than all the rest
-            if not waiter.done():
-                return False
-        return True
+        return all(map(asyncio.Future.done, self.waiters))
 
 
 class Lane(Generic[C, M, R]):

@@ -52,6 +52,7 @@ class Statement:
         ]
 
 
+@lru_cache(maxsize=64)  # one memory for all statements, and for all columns of a type
 def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     process = kind.dialect_impl(dialect).result_processor(dialect, None)
     return remembered(process) if process and isinstance(kind, DateTime) else process

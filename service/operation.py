@@ -30,7 +30,7 @@ from service.problems import (
     Kind,
     ProblemError,
 )
-from service.query import NoParameters, QueryDecoder
+from service.query import NoParameters, QueryDecoder, unwrapped
 from service.replies import reply
 
 T = TypeVar("T")
@@ -177,10 +177,7 @@ def combined(pairs: Sequence[Header]) -> Headers:
 
 def part_reader(kind: Any) -> Callable[[str], Any]:
     """Choose how a part of a path is read: a whole number by the decoder that is there already, ten times as fast."""
-    shape = msgspec.inspect.type_info(kind)
-    while isinstance(shape, msgspec.inspect.Metadata):
-        shape = shape.type
-    if isinstance(shape, msgspec.inspect.IntType):
+    if isinstance(unwrapped(msgspec.inspect.type_info(kind)), msgspec.inspect.IntType):
         return msgspec.json.Decoder(kind).decode
     return partial(msgspec.convert, type=kind, strict=False)
 

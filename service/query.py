@@ -68,10 +68,16 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
         raise ProblemError(INVALID_QUERY, detail) from None
 
 
-def _reader(kind: Any, shape: inspect.Type) -> Callable[[str], Any]:
-    """Choose how a parameter's text is read: msgspec's lax mode, without its other spellings of a boolean."""
+def unwrapped(shape: inspect.Type) -> inspect.Type:
+    """Give what a type is without what the document says of it."""
     while isinstance(shape, inspect.Metadata):
         shape = shape.type
+    return shape
+
+
+def _reader(kind: Any, shape: inspect.Type) -> Callable[[str], Any]:
+    """Choose how a parameter's text is read: msgspec's lax mode, without its other spellings of a boolean."""
+    shape = unwrapped(shape)
     if isinstance(shape, inspect.BoolType):
         return lambda text: msgspec.convert(SWITCH.get(text, text), kind)
     if isinstance(shape, inspect.VarTupleType):
