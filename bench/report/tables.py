@@ -52,7 +52,7 @@ def cells(run: Run, part: Part) -> Table:
     """Tabulate every cell of a part."""
     found = figures(run)
     head = ["", "contestant", "connections", "requests/s", "× FastAPI", "items/s", "p50 ms", "p99 ms"]
-    return [[*head, "CPU µs/request", "MB/worker", "errors"], *_cells(found, part)]
+    return [[*head, "CPU µs/request", "MiB/worker", "errors"], *_cells(found, part)]
 
 
 def _cells(found: Figures, part: Part) -> Iterator[list[str]]:
@@ -119,7 +119,7 @@ def _times(figure: Figure, baseline: Figure | None) -> str:
 
 def starts(run: Run) -> Table:
     """Tabulate what everybody needs to start, and at rest."""
-    table = [["", "contestant", "ready after s", "MB/worker"]]
+    table = [["", "contestant", "ready after s", "MiB/worker"]]
     for part in run.plan.parts:
         for contestant in part.contestants:
             noted = [x for x in run.starts if (x.database, x.contestant) == (part.database, contestant)]
