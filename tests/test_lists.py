@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from itertools import product
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -37,7 +38,13 @@ async def shelf(client: httpx.AsyncClient) -> list[Item]:
 def ordered(items: Iterable[Item], order: str) -> list[Item]:
     """Sort as the service should: by code point, by value, by time, and what is equal by id."""
     field = order.removeprefix("-")
-    return sorted(items, key=lambda item: (item[field], item["id"]), reverse=order.startswith("-"))
+
+    def place(item: Item) -> tuple[Any, int]:
+        value = item[field]
+        # As text a full second, which is written without a fraction, would come after the fractions that follow it.
+        return datetime.fromisoformat(value) if field == "created_at" else value, item["id"]
+
+    return sorted(items, key=place, reverse=order.startswith("-"))
 
 
 FILTERS: dict[str, Callable[[Item, Any], bool]] = {

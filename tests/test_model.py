@@ -1,6 +1,7 @@
 """Whatever is asked in whatever order, the service answers as a dictionary would."""
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from service.settings import Settings
 from tests.answers import PATIENT, Item, code, next_url, serving
+from tests.test_lists import ordered
 
 DOUBLE_MAX = 1.7976931348623157e308
 
@@ -85,7 +87,7 @@ class Model(RuleBasedStateMachine):
 
     def take(self, answered: Item, expected: Item) -> None:
         """Keep what was answered, once it is as expected; only the moment of the change is the service's to choose."""
-        assert answered["updated_at"] >= answered["created_at"]
+        assert datetime.fromisoformat(answered["updated_at"]) >= datetime.fromisoformat(answered["created_at"])
         assert answered | {"updated_at": 0} == expected | {"updated_at": 0}
         self.items[answered["id"]] = answered
 
@@ -191,9 +193,7 @@ class Model(RuleBasedStateMachine):
         chosen = self.items.get(self.pick(number))
         if chosen is not None and number % 3 == 0:
             filters = filters | {"name_prefix": chosen["name"][: 1 + number % 2]}
-        field = order.removeprefix("-")
-        ordered = sorted(self.items.values(), key=lambda item: (item[field], item["id"]), reverse=order != field)
-        expected = [item for item in ordered if matches(item, filters)]
+        expected = [item for item in ordered(self.items.values(), order) if matches(item, filters)]
         sent = {name: str(value).lower() if isinstance(value, bool) else value for name, value in filters.items()}
         following: str | None = f"/items?order={order}&limit={limit}&count=true&{httpx.QueryParams(sent)}"
         walked: list[Item] = []
