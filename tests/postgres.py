@@ -57,8 +57,15 @@ class RunsAs(TypedDict, total=False):
 class PostgresServer:
     """A PostgreSQL server in a folder of its own, there from entering the block until leaving it."""
 
-    def __init__(self, version: Literal[16, 18] = 18, settings: Mapping[str, str] = QUICK) -> None:
+    def __init__(
+        self,
+        version: Literal[16, 18] = 18,
+        settings: Mapping[str, str] = QUICK,
+        *,
+        tables_in: Path | None = None,  # an empty folder, in place of one of its own; the log of writes stays there
+    ) -> None:
         self.version = version
+        self._tables_in = tables_in
         self.settings = dict(settings)
         self.port = _free_port()
         # With what a URL has to escape, so that every test notices where it is not.
@@ -140,9 +147,13 @@ class PostgresServer:
         self.stop()
         self.start()
 
+    def standby(self) -> "Standby":
+        """Make a server that follows this one, once its block is entered."""
+        return Standby(self)
+
     @property
     def _data(self) -> Path:
-        return self.folder / "data"
+        return (self._tables_in or self.folder) / "data"
 
     def _initialize(self) -> None:
         secret = self.folder / "password"
@@ -150,6 +161,9 @@ class PostgresServer:
         _give(secret, self._runs_as)
         where: list[str | Path] = ["-D", self._data, "-U", SUPERUSER, "--pwfile", secret]
         # One iteration: connecting is to be quick. C: the same order on every machine.
+        if self._tables_in is not None:
+            _give(self._tables_in, self._runs_as)
+            where += ["--waldir", self.folder / "wal"]
         how = ["--auth=scram-sha-256", "-c", "scram_iterations=1", "--locale=C", "--encoding=UTF8", "--no-sync"]
         _run([self._binaries / "initdb", *where, *how], cwd=self.folder, runs_as=self._runs_as)
 
@@ -163,6 +177,30 @@ class PostgresServer:
     def _wait(self, process: "subprocess.Popen[bytes]") -> None:
         process.communicate(timeout=LIMIT_S)
         self._process = None
+
+
+class Standby(PostgresServer):
+    """A server that repeats what another does, until it is promoted."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        super().__init__(primary.version, primary.settings)
+        # Once promoted it is alone: nobody follows it.
+        self.settings.pop("synchronous_standby_names", None)
+        self.password = primary.password
+        self._primary = make_url(primary.url())
+
+    def promote(self) -> None:
+        """Make it a primary, and return once it takes writes."""
+        self._tool("pg_ctl", "promote", "-D", self._data)
+
+    def _initialize(self) -> None:
+        place = f"host={HOST} port={self._primary.port} user={SUPERUSER}"
+        how = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        self._tool("pg_basebackup", "-D", self._data, "-d", place, *how)
+
+    def _tool(self, name: str, *arguments: str | Path) -> None:
+        environ = {**os.environ, "PGPASSWORD": self.password}
+        _run([self._binaries / name, *arguments], cwd=self.folder, runs_as=self._runs_as, environ=environ)
 
 
 class Databases:
@@ -287,7 +325,7 @@ def _free_port() -> int:
     raise RuntimeError("no free port")
 
 
-def _run(command: list[str | Path], cwd: Path, runs_as: RunsAs) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, **runs_as)
+def _run(command: list[str | Path], cwd: Path, runs_as: RunsAs, environ: Mapping[str, str] | None = None) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, env=environ, **runs_as)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")

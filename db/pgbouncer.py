@@ -1,0 +1,82 @@
+"""PostgreSQL behind PgBouncer in transaction mode, where any two transactions may run on different connections to it.
+
+What outlasts a transaction is not used: no named prepared statement, and no setting but the two that PgBouncer itself
+carries from one connection to the other. So every statement of a lane is a transaction that begins with its settings.
+"""
+
+from typing import Any
+
+import asyncpg
+from sqlalchemy import URL, event
+from sqlalchemy import Connection as SyncConnection
+
+from db.database import DRIVER_ERRORS, Connection, Options, said
+from db.errors import Lost, Refused, means_lost
+from db.postgresql import ONE_PLAN, PostgreSQL, PostgreSQLConnection
+from db.primary import Driver, Primary
+
+
+class PgBouncer(PostgreSQL):
+    """PostgreSQL by asyncpg, through PgBouncer."""
+
+    target = "any"  # it tells what its server was once, and it alone chooses the server
+
+    def __init__(self, url: URL, options: Options) -> None:
+        super().__init__(url, options)
+        self._limit = f"SET LOCAL statement_timeout = {options.statement_timeout_ms}"
+        event.listen(self.engine.sync_engine, "begin", self._set_limit)
+
+    def _arguments(self, options: Options) -> dict[str, Any]:
+        arguments = super()._arguments(options)
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            del arguments["server_settings"][name]  # PgBouncer refuses who sends what it does not know
+        unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+        return {**arguments, **unnamed, "statement_cache_size": 0}
+
+    def _set_limit(self, connection: SyncConnection) -> None:
+        connection.exec_driver_sql(self._limit)
+
+    async def _own(self, driver: Any, *, one_plan: bool) -> Connection:
+        await super()._own(driver, one_plan=False)
+        settings = [f"SET LOCAL {name} = {value}" for name, value in ONE_PLAN.items() if one_plan]
+        return PgBouncerConnection(driver, self._primary, "; ".join(["BEGIN", self._limit, *settings]))
+
+
+class PgBouncerConnection(PostgreSQLConnection):
+    """A connection of asyncpg to PgBouncer: four round trips for a statement, in place of one."""
+
+    def __init__(self, driver: Driver, primary: Primary, begin: str) -> None:
+        super().__init__(driver, primary)
+        self._begin = begin
+
+    async def _run(self, sql: str, arguments: list[Any], *, wrote: bool) -> list[Any]:
+        if self._driver.is_closed():
+            raise Lost("the connection to the database was lost")
+        committing = False
+        try:
+            await self._driver.execute(self._begin)
+            rows = await self._driver.fetch(sql, *arguments)
+            committing = wrote
+            await self._driver.execute("COMMIT")
+        except asyncpg.DataError as error:  # the driver's, before sending, as well as the server's
+            await self._roll_back()
+            raise Refused(str(error)) from error
+        except (*DRIVER_ERRORS, OSError) as error:
+            self._primary.note(self._driver, error)
+            if means_lost(error) or isinstance(error, asyncpg.InternalClientError):
+                self._driver.terminate()
+            await self._roll_back()
+            raise said(error, lost=self._driver.is_closed(), wrote=committing) from error
+        except BaseException:  # cancelled, say: nobody may find a connection inside a transaction
+            self._driver.terminate()
+            raise
+        return rows
+
+    async def _roll_back(self) -> None:
+        """Leave no transaction behind, or no connection."""
+        if self._driver.is_closed() or not self._driver.is_in_transaction():
+            return
+        try:
+            await self._driver.execute("ROLLBACK")
+        except (*DRIVER_ERRORS, OSError):
+            self._driver.terminate()
