@@ -3,24 +3,22 @@
 import asyncio
 import json
 import signal
-import socket
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from http.client import HTTPMessage, parse_headers
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import httpx
 import msgspec
-import psutil
 import pytest
 from sqlalchemy import make_url
 
 from db.engine import open_database
+from tests.answers import locked
 from tests.serving import ServiceProcess
 from tests.waiting import LIMIT_S, wait_until
+from tests.wire import answers, connected, open_connections, request
 
 LAMP = {"name": "lamp", "price": 1.0, "in_stock": True}
 
@@ -41,39 +39,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]
     """Give a service for tests that want nothing of its database."""
     with ServiceProcess(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'items.db'}") as service:
         yield service
-
-
-@contextmanager
-def connected(service: ServiceProcess) -> Iterator[socket.socket]:
-    url = httpx.URL(service.url)
-    with socket.create_connection((url.host, url.port or 0), LIMIT_S) as connection:
-        yield connection
-
-
-class Answer(NamedTuple):
-    """An answer as it was on the wire."""
-
-    status: int
-    headers: HTTPMessage
-    body: bytes
-
-
-def answers(connection: socket.socket, methods: Sequence[str]) -> list[Answer]:
-    """Read the answers to requests with these methods, one after the other from one stream."""
-    found = []
-    with connection.makefile("rb") as stream:
-        for method in methods:
-            status = int(stream.readline().split()[1])
-            headers = parse_headers(stream)
-            length = 0 if method == "HEAD" else int(headers["content-length"])
-            found.append(Answer(status, headers, stream.read(length)))
-    return found
-
-
-def request(method: str, path: str, headers: Mapping[str, object], body: bytes = b"") -> bytes:
-    fields = {"host": "items.test", **headers, **({"content-length": len(body)} if body else {})}
-    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
-    return "\r\n".join(lines).encode() + body
 
 
 def test_every_path_answers(service: ServiceProcess) -> None:
@@ -207,22 +172,6 @@ def test_a_stop_under_load_ends_cleanly_and_loses_no_write(
     assert set(writers.written) <= ids(database_url)
 
 
-LOCK = {"sqlite": "SELECT 1", "postgresql": "LOCK TABLE items"}  # any transaction keeps SQLite's writers out
-
-
-@contextmanager
-def locked(database_url: str, backend: str) -> Iterator[None]:
-    """Keep every write waiting."""
-    with asyncio.Runner() as runner:
-        database = open_database(database_url)
-        transaction = database.engine.begin()
-        connection = runner.run(transaction.__aenter__())
-        runner.run(connection.exec_driver_sql(LOCK[backend]))
-        yield
-        runner.run(transaction.__aexit__(None, None, None))
-        runner.run(database.close())
-
-
 def test_a_stop_waits_for_requests_that_are_in_flight(service: ServiceProcess, database_url: str, backend: str) -> None:
     answered: list[int] = []
 
@@ -244,12 +193,6 @@ def test_a_stop_waits_for_requests_that_are_in_flight(service: ServiceProcess, d
     for thread in threads:
         thread.join(LIMIT_S)
     assert answered == [201] * 10
-
-
-def open_connections(service: ServiceProcess) -> int:
-    port = httpx.URL(service.url).port
-    found: list[Any] = [one for worker in service.workers for one in worker.net_connections("tcp")]
-    return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port for one in found)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
