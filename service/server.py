@@ -1,20 +1,22 @@
 """Granian, set up for this service."""
 
-import signal
 import socket
 from functools import partial
 
 from granian.constants import HTTPModes, Interfaces, Loops
-from granian.server import Server
-from starlette.routing import Router
+from granian.http import HTTP1Settings
 
 from service.app import create_app
 from service.settings import Settings
+from service.supervisor import Supervisor
 from service.telemetry import log_settings
 
 # Granian counts idle connections, too.
 CONNECTIONS_MAX = 8192
 BACKLOG = 2048
+# Of a request's head; beyond, 431, as for more than 100 headers. A connection may hold so much before it is complete,
+# and the longest address that is of use here has some 20,000.
+HEAD_BYTES_MAX = 64 * 1024
 
 
 def address(host: str, port: int) -> tuple[str, int]:
@@ -32,8 +34,11 @@ def address(host: str, port: int) -> tuple[str, int]:
 
 def serve(settings: Settings) -> None:
     """Serve with as many processes as the settings say, until SIGTERM or SIGINT, and let what is in flight finish."""
-    server = Server(
-        "service",
+    server = Supervisor(
+        drain_delay_s=settings.drain_delay_ms / 1000,
+        end_timeout_s=settings.shutdown_timeout_s,
+        worker_lifetime_s=settings.worker_lifetime_s,
+        worker_memory_mib_max=settings.worker_memory_mib_max,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
@@ -41,18 +46,12 @@ def serve(settings: Settings) -> None:
         loop=Loops.uvloop,
         http=HTTPModes.http1,
         websockets=False,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=settings.idle_timeout_ms,  # milliseconds, also from the end of the request before
+            max_buffer_size=HEAD_BYTES_MAX,
+        ),
         backlog=BACKLOG,
         backpressure=CONNECTIONS_MAX,
         log_dictconfig=log_settings(debug=settings.debug),
-        respawn_failed_workers=True,
-        workers_kill_timeout=settings.shutdown_timeout_s,
     )
-    server.serve(target_loader=partial(load, settings), wrap_loader=False)
-
-
-def load(settings: Settings) -> Router:
-    """Make a worker's application."""
-    # Until its loop listens for signals a worker has its parent's handlers, which would swallow a stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    return create_app(settings)
+    server.serve(target_loader=partial(create_app, settings), wrap_loader=False)

@@ -19,6 +19,8 @@ async def live(context: Context) -> Health:  # noqa: ARG001 - it asks nobody
 
 async def ready(context: Context) -> Health:
     """Tell whether requests can be served: the database answers, and its schema is the one wanted here."""
+    if context.standing.is_stopping:
+        raise ProblemError(NOT_READY, "The service is stopping.")
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_S):
             revision = await context.revision()
