@@ -2,19 +2,20 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 import aiosqlite
 import asyncpg
 from sqlalchemy import Select, UpdateBase
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.types import TypeEngine
 
-from db.errors import OutcomeUnknown, Overloaded, Unavailable, means_lost, word_for
+from db.errors import Lost, OutcomeUnknown, Overloaded, means_lost, means_undone, word_for
 from db.rows import RowSet
 from db.statements import Statement
 
@@ -30,6 +31,7 @@ class Options(NamedTuple):
     pool_wait_ms: int = 1000
     connect_timeout_ms: int = 2000
     statement_timeout_ms: int = 5000
+    pgbouncer: bool = False
     echo: bool = False  # the SQL of lanes; SQLAlchemy's own is a matter of its logger's level
 
 
@@ -43,10 +45,11 @@ class Connection(Protocol):
     def when_closed(self, callback: Callable[[], None]) -> None:
         """Call back once, as soon as the connection is lost."""
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
-        """Run a statement and give its rows.
+    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: UUID | None = None) -> list[Any]:
+        """Run a statement and give its rows; a write under a token that was used before does not happen again.
 
-        Raises the words of db.errors: Unavailable when nothing can have changed, OutcomeUnknown when it may have.
+        Raises the words of db.errors: Lost when nothing can have changed, OutcomeUnknown when it may have, and
+        AlreadyWritten.
         """
 
 
@@ -62,10 +65,10 @@ class EchoingConnection:
         """Whether the connection is lost."""
         return self._connection.closed
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: UUID | None = None) -> list[Any]:
         """Log a statement, run it and give its rows."""
         log.info("%s %r", statement.sql, values)
-        return await self._connection.fetch(statement, values)
+        return await self._connection.fetch(statement, values, token)
 
 
 class Turns(NamedTuple):
@@ -79,6 +82,7 @@ class Database(ABC):
     """Engine, dialect and connections. Statements that stand alone use `connect`, everything else `session`."""
 
     typed: bool  # whether the driver takes and gives Python's own values
+    remote: bool  # whether a connection to it can be lost, and with it what became of a write
     migrates_itself: bool  # whether the service brings the schema up when it starts
     has_statistics: bool  # whether its planner knows what a filter matches
 
@@ -86,7 +90,7 @@ class Database(ABC):
         self.engine = engine
         self.turns = turns
         self._lanes = lanes
-        self._options = options
+        self.options = options
 
     @abstractmethod
     def rows(self, **columns: TypeEngine[Any]) -> RowSet:
@@ -99,6 +103,14 @@ class Database(ABC):
     @abstractmethod
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """Wait until no other migration runs, and keep others out until the transaction ends."""
+
+    @abstractmethod
+    async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
+        """Let the database cancel what takes longer, for this transaction."""
+
+    @abstractmethod
+    async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:
+        """Keep each of these numbers for this transaction, unless another has it."""
 
     def statement(self, source: "Select[Any] | UpdateBase") -> Statement:
         """Compile a statement once."""
@@ -115,7 +127,7 @@ class Database(ABC):
         try:
             raw = await connection.get_raw_connection()
             own = await self._own(raw.driver_connection, one_plan=one_plan)
-            yield EchoingConnection(own) if self._options.echo else own
+            yield EchoingConnection(own) if self.options.echo else own
         finally:
             await connection.close()
 
@@ -148,9 +160,9 @@ def translated(*, committing: bool = False) -> Iterator[None]:
 
 def said(error: BaseException, *, lost: bool, wrote: bool) -> BaseException:
     """Put a driver's error into a word of db.errors; an error without a word stays what it is."""
-    if lost:
-        return (OutcomeUnknown if wrote else Unavailable)(
+    word, undone = word_for(error), means_undone(error)
+    if lost and not (word and undone):
+        return (OutcomeUnknown if wrote and not undone else Lost)(
             f"the connection to the database failed: {str(error) or type(error).__name__}"
         )
-    word = word_for(error)
     return error if word is None else word(str(error))

@@ -32,7 +32,7 @@ class Refused(DatabaseError):
 
 
 class TimedOut(DatabaseError):
-    """The database cancelled the statement at its time limit; nothing was changed."""
+    """It took too long to be waited for any further; nothing was changed."""
 
 
 class Overloaded(DatabaseError):
@@ -41,6 +41,18 @@ class Overloaded(DatabaseError):
 
 class Unavailable(DatabaseError):
     """The database cannot be reached, or could not run this; nothing was changed."""
+
+
+class Lost(Unavailable):
+    """The connection to the database was lost, before anything can have changed."""
+
+
+class Contended(Unavailable):
+    """Others were in the way, and the transaction was rolled back: the same again may succeed."""
+
+
+class Full(Unavailable):
+    """The database has no room left on its disk; nothing was changed."""
 
 
 class Outdated(Unavailable):
@@ -52,7 +64,23 @@ class NoSuchRevision(DatabaseError):
 
 
 class OutcomeUnknown(DatabaseError):
-    """The connection was lost while a write was in flight; it may have happened."""
+    """The connection was lost while a write was in flight, and nobody could tell in time whether it happened."""
+
+
+class AlreadyWritten(DatabaseError):
+    """An earlier attempt at the same write, under the same token, has happened; `ids` are those it touched."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        super().__init__("this was written before")
+        self.ids = tuple(ids)
+
+
+class KeyInUse(DatabaseError):
+    """A write under the same idempotency key is not finished."""
+
+
+class KeyReused(DatabaseError):
+    """The idempotency key belongs to another write."""
 
 
 # PostgreSQL's SQLSTATE codes, or their first two digits: a class (PostgreSQL documentation, appendix A).
@@ -65,12 +93,15 @@ SQLSTATES: dict[str, type[DatabaseError]] = {
     "22": Refused,
     "55P03": TimedOut,
     "57014": TimedOut,
-    "40": Unavailable,  # a deadlock or a serialization failure: rolled back
+    "40": Contended,  # a deadlock or a serialization failure
+    "0A000": Contended,  # a cached plan whose result has another type since the table was changed: it is planned anew
     "42P01": Outdated,  # no such table
     "42703": Outdated,  # no such column
     "28": Unavailable,
     "3D": Unavailable,
+    "53100": Full,
     "53": Unavailable,
+    "58": Unavailable,  # its disk, or its system
 }
 
 # SQLite's result codes, extended ones first (sqlite.org/rescode.html).
@@ -88,7 +119,7 @@ SQLITE_CODES: dict[int, type[DatabaseError]] = {
     8: Unavailable,  # READONLY
     10: Unavailable,  # IOERR
     11: Unavailable,  # CORRUPT
-    13: Unavailable,  # FULL
+    13: Full,
     14: Unavailable,  # CANTOPEN
     15: Unavailable,  # PROTOCOL
     26: Unavailable,  # NOTADB
@@ -96,12 +127,36 @@ SQLITE_CODES: dict[int, type[DatabaseError]] = {
 
 # The server said that this connection ends, or is of no more use: 08 connection, 25006 read only (a demoted primary),
 # 57P0x shutdown. What was in flight may or may not have happened.
-LOST = ("08", "25006", "57P0")
+READ_ONLY = "25006"
+LOST = ("08", READ_ONLY, "57P0")
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """Give PostgreSQL's code of an error; one of SQLAlchemy's may have it in its cause alone: a cached plan's has."""
+    codes = [getattr(one, "sqlstate", None) for one in (error, error.__cause__)]
+    return next(filter(None, codes), None)
+
+
+def means_demoted(error: BaseException) -> bool:
+    """Whether a server said that it takes no writes: it is no primary, or none any more."""
+    return sqlstate_of(error) == READ_ONLY
+
+
+def means_undone(error: BaseException) -> bool:
+    """Whether a server said that it did not do a statement, which is then so even if the connection is lost.
+
+    An ERROR stands in place of what was asked for; FATAL and PANIC may come after it. PgBouncer, whose code is 08P01,
+    calls a server that is lost an ERROR, too.
+    """
+    # SQLAlchemy's errors have the code only, and the driver's own error as their cause.
+    errors = [error, error.__cause__]
+    sqlstate = sqlstate_of(error) or "08"
+    return any(getattr(one, "severity_en", None) == "ERROR" for one in errors) and not sqlstate.startswith("08")
 
 
 def word_for(error: BaseException) -> type[DatabaseError] | None:
     """Find the word for a driver's error by its code; None if it has none, or if the connection is lost."""
-    sqlstate = getattr(error, "sqlstate", None)
+    sqlstate = sqlstate_of(error)
     if sqlstate:
         return SQLSTATES.get(sqlstate) or SQLSTATES.get(sqlstate[:2])
     code = getattr(error, "sqlite_errorcode", None)
@@ -112,5 +167,5 @@ def word_for(error: BaseException) -> type[DatabaseError] | None:
 
 def means_lost(error: BaseException) -> bool:
     """Whether an error says that the connection it came from is lost."""
-    sqlstate = getattr(error, "sqlstate", None)
+    sqlstate = sqlstate_of(error)
     return sqlstate.startswith(LOST) if sqlstate else isinstance(error, OSError | TimeoutError)

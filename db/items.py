@@ -4,125 +4,37 @@ A single item is a set of one, which shares its statement with whoever waits bes
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from copy import copy
 from functools import partial
 from typing import Any, Generic, NamedTuple, Self, TypeVar
+from uuid import UUID
 
-from sqlalchemy import (
-    CTE,
-    BigInteger,
-    Boolean,
-    Double,
-    FromClause,
-    Text,
-    and_,
-    case,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.database import Connection, Database
-from db.errors import NotFound, Stale
-from db.lanes import Lane, Limits
-from db.models import Item, table, utc_now
-from db.pages import Page, Pages, Query
-from db.rows import POSITION
-from db.session import transaction
+from db.errors import NotFound, TimedOut
+from db.idempotency import Claim, Idempotency, SessionConnection
+from db.item_sets import Change, ItemSets, NewItem, Removal, all_or_nothing, key
+from db.lanes import Lane
+from db.pages import Page, Query
+from db.queues import Limits
+from db.session import transact
+
+__all__ = ["Change", "Items", "KeyedItems", "NewItem", "Removal"]
 
 T = TypeVar("T")
-C = TypeVar("C", "Change", "Removal")
-
-items = table(Item)
-
-
-class NewItem(NamedTuple):
-    """What an item is made of."""
-
-    name: str
-    price: float
-    in_stock: bool
-
-
-class Change(NamedTuple):
-    """What to make of an item; None leaves a field as it is, and a version must be the item's own."""
-
-    id: int
-    version: int | None = None
-    name: str | None = None
-    price: float | None = None
-    in_stock: bool | None = None
-
-
-class Removal(NamedTuple):
-    """Which item to remove; a version must be the item's own."""
-
-    id: int
-    version: int | None = None
-
-
-class Statements:
-    """One fixed statement for each verb, whatever the size of the set."""
-
-    def __init__(self, database: Database) -> None:
-        self.keys = database.rows(id=BigInteger())
-        self.new = database.rows(name=Text(), price=Double(), in_stock=Boolean())
-        self.changes = database.rows(
-            id=BigInteger(), version=BigInteger(), name=Text(), price=Double(), in_stock=Boolean()
-        )
-        self.removals = database.rows(id=BigInteger(), version=BigInteger())
-        self.get = database.statement(select(*items.c).where(self.keys.holds(items.c.id)))
-        self.add = database.statement(self._add())
-        self.change = database.statement(self._change())
-        self.remove = database.statement(self._remove())
-
-    def _add(self) -> Any:
-        rows = self.new.table.c
-        source = select(rows.name, rows.price, rows.in_stock).order_by(rows[POSITION])
-        return insert(items).from_select(["name", "price", "in_stock"], source).returning(*items.c)
-
-    def _locked(self, rows: FromClause) -> CTE:
-        """Find the items of some rows, each at its version if there is one, and lock them.
-
-        They are locked in the order of their ids, whatever the plan, so that no two workers deadlock. Where another was
-        faster, PostgreSQL compares the version again, with the one that it waited for.
-        """
-        expected = or_(rows.c.version.is_(None), rows.c.version == items.c.version)
-        joined = select(*rows.c).join(items, and_(items.c.id == rows.c.id, expected))
-        return joined.order_by(items.c.id).with_for_update(of=items).cte("locked")
-
-    def _remove(self) -> Any:
-        rows = self._locked(self.removals.table).c
-        return delete(items).where(items.c.id.in_(select(rows.id))).returning(items.c.id)
-
-    def _change(self) -> Any:
-        rows = self._locked(self.changes.table).c
-        touched = or_(rows.name.is_not(None), rows.price.is_not(None), rows.in_stock.is_not(None))
-        return (
-            update(items)
-            .where(items.c.id == rows.id)
-            .values(
-                name=func.coalesce(rows.name, items.c.name),
-                price=func.coalesce(rows.price, items.c.price),
-                in_stock=func.coalesce(rows.in_stock, items.c.in_stock),
-                version=case((touched, items.c.version + 1), else_=items.c.version),
-                updated_at=case((touched, utc_now()), else_=items.c.updated_at),
-            )
-            .returning(*items.c)
-        )
-
+U = TypeVar("U")
 
 # What may take long leaves a second connection for what does not. While a set waits for the disk, others are written.
 LIST_CONNECTIONS, BULK_CONNECTIONS = 2, 4
 
-Bulk = Callable[[Connection], Awaitable[Any]]
+Bulk = Callable[[Connection, UUID], Awaitable[Any]]
 
 
 class Items(Generic[T]):
-    """The verbs. A row is handed out as `shape(*columns)`, in the order of the columns of `items`.
+    """The verbs. A row is handed out as `shape(*columns)`, in the order of the columns of the table.
 
     All of them raise the words of db.errors. With `coalesce` off every request is a set of one, run on one of
     `connections` for each verb.
@@ -132,23 +44,25 @@ class Items(Generic[T]):
         self, database: Database, shape: Callable[..., T], *, limits: Limits, coalesce: bool, connections: int
     ) -> None:
         self._database = database
-        self._shape = shape
-        self._sql = Statements(database)
-        self._pages = Pages(database, items)
+        self._sets = sets = ItemSets(database, shape)
+        self._limit_s: float | None = None  # of one caller, if it is shorter than everybody's
+        self._timeout_s = limits.timeout_ms / 1000
         alone = limits._replace(set_size_max=1)
-        sets, several = (limits, 1) if coalesce else (alone, connections)
+        bounds, several = (limits, 1) if coalesce else (alone, connections)
         lists, bulk = max(several, LIST_CONNECTIONS), max(several, BULK_CONNECTIONS)
         connect = partial(database.connect, one_plan=True)
-        self._reads = Lane("read", connect, self._get, sets, several, shared=coalesce, repeatable=True)
+        self._reads = Lane("read", connect, self._get, bounds, several, shared=coalesce, repeatable=True)
         self._lists = Lane("list", database.connect, self._page, alone, lists, shared=coalesce, repeatable=True)
-        self._adds = Lane("add", connect, self._add, sets, several)
-        self._changes = Lane("change", connect, self._change, sets, several, exclusive=_id)
-        self._removals = Lane("remove", connect, self._remove, sets, several, exclusive=_id)
+        self._adds = Lane("add", connect, sets.add, bounds, several)
+        self._changes = Lane("change", connect, sets.change, bounds, several, exclusive=key)
+        self._removals = Lane("remove", connect, sets.remove, bounds, several, exclusive=key)
         self._bulk_reads = Lane("bulk read", connect, _run, alone, bulk, repeatable=True)
         self._bulk_writes = Lane("bulk write", connect, _run, alone, bulk)
+        self._idempotency = Idempotency(database)
+        self._keyed_adds = Lane("keyed add", _nothing, self._add_each, bounds, several, exclusive=_scope)
 
     @property
-    def _lanes(self) -> "list[Lane[Connection, Any, Any]]":
+    def _lanes(self) -> "list[Lane[Any, Any, Any]]":
         return [value for value in vars(self).values() if isinstance(value, Lane)]
 
     async def __aenter__(self) -> Self:
@@ -164,115 +78,181 @@ class Items(Generic[T]):
         """Answer what is queued, then disconnect."""
         await asyncio.gather(*(lane.__aexit__() for lane in self._lanes))
 
+    def within(self, limit_s: float) -> "Items[T]":
+        """Give the same items to a caller who cannot wait for as long as others can."""
+        impatient = copy(self)
+        impatient._limit_s = impatient._timeout_s = min(limit_s, self._timeout_s)  # noqa: SLF001 - it is one of us
+        return impatient
+
+    def keyed(self, claim: Claim) -> "KeyedItems[T]":
+        """Give the same items to a caller who may repeat a write."""
+        return KeyedItems(self, claim)
+
     def get_one(self, id: int) -> Awaitable[T]:
         """Read one item. Raises NotFound."""
-        return self._reads.submit(id)
+        return self._reads.submit(id, self._limit_s)
 
     def add_one(self, row: NewItem) -> Awaitable[T]:
         """Add one item."""
-        return self._adds.submit(row)
+        return self._adds.submit(row, self._limit_s)
 
     def change_one(self, change: Change) -> Awaitable[T]:
         """Change one item. Raises NotFound, Stale."""
-        return self._changes.submit(change)
+        return self._changes.submit(change, self._limit_s)
 
     def remove_one(self, removal: Removal) -> Awaitable[None]:
         """Remove one item. Raises NotFound, Stale."""
-        return self._removals.submit(removal)
+        return self._removals.submit(removal, self._limit_s)
 
     def page(self, query: Query) -> Awaitable[Page[T]]:
         """Read a page of the list."""
-        return self._lists.submit(query)
+        return self._lists.submit(query, self._limit_s)
 
     async def get(self, ids: Sequence[int]) -> list[T]:
         """Read the items that exist, in the order of their ids."""
-        found = await self._bulk_reads.submit(partial(self._get, ids=ids))
+        found = await self._bulk_reads.submit(lambda connection, _: self._sets.get(connection, ids), self._limit_s)
         return [item for item in found if not isinstance(item, NotFound)]
 
     async def add(self, rows: Sequence[NewItem]) -> list[T]:
         """Add all or none."""
-        added: list[T] = await self._bulk_writes.submit(partial(self._add, rows=rows))
-        return added
+        return all_or_nothing(await self._write(partial(self._sets.add, rows=rows)))
 
     async def change(self, changes: Sequence[Change]) -> list[T]:
         """Change all or none; no id may stand there twice. Raises NotFound, Stale."""
-        async with transaction(self._database) as session:
-            found = await session.execute(self._sql.change.source, self._sql.changes.bind(_ordered(changes)))
-            changed = {row.id: self._shape(*row) for row in found}
-            missing = [change for change in changes if change.id not in changed]
-            if missing:
-                keys = self._sql.keys.bind([(change.id,) for change in missing])
-                present = {row.id for row in await session.execute(self._sql.get.source, keys)}
-                raise _reason(missing, present)
-        return [changed[change.id] for change in changes]
+
+        async def work(session: AsyncSession) -> list[T]:
+            return all_or_nothing(await self._sets.change(SessionConnection(session), changes))
+
+        return await transact(self._database, work, self._timeout_s)
 
     async def remove(self, ids: Sequence[int]) -> list[int]:
         """Remove those that exist, and give their ids in the order they were asked for."""
-        gone = await self._bulk_writes.submit(partial(self._remove, removals=[Removal(id) for id in ids]))
-        return [id for id, reason in zip(ids, gone, strict=True) if reason is None]
+        return _gone(ids, await self._write(partial(self._sets.remove, removals=_removals(ids))))
 
-    async def _get(self, connection: Connection, ids: Sequence[int]) -> list[T | NotFound]:
-        rows = await connection.fetch(self._sql.get, self._sql.keys.bind([(id,) for id in ids]))
-        shape = self._shape
-        found = {row[0]: shape(*row) for row in rows}
-        return [found.get(id) or NotFound([id]) for id in ids]
+    async def _write(self, work: Callable[..., Awaitable[list[Any]]]) -> list[Any]:
+        written: list[Any] = await self._bulk_writes.submit(
+            lambda connection, token: work(connection, token=token), self._limit_s
+        )
+        return written
 
-    async def _page(self, connection: Connection, queries: Sequence[Query]) -> list[Page[T]]:
-        pages = []
-        for query in queries:
-            rows, more, total = await self._pages.fetch(connection, query)
-            pages.append(Page([self._shape(*row) for row in rows], more, total))
-        return pages
+    def _get(self, connection: Connection, ids: Sequence[int], _token: UUID) -> Awaitable[list[T | NotFound]]:
+        return self._sets.get(connection, ids)
 
-    async def _add(self, connection: Connection, rows: Sequence[NewItem]) -> list[T]:
-        added = await connection.fetch(self._sql.add, self._sql.new.bind(rows))
-        # Ids are drawn in the order of the set, while RETURNING promises none.
-        return [self._shape(*row) for row in sorted(added, key=_first)]
+    async def _page(self, connection: Connection, queries: Sequence[Query], _token: UUID) -> list[Page[T]]:
+        return [await self._sets.page(connection, query) for query in queries]
 
-    async def _change(self, connection: Connection, changes: Sequence[Change]) -> list[T | Exception]:
-        rows = await connection.fetch(self._sql.change, self._sql.changes.bind(_ordered(changes)))
-        changed = {row[0]: self._shape(*row) for row in rows}
-        reasons = await self._reasons(connection, [change for change in changes if change.id not in changed])
-        return [changed.get(change.id) or reasons[change.id] for change in changes]
+    async def _add_each(
+        self, _connection: "_Nothing", members: "Sequence[KeyedRow]", _token: UUID
+    ) -> list[T | Exception]:
+        """Add those that were not added before, and that somebody still waits for, in one transaction."""
+        clock = asyncio.get_running_loop().time
 
-    async def _remove(self, connection: Connection, removals: Sequence[Removal]) -> list[Exception | None]:
-        rows = await connection.fetch(self._sql.remove, self._sql.removals.bind(_ordered(removals)))
-        gone = {row[0] for row in rows}
-        reasons = await self._reasons(connection, [removal for removal in removals if removal.id not in gone])
-        return [reasons.get(removal.id) for removal in removals]
+        async def work(session: AsyncSession) -> list[T | Exception]:
+            earlier = await self._idempotency.earlier(session, [member.claim for member in members])
+            # This may be a late try: who was told that nobody knows must not have it written now.
+            late = [TimedOut("nobody waits any more") if member.deadline <= clock() else None for member in members]
+            earlier = [fault or gone for fault, gone in zip(earlier, late, strict=True)]
+            new = [member for member, fault in zip(members, earlier, strict=True) if fault is None]
+            added: dict[Claim, Any] = {}
+            if new:
+                rows = await self._sets.add(SessionConnection(session), [member.row for member in new])
+                added = {member.claim: row for member, row in zip(new, rows, strict=True)}
+                await self._idempotency.keep(session, added)
+            return [fault or added[member.claim] for member, fault in zip(members, earlier, strict=True)]
 
-    async def _reasons(self, connection: Connection, missing: Sequence[Change | Removal]) -> dict[int, Exception]:
-        """Find out why these were left as they were: gone, or at another version."""
-        asked = [one for one in missing if one.version is not None]
-        present: set[int] = set()
-        if asked:
-            try:
-                rows = await connection.fetch(self._sql.get, self._sql.keys.bind([(one.id,) for one in asked]))
-            except Exception as error:  # noqa: BLE001 - others of their set were written: this is for the missing
-                return dict.fromkeys((one.id for one in missing), error)
-            present = {row[0] for row in rows}
-        return {one.id: _reason([one], present) for one in missing}
+        return await transact(self._database, work, max(member.deadline for member in members) - clock())
 
 
-def _reason(missing: Sequence[Change | Removal], present: set[int]) -> NotFound | Stale:
-    """Tell gone from stale: without an expected version, only a row that was not there is left as it was."""
-    stale = [one.id for one in missing if one.version is not None and one.id in present]
-    gone = [one.id for one in missing if one.id not in stale]
-    return NotFound(gone) if gone else Stale(stale)
+class KeyedRow(NamedTuple):
+    """A new item, under which key it is added, and until when, by the loop's clock."""
+
+    row: NewItem
+    claim: Claim
+    deadline: float
 
 
-async def _run(connection: Connection, works: Sequence[Bulk]) -> list[Any]:
-    return [await work(connection) for work in works]
+class KeyedItems(Items[T]):
+    """The verbs for one caller's key: a write that was made before raises Replay, and KeyInUse while it is being made.
+
+    Reads are as ever, but for the one item that a write may depend on.
+    """
+
+    def __init__(self, items: Items[T], claim: Claim) -> None:
+        vars(self).update(vars(items))
+        self._claim = claim
+
+    async def get_one(self, id: int) -> T:
+        """Read one item, to write it then. Raises NotFound."""
+        await self._idempotency.check(self._claim)
+        return await super().get_one(id)
+
+    async def add_one(self, row: NewItem) -> T:
+        """Add one item, in a transaction with others that wait."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        with self._idempotency.running(self._claim.scope):
+            added: T = await self._keyed_adds.submit(KeyedRow(row, self._claim, deadline), self._limit_s)
+            return added
+
+    async def change_one(self, change: Change) -> T:
+        """Change one item. Raises NotFound, Stale."""
+        return await self._once(lambda connection: self._sets.change(connection, [change]), _only)
+
+    async def remove_one(self, removal: Removal) -> None:
+        """Remove one item. Raises NotFound, Stale."""
+        await self._once(lambda connection: self._sets.remove(connection, [removal]), _only)
+
+    async def add(self, rows: Sequence[NewItem]) -> list[T]:
+        """Add all or none."""
+        return await self._once(lambda connection: self._sets.add(connection, rows), all_or_nothing)
+
+    async def change(self, changes: Sequence[Change]) -> list[T]:
+        """Change all or none; no id may stand there twice. Raises NotFound, Stale."""
+        return await self._once(lambda connection: self._sets.change(connection, changes), all_or_nothing)
+
+    async def remove(self, ids: Sequence[int]) -> list[int]:
+        """Remove those that exist, and give their ids in the order they were asked for."""
+        return await self._once(lambda connection: self._sets.remove(connection, _removals(ids)), partial(_gone, ids))
+
+    async def _once(self, verb: Callable[[Connection], Awaitable[list[Any]]], result: Callable[[list[Any]], U]) -> U:
+        """Do a verb once, and answer with what its results come to."""
+
+        async def work(connection: Connection) -> U:
+            return result(await verb(connection))
+
+        return await self._idempotency.once(self._claim, work, self._timeout_s)
 
 
-def _id(one: Change | Removal) -> int:
-    return one.id
+async def _run(connection: Connection, works: Sequence[Bulk], token: UUID) -> list[Any]:
+    return [await work(connection, token) for work in works]
 
 
-def _ordered(changes: Sequence[C]) -> list[C]:
-    """Sort by id, so that two workers never wait for each other's rows."""
-    return sorted(changes, key=_id)
+class _Nothing:
+    """The connection of a lane whose sets are transactions, which take theirs from the pool."""
+
+    closed = False
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Do nothing: it is never lost."""
 
 
-def _first(row: Sequence[Any]) -> Any:
-    return row[0]
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[_Nothing]:
+    yield _Nothing()
+
+
+def _scope(member: KeyedRow) -> str:
+    return member.claim.scope
+
+
+def _removals(ids: Sequence[int]) -> list[Removal]:
+    return [Removal(id) for id in ids]
+
+
+def _gone(ids: Sequence[int], reasons: Sequence[Exception | None]) -> list[int]:
+    return [id for id, reason in zip(ids, reasons, strict=True) if reason is None]
+
+
+def _only(results: Sequence[U | Exception]) -> U:
+    """Give the result of a set of one."""
+    [result] = all_or_nothing(results)
+    return result

@@ -10,15 +10,21 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from itertools import islice
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from itertools import repeat
+from typing import Generic, Protocol, Self, TypeVar
+from uuid import UUID
 
-from db.errors import DatabaseError, OutcomeUnknown, Overloaded, TimedOut, Unavailable
+from db.attempts import NO_TOKEN, Attempt, tokens
+from db.errors import Contended, DatabaseError, OutcomeUnknown, Overloaded, TimedOut, Unavailable
+from db.queues import Group, Limits, Queue, expire
 
 log = logging.getLogger(__name__)
 
 RECONNECT_DELAY_S_MIN = 0.02
 RECONNECT_DELAY_S_MAX = 0.5
+CONTENDED_TRIES = 3  # after the first
+LOST_TRIES = 10  # a statement that ends the server each time must not do so for long
+WATCH_S = 0.1  # how often deadlines are looked at: they are met by up to that much too early
 
 
 class Connection(Protocol):
@@ -33,59 +39,35 @@ class Connection(Protocol):
 
 
 C = TypeVar("C", bound=Connection)
+C_contra = TypeVar("C_contra", bound=Connection, contravariant=True)
 M = TypeVar("M", bound=Hashable)
+M_contra = TypeVar("M_contra", bound=Hashable, contravariant=True)
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Limits(NamedTuple):
-    """The bounds of a lane; over the last two an arrival is refused at once."""
+class Run(Protocol[C_contra, M_contra, R_co]):
+    """How a set is run: a result, or an exception, for each member; the same token is the same write."""
 
-    set_size_max: int = 256
-    queue_length_max: int = 4096
-    queue_age_ms_max: int = 1000
-
-
-class Group(Generic[M, R]):
-    """Members that are answered together, and those who wait for the answer."""
-
-    __slots__ = ("member", "retried", "since", "waiters")
-
-    def __init__(self, member: M, waiters: "list[asyncio.Future[R]]", since: float) -> None:
-        self.member = member
-        self.waiters = waiters
-        self.since = since
-        self.retried = False
-
-    def answer(self, result: R | BaseException) -> None:
-        """Tell everyone who still waits."""
-        for waiter in self.waiters:
-            if waiter.done():
-                continue
-            if isinstance(result, BaseException):
-                waiter.set_exception(result)
-            else:
-                waiter.set_result(result)
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether everyone who waited has left."""
-        return all(map(asyncio.Future.done, self.waiters))
+    def __call__(
+        self, connection: C_contra, members: Sequence[M_contra], token: UUID, /
+    ) -> "Awaitable[Sequence[R_co | BaseException]]":
+        """Run a set."""
 
 
 class Lane(Generic[C, M, R]):
-    """One queue, and the connections that drain it.
+    """Runs members in sets, and answers each of them.
 
-    `run` answers a set in its own order; an exception in the answer is for that member alone, one that is raised is
-    for the whole set, which is then run again by halves until the members at fault stand alone. With `shared`, equal
-    members that wait together are one; with `exclusive`, no two members of one set have the same key; with
-    `repeatable`, a set whose connection was lost is run once more.
+    The members of a set are run together; if that fails, by halves, until the bad ones stand alone. With `shared`,
+    equal members that wait together are one; with `exclusive`, no two members of one set have the same key. If the
+    connection was lost, a `repeatable` set is run once more with whoever waits, any other as it was, under its token.
     """
 
     def __init__(  # noqa: PLR0913 - a lane is these choices
         self,
         name: str,
         connect: Callable[[], AbstractAsyncContextManager[C]],
-        run: Callable[[C, Sequence[M]], Awaitable[Sequence[R | BaseException]]],
+        run: Run[C, M, R],
         limits: Limits,
         connections: int = 1,
         *,
@@ -96,16 +78,16 @@ class Lane(Generic[C, M, R]):
         self.name = name
         self._connect = connect
         self._run = run
-        self._limits = limits
+        self._timeout_s = limits.timeout_ms / 1000
         self._connections = connections
-        self._shared = shared
         self._repeatable = repeatable
-        self._exclusive = exclusive
-        self._queue: dict[Hashable, Group[M, R]] = {}
-        self._length = 0
+        self._tokens = repeat(NO_TOKEN) if repeatable else tokens()
+        self._queue: Queue[M, R] = Queue(limits, connections, shared=shared, exclusive=exclusive)
+        self._attempts: list[list[Attempt[M, R]]] = [[] for _ in range(connections)]
         self._idle: list[asyncio.Future[None]] = []
         self._serving = 0
         self._connected = 0
+        self._watched = False
         self._fault: DatabaseError | None = None
         self._closing = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,11 +95,11 @@ class Lane(Generic[C, M, R]):
     async def __aenter__(self) -> Self:
         """Start, and wait for the first attempt to connect, whether it succeeds or not."""
         self._loop = asyncio.get_running_loop()
-        attempts = [self._loop.create_future() for _ in range(self._connections)]
+        tries = [(self._loop.create_future(), attempts) for attempts in self._attempts]
         self._serving = self._connections
-        self._tasks = [self._loop.create_task(self._serve(attempt)) for attempt in attempts]
+        self._tasks = [self._loop.create_task(self._serve(*one)) for one in tries]
         try:
-            await asyncio.gather(*attempts)
+            await asyncio.gather(*(connected for connected, _ in tries))
         except BaseException:
             await self.__aexit__()
             raise
@@ -130,30 +112,42 @@ class Lane(Generic[C, M, R]):
         self._wake_all()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def submit(self, member: M) -> "asyncio.Future[R]":
-        """Queue a member for the next set.
+    def submit(self, member: M, timeout_s: float | None = None) -> "asyncio.Future[R]":
+        """Queue a member for the next set; a time limit of its own may be shorter than the lane's.
 
         Raises Overloaded over a bound and Unavailable without a connection, both at once.
         """
         if self._fault is not None:
             raise self._fault.with_traceback(None)
-        now = self._loop.time()
-        if self._length:
-            if self._length >= self._limits.queue_length_max:
-                raise Overloaded("too many requests wait for the database")
-            oldest = next(iter(self._queue.values())).since
-            if (now - oldest) * 1000 > self._limits.queue_age_ms_max:
-                raise Overloaded("requests wait too long for the database")
         waiter: asyncio.Future[R] = self._loop.create_future()
-        key = member if self._shared else waiter
-        group = self._queue.get(key)
-        if group is None:
-            self._queue[key] = Group(member, [waiter], now)
-        else:
-            group.waiters.append(waiter)
-        self._length += 1
+        group = self._queue.add(member, waiter, self._loop.time())
+        if timeout_s is not None:
+            self._loop.call_later(timeout_s, self._give_up, group, waiter)
+        if not self._watched:
+            self._watched = True
+            self._loop.call_later(WATCH_S, self._watch)
         self._wake()
         return waiter
+
+    def _give_up(self, group: Group[M, R], waiter: "asyncio.Future[R]") -> None:
+        """Answer one who can wait no longer."""
+        if not waiter.done():
+            waiter.set_exception(TimedOut("it took too long") if group in self._queue else self._unanswered())
+
+    def _unanswered(self) -> DatabaseError:
+        """Tell what is known of a set that is in flight."""
+        return TimedOut("it takes too long") if self._repeatable else OutcomeUnknown("it is still being written")
+
+    def _watch(self) -> None:
+        """Answer those who can wait no longer, for as long as there is anyone."""
+        until = self._loop.time() + WATCH_S - self._timeout_s
+        self._queue.expire(until)
+        attempts = [attempt for attempts in self._attempts for attempt in attempts]
+        for attempt in attempts:
+            expire(attempt.groups, until, self._unanswered())
+        self._watched = bool(self._queue or attempts)
+        if self._watched:
+            self._loop.call_later(WATCH_S, self._watch)
 
     def _wake(self) -> None:
         while self._idle:
@@ -166,55 +160,50 @@ class Lane(Generic[C, M, R]):
         for _ in range(len(self._idle)):
             self._wake()
 
-    def _take(self) -> list[Group[M, R]]:
-        """Take the next set: the oldest groups, at most one for each exclusive key, and none that was abandoned."""
-        if self._exclusive is None and len(self._queue) <= self._limits.set_size_max:
-            groups, self._queue, self._length = list(self._queue.values()), {}, 0
-            return [group for group in groups if not group.abandoned]
-        taken: dict[Hashable, Group[M, R]] = {}
-        for key, group in list(islice(self._queue.items(), 2 * self._limits.set_size_max)):
-            if len(taken) == self._limits.set_size_max:
-                break
-            mark = key if self._exclusive is None else self._exclusive(group.member)
-            if group.abandoned or mark not in taken:
-                del self._queue[key]
-                self._length -= len(group.waiters)
-            if not group.abandoned and mark not in taken:
-                taken[mark] = group
-        return list(taken.values())
-
-    async def _serve(self, attempt: "asyncio.Future[None]") -> None:
+    async def _serve(self, connected: "asyncio.Future[None]", attempts: list[Attempt[M, R]]) -> None:
         """Serve until the lane is closed, or this task is cancelled: once nobody serves, nobody may wait."""
         try:
-            await self._stay_connected(attempt)
+            await self._stay_connected(connected, attempts)
         finally:
-            _resolve(attempt)
+            _resolve(connected)
+            for attempt in attempts:
+                attempt.answer(self._stopping(attempt))
+            attempts.clear()
             self._serving -= 1
             if not self._serving:
                 self._fault = self._fault or Unavailable("the service is stopping")
                 self._refuse(self._fault)
 
-    async def _stay_connected(self, attempt: "asyncio.Future[None]") -> None:
+    def _stopping(self, attempt: Attempt[M, R]) -> DatabaseError:
+        return (OutcomeUnknown if attempt.doubtful else Unavailable)("the service is stopping")
+
+    async def _stay_connected(self, connected: "asyncio.Future[None]", attempts: list[Attempt[M, R]]) -> None:
         """Hold a connection for as long as the lane is open, and get another whenever it is lost."""
         delay_s = RECONNECT_DELAY_S_MIN
         while not self._closing.is_set():
             try:
                 async with self._connect() as connection:
-                    delay_s = RECONNECT_DELAY_S_MIN
+                    attempts[:] = [attempt for attempt in attempts if not attempt.abandoned]
                     self._accept()
-                    _resolve(attempt)
+                    _resolve(connected)
                     try:
                         connection.when_closed(self._wake_all)
-                        await self._drain(connection)
+                        if await self._drain(connection, attempts):
+                            delay_s = RECONNECT_DELAY_S_MIN
+                            continue
                     finally:
                         self._connected -= 1
             except Exception as error:  # noqa: BLE001 - whatever it is, the lane outlives it
-                self._refuse_arrivals(error)
-                _resolve(attempt)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(delay_s * random.uniform(0.5, 1)):  # noqa: S311 - jitter, not a secret
-                        await self._closing.wait()
-                delay_s = min(delay_s * 2, RECONNECT_DELAY_S_MAX)
+                self._refuse_arrivals(error, attempts)
+                _resolve(connected)
+            await self._wait(delay_s * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
+            delay_s = min(delay_s * 2, RECONNECT_DELAY_S_MAX)
+
+    async def _wait(self, delay_s: float) -> None:
+        """Wait, unless the lane is closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._closing.wait()
 
     def _accept(self) -> None:
         """Count a connection, and let arrivals queue."""
@@ -223,84 +212,112 @@ class Lane(Generic[C, M, R]):
             log.warning("lane %s: connected again", self.name)
             self._fault = None
 
-    def _refuse_arrivals(self, error: Exception) -> None:
-        """Without a connection, fail those who wait, and arrivals at once until there is one."""
+    def _refuse_arrivals(self, error: Exception, attempts: list[Attempt[M, R]]) -> None:
+        """Without a connection, fail those who wait, and arrivals at once until there is one.
+
+        Those whose write may have happened wait on, until somebody can be asked.
+        """
+        fault = error if isinstance(error, Unavailable) else Unavailable(f"the database cannot be used: {error!r}")
+        for attempt in attempts:
+            if not attempt.doubtful:
+                attempt.answer(fault)
+        attempts[:] = [attempt for attempt in attempts if not attempt.abandoned]
         if self._connected or self._closing.is_set():
             return
-        fault = error if isinstance(error, Unavailable) else Unavailable(f"the database cannot be used: {error!r}")
         if self._fault is None:
             log.warning("lane %s: %s", self.name, fault)
         self._fault = fault
         self._refuse(fault)
 
-    async def _drain(self, connection: C) -> None:
-        """Run set after set until the connection is lost, or the lane closes with nothing left to do."""
+    async def _drain(self, connection: C, attempts: list[Attempt[M, R]]) -> bool:
+        """Run set after set until the connection is lost, or the lane closes with nothing left to do.
+
+        Tells whether the connection was of any use.
+        """
+        useful = False
         while not connection.closed:
-            groups = self._take()
-            if groups:
-                try:
-                    await self._settle(connection, groups)
-                except BaseException:
-                    unanswered = Unavailable if self._repeatable else OutcomeUnknown
-                    self._fail(groups, unanswered("the service is stopping"))
-                    raise
+            if not attempts and (groups := self._queue.take()):
+                attempts.append(Attempt(groups, next(self._tokens)))
+            if attempts:
+                await self._settle(connection, attempts)
+                useful = useful or not connection.closed
             elif self._queue:
                 continue  # everyone at its head had left
             elif self._closing.is_set():
-                return
+                break
             else:
                 idle = self._loop.create_future()
                 self._idle.append(idle)
                 await idle
+        return useful
 
-    async def _settle(self, connection: C, groups: list[Group[M, R]]) -> None:
-        """Answer every group of a set."""
+    async def _settle(self, connection: C, attempts: list[Attempt[M, R]]) -> None:
+        """Run the last of the attempts; what is left of it takes its place."""
+        attempt = attempts[-1]
+        left = self._queue.flights.leave(self._loop.time())
         try:
-            results = await self._run(connection, [group.member for group in groups])
-        except (OutcomeUnknown, Unavailable) as lost:
-            self._run_again(groups, lost)
-        except (Overloaded, TimedOut) as fault:
-            self._fail(groups, fault)
+            results = await self._run(connection, [group.member for group in attempt.groups], attempt.token)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for these callers, and the lane goes on
-            if len(groups) == 1:
-                groups[0].answer(error)
-                return
-            middle = len(groups) // 2
-            await self._settle(connection, groups[:middle])
-            await self._settle(connection, groups[middle:])
+            attempts[-1:] = self._left_of(attempt, error, lost=connection.closed)
+            if attempt in attempts and not connection.closed:
+                await self._wait(RECONNECT_DELAY_S_MIN * random.uniform(0.5, 1))  # noqa: S311 - jitter, not a secret
+        except BaseException:
+            attempt.doubtful = not self._repeatable
+            raise
         else:
-            if len(results) != len(groups):  # nobody can tell whose they are
-                wrong = RuntimeError(f"lane {self.name}: {len(results)} results for {len(groups)} members")
-                results = [wrong] * len(groups)
-            for group, result in zip(groups, results, strict=True):
-                group.answer(result)
+            attempts.pop()
+            self._queue.flights.observe(self._loop.time() - left)
+            self._answer(attempt.groups, results)
+        finally:
+            self._queue.flights.land(left)
 
-    def _run_again(self, groups: list[Group[M, R]], lost: DatabaseError) -> None:
-        """Queue a repeatable set once more, ahead of the others; fail any other."""
-        again = [group for group in groups if self._repeatable and not group.retried]
-        self._fail([group for group in groups if group not in again], lost)
-        waiting, self._queue = self._queue, {}
-        for group in again:
+    def _left_of(self, attempt: Attempt[M, R], error: Exception, *, lost: bool) -> list[Attempt[M, R]]:
+        """Answer what can be answered after an error, and give what is to be run, the last of it first."""
+        if isinstance(error, Contended) and attempt.contended < CONTENDED_TRIES and not attempt.abandoned:
+            attempt.contended += 1
+            return [attempt]
+        if isinstance(error, OutcomeUnknown | Unavailable) and self._repeatable:
+            self._run_again(attempt, error)
+            return []
+        if isinstance(error, OutcomeUnknown | Unavailable | Overloaded | TimedOut) or attempt.puzzled_by(error):
+            attempt.doubtful |= isinstance(error, OutcomeUnknown)
+            attempt.lost += 1
+            if (lost or attempt.doubtful) and attempt.lost < LOST_TRIES and not attempt.abandoned:
+                return [attempt]
+            attempt.answer(OutcomeUnknown(str(error)) if attempt.doubtful else error)
+            return []
+        if len(attempt.groups) == 1:
+            attempt.groups[0].answer(error)
+            return []
+        middle = len(attempt.groups) // 2
+        halves = (attempt.groups[middle:], attempt.groups[:middle])
+        return [Attempt(half, next(self._tokens)) for half in halves]
+
+    def _run_again(self, attempt: Attempt[M, R], error: DatabaseError) -> None:
+        """Queue a repeatable set once more."""
+        again = [group for group in attempt.groups if not group.retried]
+        for group in attempt.groups:
+            if group.retried:
+                group.answer(error)
             group.retried = True
-            key = group.member if self._shared else group.waiters[0]
-            if key in waiting:
-                group.waiters += waiting.pop(key).waiters
-            self._queue[key] = group
-        self._queue.update(waiting)
-        self._length = sum(len(group.waiters) for group in self._queue.values())
+        self._queue.put_back(again)
         self._wake()  # another connection may have nothing to do
 
-    def _fail(self, groups: list[Group[M, R]], fault: DatabaseError) -> None:
-        for group in groups:
-            group.answer(fault)
+    def _answer(self, groups: list[Group[M, R]], results: Sequence[R | BaseException]) -> None:
+        """Give each its own result."""
+        if len(results) != len(groups):  # nobody can tell whose they are
+            wrong = RuntimeError(f"lane {self.name}: {len(results)} results for {len(groups)} members")
+            results = [wrong] * len(groups)
+        for group, result in zip(groups, results, strict=True):
+            group.answer(result)
 
     def _refuse(self, fault: DatabaseError) -> None:
         """Fail everyone who waits: there is no connection."""
-        groups, self._queue, self._length = list(self._queue.values()), {}, 0
-        self._fail(groups, fault)
+        for group in self._queue.clear():
+            group.answer(fault)
 
 
-def _resolve(attempt: "asyncio.Future[None]") -> None:
-    """Tell whoever waits for the first attempt that it was made."""
-    if not attempt.done():
-        attempt.set_result(None)
+def _resolve(connected: "asyncio.Future[None]") -> None:
+    """Tell whoever waits for the first attempt to connect that it was made."""
+    if not connected.done():
+        connected.set_result(None)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
+from uuid import UUID
 
 from alembic import command
 from alembic.config import Config
@@ -15,7 +16,8 @@ from sqlalchemy import Connection, String, column, select, table
 from db.database import Connection as LaneConnection
 from db.database import Database, translated
 from db.errors import NoSuchRevision, Outdated
-from db.lanes import Lane, Limits
+from db.lanes import Lane
+from db.queues import Limits
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def probe(database: Database) -> Lane[LaneConnection, None, str | None]:
     version = column("version_num", String())
     statement = database.statement(select(version).select_from(table("alembic_version", version)))
 
-    async def run(connection: LaneConnection, askers: Sequence[None]) -> list[str | None]:
+    async def run(connection: LaneConnection, askers: Sequence[None], _token: UUID) -> list[str | None]:
         try:
             rows = await connection.fetch(statement, {})
         except Outdated:

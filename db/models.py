@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -13,12 +15,16 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
+    Uuid,
     true,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
@@ -64,6 +70,7 @@ Moment = DateTime(timezone=True).with_variant(SQLiteMoment(), "sqlite")
 Real: TypeEngine[float] = Double().with_variant(SQLiteDouble(), "sqlite")
 # SQLite grows only an INTEGER PRIMARY KEY by itself; PostgreSQL sorts by code point only when told to.
 BigKey = BigInteger().with_variant(Integer(), "sqlite")
+Ids = ARRAY(BigInteger).with_variant(JSON(), "sqlite")
 Name = String(255).with_variant(String(255, collation="C"), "postgresql")
 
 
@@ -117,6 +124,29 @@ class Item(Base):
         Index(None, "in_stock", "id"),
         {"sqlite_autoincrement": True},  # an id is never given out twice
     )
+
+
+class IdempotencyKey(Base):
+    """A write that its caller may repeat: which one it was, and what it was answered with."""
+
+    __tablename__ = "idempotency_keys"
+
+    scope: Mapped[str] = mapped_column(Text, primary_key=True)  # a digest: caller, method, path and key
+    fingerprint: Mapped[str] = mapped_column(Text)  # a digest of what else was sent
+    answer: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(Moment, server_default=utc_now())
+
+    __table_args__ = (Index(None, "created_at"),)  # for those that are swept
+
+
+class Receipt(Base):
+    """A write that reached the disk, for whoever lost the connection before its answer; SQLite has no use for it."""
+
+    __tablename__ = "receipts"
+
+    token: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    ids: Mapped[list[int] | None] = mapped_column(Ids)  # of the rows that were touched; none if it was called off
+    created_at: Mapped[datetime] = mapped_column(Moment, server_default=utc_now())
 
 
 def table(model: type[Base]) -> Table:

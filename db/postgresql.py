@@ -1,30 +1,38 @@
 """PostgreSQL by asyncpg."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
-from sqlalchemy import URL, ExceptionContext, NullPool, event, func, select
+from sqlalchemy import URL, BigInteger, ExceptionContext, NullPool, Select, UpdateBase, event, func, select, text
 from sqlalchemy.exc import InvalidatePoolError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.types import TypeEngine
 
+from db import receipts
 from db.database import DRIVER_ERRORS, Connection, Database, Options, Turns, said, translated
-from db.errors import Refused, Unavailable, means_lost
-from db.rows import ArrayRows, RowSet
+from db.errors import AlreadyWritten, Lost, OutcomeUnknown, Refused, TimedOut, Unavailable, means_lost
+from db.hosts import hosts_of
+from db.primary import Driver, Primary
+from db.rows import POSITION, ArrayRows, RowSet
 from db.statements import Statement, remembered
+from db.turns import Turn
 
 APPLICATION_NAME = "items-service"
 # Else PostgreSQL plans small sets anew each time: it takes a set of unknown size for one of ten. And the plan that is
 # best for an empty table, to read all of it, is kept while the table grows.
-ONE_PLAN = """
-SET plan_cache_mode = force_generic_plan;
-SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off
-"""
+ONE_PLAN = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # from which PostgreSQL counts
+TARGET = "target_session_attrs"
 SCHEMA_LOCK = 0x6974656D73  # any number will do that nobody else locks
 
 
@@ -32,27 +40,27 @@ class PostgreSQL(Database):
     """PostgreSQL by asyncpg: lanes own connections, transactions take them from a pool."""
 
     typed = True
+    remote = True
     migrates_itself = False  # several instances may share it: that is a deployment's step
     has_statistics = True
+    target = "read-write"  # of the URL's hosts, unless it says otherwise
 
     def __init__(self, url: URL, options: Options) -> None:
-        arguments = {
-            "timeout": options.connect_timeout_ms / 1000,
-            # The database cancels first, so that the connection survives; this is for a database that is silent.
-            "command_timeout": (options.statement_timeout_ms or 3_600_000) / 1000 + 1,
-            "server_settings": {
-                "application_name": APPLICATION_NAME,
-                "statement_timeout": str(options.statement_timeout_ms),
-                "timezone": "UTC",
-            },
-        }
-        make = partial(create_async_engine, url, connect_args=arguments)
+        target = str(url.query.get(TARGET, self.target))
+        self._primary = Primary(hosts_of(url), target, options.connect_timeout_ms / 1000)
+        arguments = {**self._arguments(options), "async_creator_fn": self._primary.connect}
+        make = partial(
+            create_async_engine, url.difference_update_query(["host", "port", TARGET]), connect_args=arguments
+        )
         pooled = make(
             pool_size=options.pool_size, max_overflow=0, pool_timeout=options.pool_wait_ms / 1000, pool_use_lifo=True
         )
-        event.listen(pooled.sync_engine, "checkout", _check_open)
-        event.listen(pooled.sync_engine, "handle_error", _check_lost)
-        super().__init__(pooled, make(poolclass=NullPool), options, Turns(nullcontext(), nullcontext()))
+        self._numbers = ArrayRows({"number": BigInteger()})
+        event.listen(pooled.sync_engine, "checkout", self._check_open)
+        event.listen(pooled.sync_engine, "handle_error", self._check_lost)
+        # The pool alone would let everybody wait, and refuse them only then.
+        turns = Turns(Turn(options.pool_size, options.pool_wait_ms), nullcontext())
+        super().__init__(pooled, make(poolclass=NullPool), options, turns)
 
     def rows(self, **columns: TypeEngine[Any]) -> RowSet:
         """Make a row set of these columns."""
@@ -62,14 +70,57 @@ class PostgreSQL(Database):
         """Wait until no other migration runs, and keep others out until the transaction ends."""
         await connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
 
+    async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
+        """Let the database cancel what takes longer, for this transaction."""
+        await session.execute(text(f"SET LOCAL statement_timeout = {timeout_ms:d}"))
+
+    async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:
+        """Keep each of these numbers for this transaction, unless another has it."""
+        position, number = self._numbers.table.c[POSITION], self._numbers.table.c.number
+        tried = select(position, func.pg_try_advisory_xact_lock(number))
+        found = await session.execute(tried, self._numbers.bind([(number,) for number in numbers]))
+        return [got for _, got in sorted(map(tuple, found))]
+
+    def statement(self, source: "Select[Any] | UpdateBase") -> Statement:
+        """Compile a statement once; in lanes, a write leaves a receipt."""
+        sent = receipts.with_receipt(source) if isinstance(source, UpdateBase) else source
+        return Statement(source, self.engine.dialect, typed=True, sent=sent)
+
+    def _arguments(self, options: Options) -> dict[str, Any]:
+        """Give what to connect with, but for the place."""
+        return {
+            # The database cancels first, so that the connection survives; this is for a database that is silent.
+            "command_timeout": (options.statement_timeout_ms or 3_600_000) / 1000 + 1,
+            "server_settings": {
+                "application_name": APPLICATION_NAME,
+                "statement_timeout": str(options.statement_timeout_ms),
+                # What a client left in the middle, it must not go on holding.
+                "idle_in_transaction_session_timeout": str(2 * options.statement_timeout_ms),
+                "timezone": "UTC",
+            },
+        }
+
+    def _check_open(self, connection: Any, _record: object, _proxy: object) -> None:
+        # What is known to be lost is replaced, with the whole pool; to ask the server would cost a round trip.
+        if not self._primary.holds(connection.driver_connection):
+            raise InvalidatePoolError
+
+    def _check_lost(self, context: ExceptionContext) -> None:
+        # SQLAlchemy does not know every error that says so, and would keep the connection.
+        if means_lost(context.original_exception):
+            context.is_disconnect = True
+        if context.connection is not None and not context.connection.invalidated:
+            driver: Any = context.connection.connection.driver_connection
+            self._primary.note(driver, context.original_exception)
+
     async def _own(self, driver: Any, *, one_plan: bool) -> Connection:
         with translated():
             await driver.set_type_codec(
                 "timestamptz", schema="pg_catalog", encoder=_microseconds, decoder=_moment, format="tuple"
             )
             if one_plan:
-                await driver.execute(ONE_PLAN)
-        return PostgreSQLConnection(driver)
+                await driver.execute("; ".join(f"SET {name} = {value}" for name, value in ONE_PLAN.items()))
+        return PostgreSQLConnection(driver, self._primary)
 
 
 @remembered
@@ -81,43 +132,47 @@ def _microseconds(moment: datetime) -> tuple[int]:
     return ((moment - EPOCH) // timedelta(microseconds=1),)
 
 
-def _check_open(connection: Any, _record: object, _proxy: object) -> None:
-    # What the driver knows to be lost is replaced, with the whole pool; to ask the server would cost a round trip.
-    if connection.driver_connection.is_closed():
-        raise InvalidatePoolError
-
-
-def _check_lost(context: ExceptionContext) -> None:
-    # SQLAlchemy does not know every error that says so, and would keep the connection.
-    if means_lost(context.original_exception):
-        context.is_disconnect = True
-
-
 class PostgreSQLConnection:
     """A connection of asyncpg, whose own cache keeps the statement prepared."""
 
-    def __init__(self, driver: "asyncpg.Connection[Any]") -> None:
+    def __init__(self, driver: Driver, primary: Primary) -> None:
         self._driver = driver
+        self._primary = primary
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is lost."""
-        return self._driver.is_closed()
+        """Whether the connection is lost, or leads to what is no primary any more."""
+        return not self._primary.holds(self._driver)
 
     def when_closed(self, callback: Callable[[], None]) -> None:
         """Call back once, as soon as the connection is lost."""
-        self._driver.add_termination_listener(lambda _: callback())
+        self._primary.watch(self._driver, callback)
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
-        """Run a statement and give its rows."""
-        if self._driver.is_closed():
-            raise Unavailable("the connection to the database was lost")
+    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: UUID | None = None) -> list[Any]:
+        """Run a statement and give its rows; a write under a token that was used before does not happen again."""
+        if not statement.writes:
+            return await self._run(statement.sql, statement.arguments(values), wrote=False)
+        token = token or uuid4()
         try:
-            return statement.read(await self._driver.fetch(statement.sql, *statement.arguments(values)))
+            return await self._run(statement.sql, statement.arguments({**values, receipts.TOKEN: token}), wrote=True)
+        except (Unavailable, TimedOut, OutcomeUnknown):
+            raise
+        except Exception:
+            # What stands in the way may be the receipt, or just as well the rows, of an attempt that has happened.
+            if not (found := await self._run(receipts.FIND, [token], wrote=False)):
+                raise
+        raise AlreadyWritten(found[0][0])
+
+    async def _run(self, sql: str, arguments: list[Any], *, wrote: bool) -> list[Any]:
+        if self._driver.is_closed():
+            raise Lost("the connection to the database was lost")
+        try:
+            return await self._driver.fetch(sql, *arguments)
         except asyncpg.DataError as error:  # the driver's, before sending, as well as the server's
             raise Refused(str(error)) from error
         except (*DRIVER_ERRORS, OSError) as error:
+            self._primary.note(self._driver, error)
             # In between the server's last word and the end of the connection, asyncpg loses its way.
             if means_lost(error) or isinstance(error, asyncpg.InternalClientError) or self._driver.is_closed():
                 self._driver.terminate()
-            raise said(error, lost=self._driver.is_closed(), wrote=statement.writes) from error
+            raise said(error, lost=self._driver.is_closed(), wrote=wrote) from error

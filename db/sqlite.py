@@ -1,33 +1,35 @@
 """SQLite by aiosqlite."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import aiosqlite
 from sqlalchemy import URL, NullPool, StaticPool, event
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.types import TypeEngine
 
 from db.database import Connection, Database, Options, Turns, said
-from db.errors import Overloaded
 from db.rows import JSONRows, RowSet
 from db.statements import Statement
+from db.turns import Turn
 
 
 class SQLite(Database):
     """SQLite by aiosqlite: many readers and one writer; in memory, one connection for all of them."""
 
     typed = False
+    remote = False
     migrates_itself = True  # it is nobody else's
     has_statistics = False
 
     def __init__(self, url: URL, options: Options) -> None:
         # Statements commit by themselves; a transaction begins in words, below.
         make = partial(create_async_engine, url, connect_args={"isolation_level": None, "async_creator_fn": _open_file})
-        writer = Turn(options.pool_wait_ms)
+        writer = Turn(1, options.pool_wait_ms)
         self._timeout_ms = options.statement_timeout_ms
         if url.database in {None, "", ":memory:"}:
             engine = lanes = make(poolclass=StaticPool)
@@ -57,6 +59,13 @@ class SQLite(Database):
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """Do nothing: a transaction that has begun keeps every other writer out."""
+
+    async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
+        """Do nothing: it knows no limit of its own."""
+
+    async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:  # noqa: ARG002
+        """Do nothing: no other transaction writes."""
+        return [True for _ in numbers]
 
     async def _own(self, driver: Any, *, one_plan: bool) -> Connection:  # noqa: ARG002 - it plans when it prepares
         return SQLiteConnection(driver, self.turns, self._timeout_ms / 1000)
@@ -92,7 +101,12 @@ class SQLiteConnection:
     def when_closed(self, callback: Callable[[], None]) -> None:
         """Do nothing: a file is not lost."""
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+    async def fetch(
+        self,
+        statement: Statement,
+        values: Mapping[str, Any],
+        token: UUID | None = None,  # noqa: ARG002 - who asks always learns what became of a write
+    ) -> list[Any]:
         """Run a statement and give its rows."""
         arguments = statement.arguments(values)
         async with self._turns.to_write if statement.writes else self._turns.to_read:
@@ -105,21 +119,3 @@ class SQLiteConnection:
             finally:
                 limit.cancel()
         return statement.read(list(rows))
-
-
-class Turn:
-    """A lock, as long waited for as a connection of the pool. Raises Overloaded."""
-
-    def __init__(self, wait_ms: int) -> None:
-        self._lock = asyncio.Lock()
-        self._wait_ms = wait_ms
-
-    async def __aenter__(self) -> None:
-        try:
-            async with asyncio.timeout(self._wait_ms / 1000 if self._lock.locked() else None):
-                await self._lock.acquire()
-        except TimeoutError:
-            raise Overloaded("others write to the database for too long") from None
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()

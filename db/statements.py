@@ -15,11 +15,19 @@ remembered = lru_cache(maxsize=1024)
 class Statement:
     """SQL that was compiled once, for one dialect, with the order of its arguments.
 
-    A driver that is `typed` takes and gives Python's own values; around any other, SQLAlchemy's types translate.
+    Lanes send `sent`, if there is one, in place of the source, which sessions send. A driver that is `typed` takes and
+    gives Python's own values; around any other, SQLAlchemy's types translate.
     """
 
-    def __init__(self, source: "Select[Any] | UpdateBase", dialect: Dialect, *, typed: bool) -> None:
-        compiled = source.compile(dialect=dialect)
+    def __init__(
+        self,
+        source: "Select[Any] | UpdateBase",
+        dialect: Dialect,
+        *,
+        typed: bool,
+        sent: "Select[Any] | UpdateBase | None" = None,
+    ) -> None:
+        compiled = (source if sent is None else sent).compile(dialect=dialect)
         self.source = source
         self.sql = str(compiled)
         self.writes = isinstance(source, UpdateBase)

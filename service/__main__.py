@@ -127,7 +127,10 @@ def print_document(_settings: Settings, _given: argparse.Namespace) -> int:
 async def with_database(settings: Settings, use: Callable[[Database], Awaitable[T]]) -> T:
     """Open the database for a command, which may take its time."""
     options = Options(
-        connect_timeout_ms=settings.connect_timeout_ms, statement_timeout_ms=MIGRATION_TIMEOUT_MS, echo=settings.debug
+        connect_timeout_ms=settings.connect_timeout_ms,
+        statement_timeout_ms=MIGRATION_TIMEOUT_MS,
+        pgbouncer=settings.pgbouncer,
+        echo=settings.debug,
     )
     database = open_database(settings.database_url, options)
     try:

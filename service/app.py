@@ -12,18 +12,22 @@ from db import migrate
 from db.database import Options
 from db.engine import open_database
 from db.items import Items
-from db.lanes import Limits
+from db.queues import Limits
+from db.sweeper import Sweeper
+from service.bodies import Bodies
 from service.context import Context
 from service.openapi import document
 from service.problems import NO_SUCH_PATH, ProblemError
 from service.routes import ROUTES
 from service.schemas import ItemResponse
 from service.settings import Settings
+from service.standing import Standing
 from service.telemetry import Telemetry
 
 
-def create_app(settings: Settings) -> Router:
+def create_app(settings: Settings, standing: Standing | None = None) -> Router:
     """Make the application; it connects when its lifespan starts."""
+    standing = standing or Standing()
     database = open_database(
         settings.database_url,
         Options(
@@ -31,27 +35,41 @@ def create_app(settings: Settings) -> Router:
             pool_wait_ms=settings.pool_wait_ms,
             connect_timeout_ms=settings.connect_timeout_ms,
             statement_timeout_ms=settings.statement_timeout_ms,
+            pgbouncer=settings.pgbouncer,
             echo=settings.debug,
         ),
     )
-    limits = Limits(settings.set_size_max, settings.queue_length_max, settings.queue_age_ms_max)
+    limits = Limits(
+        settings.set_size_max, settings.queue_length_max, settings.queue_age_ms_max, settings.request_timeout_ms
+    )
     items = Items(database, ItemResponse, limits=limits, coalesce=settings.coalesce, connections=settings.pool_size)
     probe = migrate.probe(database)
 
-    context = Context(settings, items, partial(probe.submit, None), cache(partial(document, ROUTES)))
+    bodies = Bodies(
+        bytes_max=settings.body_bytes_max,
+        timeout_ms=settings.body_timeout_ms,
+        bytes_per_s_min=settings.body_bytes_per_s_min,
+    )
+    context = Context(settings, items, partial(probe.submit, None), bodies, cache(partial(document, ROUTES)), standing)
 
     @asynccontextmanager
     async def lifespan(_app: Router) -> AsyncIterator[dict[str, Context]]:
         try:
             if database.migrates_itself:
                 await migrate.upgrade(database)
-            async with items, probe:
+            async with items, probe, Sweeper(database, key_lifetime_s=settings.idempotency_key_lifetime_s):
+                standing.begin()
                 yield {"context": context}
         finally:
             await database.close()
 
     telemetry = Middleware(
-        Telemetry, access_log=settings.access_log, slow_request_ms=settings.slow_request_ms, debug=settings.debug
+        Telemetry,
+        requests_max=settings.requests_max,
+        standing=standing,
+        access_log=settings.access_log,
+        slow_request_ms=settings.slow_request_ms,
+        debug=settings.debug,
     )
     # The router alone: Telemetry answers for what is raised, which is all that the class Starlette would put around it.
     return Router(ROUTES, redirect_slashes=False, default=nowhere, lifespan=lifespan, middleware=[telemetry])

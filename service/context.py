@@ -1,11 +1,14 @@
 """What handlers are given: made once, by the application, and never changed."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
+from db.idempotency import Claim
 from db.items import Items
+from service.bodies import Bodies
 from service.schemas import ItemResponse
 from service.settings import Settings
+from service.standing import Standing
 
 
 class Context(NamedTuple):
@@ -14,4 +17,14 @@ class Context(NamedTuple):
     settings: Settings
     items: Items[ItemResponse]
     revision: Callable[[], Awaitable[str | None]]  # the schema's, asked of the database
+    bodies: Bodies
     document: Callable[[], dict[str, Any]]  # OpenAPI
+    standing: Standing
+
+    def within(self, limit_s: float) -> Self:
+        """Give the same to a caller who can wait no longer than that."""
+        return self._replace(items=self.items.within(limit_s))
+
+    def keyed(self, claim: Claim) -> Self:
+        """Give the same to a caller who may repeat a write."""
+        return self._replace(items=self.items.keyed(claim))

@@ -10,7 +10,8 @@ from db.items import Change, NewItem, Removal
 from db.pages import Order, Page, Query
 from service import cursors
 from service.context import Context
-from service.operation import IfMatch, Reply
+from service.headers import IfMatch
+from service.operation import Reply
 from service.problems import INVALID_BODY, INVALID_QUERY, Fault, Header, ProblemError
 from service.schemas import (
     ItemCreate,
@@ -25,12 +26,11 @@ from service.schemas import (
 )
 
 
-async def create_items(context: Context, body: ItemCreate | ItemCreateSet) -> Reply[ItemResponse | list[ItemResponse]]:
+async def create_items(context: Context, body: ItemCreate | ItemCreateSet) -> ItemResponse | list[ItemResponse]:
     """Create an item, or a set of them, all or nothing."""
     if isinstance(body, list):
-        return Reply(await context.items.add([_new(item) for item in body]))
-    item = await context.items.add_one(_new(body))
-    return Reply(item, [(b"location", b"/items/%d" % item.id)])
+        return await context.items.add([_new(item) for item in body])
+    return await context.items.add_one(_new(body))
 
 
 async def list_items(context: Context, query: ItemQuery) -> Reply[list[ItemResponse]]:

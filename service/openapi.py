@@ -6,10 +6,11 @@ from typing import Any
 
 from starlette.routing import Route
 
+from service.headers import ENTITY_TAG, IDEMPOTENCY_KEY, TIME_LIMIT
 from service.media import OFFERED
 from service.openapi_responses import REQUEST_ID_EXAMPLE, TEXT, components, is_conditional_read, responses
 from service.openapi_schemas import Schema, Schemas
-from service.operation import ENTITY_TAG, Operation, Resource
+from service.operation import SAFE, Operation, Resource
 from service.problems import CONTENT_TYPE, Problem
 from service.telemetry import REQUEST_ID
 
@@ -24,6 +25,8 @@ Keeps items, and serves them to other services.
 - **Everywhere**: an unknown path is a 404, a method that a path does not have is a 405 with `Allow`, and a query
   parameter that is unknown or repeated is a 400.
 - **Sets** are written all or nothing.
+- **Repeats**: with an `Idempotency-Key`, a write happens once; a repeat has the first answer, and
+  `Idempotency-Replayed`. Without one, never repeat after `commit-outcome-unknown` without having looked.
 """
 
 TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$"}
@@ -31,6 +34,14 @@ REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": (
         f"The id of the request in its answer and in logs; replaced unless it is `{REQUEST_ID.pattern.decode()}`.",
         TEXT | {"examples": [REQUEST_ID_EXAMPLE]},
+    ),
+    "X-Request-Timeout": (
+        "How many seconds the answer will be waited for; the service's own limit may be shorter.",
+        TEXT | {"pattern": f"^{TIME_LIMIT.pattern.decode()}$", "examples": ["2.5"]},
+    ),
+    "Idempotency-Key": (
+        "A key of the caller's own, under which this write happens once, and a repeat is answered as it was.",
+        TEXT | {"pattern": f"^{IDEMPOTENCY_KEY.pattern.decode()}$", "examples": ["8e03978e-40d5-43dd-bc93"]},
     ),
     "If-Match": ("Only while the item has one of these tags; else 412.", TAGS | {"examples": ['"1-json"']}),
     "If-None-Match": ("Only if the item has none of these tags; else 304.", TAGS | {"examples": ['"1-json"']}),
@@ -109,6 +120,9 @@ def parameters(method: str, operation: Operation, schemas: Schemas) -> Iterator[
         yield {"$ref": "#/components/parameters/If-Match"}
     if is_conditional_read(method, operation, schemas):
         yield {"$ref": "#/components/parameters/If-None-Match"}
+    if method not in SAFE:
+        yield {"$ref": "#/components/parameters/Idempotency-Key"}
+    yield {"$ref": "#/components/parameters/X-Request-Timeout"}
     yield {"$ref": "#/components/parameters/X-Request-ID"}
 
 

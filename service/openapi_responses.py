@@ -10,7 +10,7 @@ import msgspec
 from service import problems
 from service.media import MEDIA, OFFERED
 from service.openapi_schemas import Schema, Schemas
-from service.operation import Operation
+from service.operation import SAFE, Operation
 from service.problems import Fault, Kind, ProblemError
 from service.telemetry import REQUEST_ID
 
@@ -36,7 +36,9 @@ HEADERS = {
     "Allow": Header("The methods of this path.", TEXT),
     "Accept": Header("The media types that a body may have.", {"const": OFFERED}),
     "Retry-After": Header("How many seconds to wait.", NUMBER),
+    "Idempotency-Replayed": Header("The write was made before, and this was its answer.", {"const": "true"}),
 }
+OPTIONAL = {"Idempotency-Replayed"}
 # What operations declare of themselves is text, but for these.
 DECLARED = {"Location": TEXT | {"format": "uri-reference"}, "X-Total-Count": NUMBER}
 
@@ -55,7 +57,7 @@ FAULTS = {
 def components() -> dict[str, Any]:
     """Describe what responses refer to, and the one that every path has for the methods that it lacks."""
     return {
-        "headers": {name: described(header) for name, header in HEADERS.items()},
+        "headers": {name: described(header, required=name not in OPTIONAL) for name, header in HEADERS.items()},
         "responses": {"MethodNotAllowed": problem_response([problems.METHOD_NOT_ALLOWED])},
         "examples": {kind.code: problem_example(kind) for kind in KINDS},
     }
@@ -64,6 +66,8 @@ def components() -> dict[str, Any]:
 def responses(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
     """Describe what an operation may answer, by status."""
     found = {operation.status: success(operation, schemas)}
+    if method not in SAFE:
+        found[operation.status]["headers"]["Idempotency-Replayed"] = reference("Idempotency-Replayed")
     if is_conditional_read(method, operation, schemas):
         status = HTTPStatus.NOT_MODIFIED
         found[status] = {"description": status.phrase, "headers": references("ETag", "Vary", "X-Request-ID")}
@@ -144,10 +148,10 @@ def raised(method: str, operation: Operation, schemas: Schemas) -> Iterator[Kind
     if operation.conditional:
         yield problems.STALE
     if operation.body:
-        yield from (problems.MALFORMED_BODY, problems.BODY_TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE)
-        yield from (problems.INVALID_BODY, problems.REFUSED, problems.CONFLICT)
+        yield from (problems.MALFORMED_BODY, problems.REQUEST_TIMEOUT, problems.BODY_TOO_LARGE)
+        yield from (problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_BODY, problems.REFUSED, problems.CONFLICT)
     if operation.path or operation.query or operation.body:  # then the database is asked
         yield from (problems.OVERLOADED, problems.UNAVAILABLE, problems.TIMED_OUT)
-        if method != "GET":
-            yield problems.OUTCOME_UNKNOWN
+        if method not in SAFE:
+            yield from (problems.OUTCOME_UNKNOWN, problems.STORAGE_FULL, problems.KEY_IN_USE, problems.KEY_REUSED)
     yield from operation.problems

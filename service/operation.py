@@ -5,7 +5,6 @@ versions that the caller expects; any other name is a part of the path. It retur
 for a 204.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,11 +14,13 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from db.idempotency import Claim, Replay
 from service import faults
 from service.context import Context
+from service.headers import Headers, combined, expected_versions, names, time_limit
+from service.keys import digests, kept, replayed
 from service.media import MEDIA, Media, acceptable, supported
 from service.problems import (
-    BODY_TOO_LARGE,
     INVALID_BODY,
     INVALID_HEADER,
     MALFORMED_BODY,
@@ -29,21 +30,15 @@ from service.problems import (
     Header,
     Kind,
     ProblemError,
+    render,
 )
 from service.query import NoParameters, QueryDecoder, unwrapped
 from service.replies import reply
 
 T = TypeVar("T")
 
-Headers = Mapping[bytes, bytes]
+Answer = tuple[int, Sequence[Header], bytes]
 
-# The versions that If-Match names; None without the header, or with `*`.
-IfMatch = frozenset[int] | None
-
-# One element of a list, which may be empty (RFC 9110, section 5.6.1).
-ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
-# As it is written in an answer, and so far below the largest int64 that no item gets there.
-VERSION_TAG = re.compile("([1-9][0-9]{0,17})-(?:" + "|".join(media.name for media in MEDIA) + ")")
 SAFE = {"GET", "HEAD"}
 
 
@@ -65,9 +60,11 @@ class Operation:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         problems: Sequence[Kind] = (),
+        location: bytes = b"",
     ) -> None:
         self.handler = handler
         self.status = status
+        self._location = location  # with a place for the id
         self.headers = headers or {}
         self.problems = problems  # that the signature does not tell of
         hints = get_type_hints(handler, include_extras=True)
@@ -82,10 +79,13 @@ class Operation:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decode, call, encode."""
-        context: Context = scope["state"]["context"]
         headers = combined(scope["headers"])
+        context: Context = scope["state"]["context"]
+        if b"x-request-timeout" in headers:
+            context = context.within(time_limit(headers[b"x-request-timeout"]))
         media = acceptable(headers.get(b"accept"))
         arguments: dict[str, Any] = {"context": context}
+        body = b""
         for name, read in self._parts.items():
             arguments[name] = path_part(scope["path_params"][name], read)
         if self.query is not None:
@@ -98,11 +98,31 @@ class Operation:
             arguments["if_match"] = expected_versions(headers.get(b"if-match"))
         if self.body is not None:
             written_in = supported(headers.get(b"content-type"))
-            body = await read_body(headers, receive, context.settings.body_bytes_max)
+            body = await context.bodies.read(headers, receive)
             arguments["body"] = self._decode(written_in, body)
-        result = await self.handler(**arguments)
-        status, sent, content = self._encode(result, media, headers)
+        if b"idempotency-key" in headers and scope["method"] not in SAFE:
+            status, sent, content = await self._once(scope, headers, body, media, arguments)
+        else:
+            status, sent, content = self._encode(await self.handler(**arguments), media, headers)
         await reply(scope, send, status, sent, content)
+
+    async def _once(
+        self, scope: Scope, headers: Headers, body: bytes, media: Media, arguments: dict[str, Any]
+    ) -> Answer:
+        """Call, unless it was done before under the same key; a handler's one write is answered with its result."""
+
+        def answer(result: Any) -> bytes:
+            if isinstance(result, Exception):
+                return kept(render(result, scope["request_id"].decode()))
+            return kept(self._encode(result, media, headers))
+
+        claim = Claim(*digests(scope, headers, body, media), answer)
+        context: Context = arguments["context"]
+        try:
+            result = await self.handler(**{**arguments, "context": context.keyed(claim)})
+        except Replay as replay:
+            return replayed(replay.answer, scope["request_id"])
+        return self._encode(result, media, headers)
 
     def _refuse_conditions(self, headers: Headers) -> None:
         """Refuse what is not evaluated here: a write under a condition must not happen without it. Raises a 400."""
@@ -126,7 +146,7 @@ class Operation:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return [faults.raised(error)]
 
-    def _encode(self, result: Any, media: Media, headers: Headers) -> tuple[int, Sequence[Header], bytes]:
+    def _encode(self, result: Any, media: Media, headers: Headers) -> Answer:
         """Write a result down, or say that the caller has it already."""
         if result is None:
             return HTTPStatus.NO_CONTENT, (), b""
@@ -140,6 +160,8 @@ class Operation:
         if version is not None:
             tag = media.tag % version
             sent.append((b"etag", tag))
+            if self._location:
+                sent.append((b"location", self._location % value.id))
             if b"if-none-match" in headers and names(headers[b"if-none-match"], tag):
                 return HTTPStatus.NOT_MODIFIED, sent, b""
         return self.status, sent, media.encode(value)
@@ -167,14 +189,6 @@ class Resource:
         return operation(scope, receive, send)
 
 
-def combined(pairs: Sequence[Header]) -> Headers:
-    """Give headers by name; those that were sent more than once as one list (RFC 9110, section 5.3)."""
-    headers = dict(pairs)
-    if len(headers) < len(pairs):
-        headers = {name: b", ".join(value for other, value in pairs if other == name) for name in headers}
-    return headers
-
-
 def part_reader(kind: Any) -> Callable[[str], Any]:
     """Choose how a part of a path is read: a whole number by the decoder that is there already, ten times as fast."""
     if isinstance(unwrapped(msgspec.inspect.type_info(kind)), msgspec.inspect.IntType):
@@ -189,54 +203,3 @@ def path_part(text: str, read: Callable[[str], Any]) -> Any:
         if str(value) == text:  # one address for one thing: not 007, not 7.0
             return value
     raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")
-
-
-def expected_versions(header: bytes | None) -> IfMatch:
-    """Read If-Match by strong comparison (RFC 9110, section 13.1.1): a weak or foreign tag is no version of ours.
-
-    Raises a 400.
-    """
-    if header is None or header.strip() == b"*":
-        return None
-    found = [VERSION_TAG.fullmatch(opaque) for weak, opaque in entity_tags(header, "If-Match") if not weak]
-    return frozenset(int(match[1]) for match in found if match)
-
-
-def names(header: bytes, tag: bytes) -> bool:
-    """Whether If-None-Match names a tag, by weak comparison. Raises a 400."""
-    if header.strip() == b"*":
-        return True
-    wanted = tag.decode()[1:-1]
-    return any(opaque == wanted for _, opaque in entity_tags(header, "If-None-Match"))
-
-
-def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
-    """Split a list of entity tags into their weak marks and opaque parts. Raises a 400."""
-    text, position, tags = header.decode("latin-1"), 0, []
-    while position < len(text):
-        match = ENTITY_TAG.match(text, position)
-        if match is None:
-            raise ProblemError(INVALID_HEADER, f'{name} must be * or a list of tags like "1-json".')
-        if match[2] is not None:
-            tags.append((match[1], match[2]))
-        position = match.end()
-    return tags
-
-
-async def read_body(headers: Headers, receive: Receive, bytes_max: int) -> bytes:
-    """Read a body to its end, or to the length that was announced. Raises a 413 as soon as it is too large."""
-    announced = headers.get(b"content-length", b"")
-    length = int(announced) if announced.isdigit() and len(announced) < 20 else None  # noqa: PLR2004 - fits 64 bits
-    chunks, size = [], 0
-    while True:
-        if max(size, length or 0) > bytes_max:
-            raise ProblemError(BODY_TOO_LARGE, f"It may have {bytes_max} bytes at most.")
-        if length is not None and size >= length:
-            break
-        message = await receive()
-        chunk = message.get("body", b"")
-        chunks.append(chunk)
-        size += len(chunk)
-        if not message.get("more_body", False):
-            break
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -58,6 +58,13 @@ METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", "
 NOT_ACCEPTABLE = Kind(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "No acceptable media type")
 CONFLICT = Kind(HTTPStatus.CONFLICT, "conflict", "The change conflicts with another item")
 STALE = Kind(HTTPStatus.PRECONDITION_FAILED, "stale", "The item has changed since it was read")
+KEY_IN_USE = Kind(
+    HTTPStatus.CONFLICT, "idempotency-key-in-use", "The request with this key is not finished", retryable=True
+)
+KEY_REUSED = Kind(
+    HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The idempotency key belongs to another request"
+)
+REQUEST_TIMEOUT = Kind(HTTPStatus.REQUEST_TIMEOUT, "request-timeout", "The body did not arrive in time", retryable=True)
 BODY_TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has an unsupported media type"
@@ -67,12 +74,13 @@ REFUSED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", "The database refused
 INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "The service failed")
 OVERLOADED = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too much is waiting", retryable=True)
 UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The database cannot be used now", retryable=True)
+STORAGE_FULL = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "storage-full", "The database has no room left", retryable=True)
 NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The service is not ready", retryable=True)
 # Not retryable: the same write may be made twice.
 OUTCOME_UNKNOWN = Kind(
     HTTPStatus.SERVICE_UNAVAILABLE, "commit-outcome-unknown", "The write may or may not have happened"
 )
-TIMED_OUT = Kind(HTTPStatus.GATEWAY_TIMEOUT, "statement-timeout", "The database took too long", retryable=True)
+TIMED_OUT = Kind(HTTPStatus.GATEWAY_TIMEOUT, "timeout", "It took too long, and was given up", retryable=True)
 
 WORDS: dict[type[errors.DatabaseError], Kind] = {
     errors.NotFound: ITEM_NOT_FOUND,
@@ -82,14 +90,31 @@ WORDS: dict[type[errors.DatabaseError], Kind] = {
     errors.Overloaded: OVERLOADED,
     errors.Unavailable: UNAVAILABLE,
     errors.Outdated: UNAVAILABLE,
+    errors.Full: STORAGE_FULL,
+    errors.Lost: UNAVAILABLE,
+    errors.Contended: UNAVAILABLE,
     errors.OutcomeUnknown: OUTCOME_UNKNOWN,
+    errors.KeyInUse: KEY_IN_USE,
+    errors.KeyReused: KEY_REUSED,
     errors.TimedOut: TIMED_OUT,
 }
 
 # Their texts come from the database, and may tell of its insides; the log has them.
-SILENT = {errors.Conflict, errors.Refused, errors.Unavailable, errors.Outdated, errors.OutcomeUnknown, errors.TimedOut}
+SILENT = {
+    errors.Conflict,
+    errors.Refused,
+    errors.Unavailable,
+    errors.Outdated,
+    errors.Full,
+    errors.Lost,
+    errors.Contended,
+    errors.OutcomeUnknown,
+    errors.TimedOut,
+}
 
 RETRY_AFTER: Header = (b"retry-after", b"1")
+# Where the rest of a body would stand before the next request.
+CLOSE: Header = (b"connection", b"close")
 
 
 class ProblemError(Exception):
@@ -117,7 +142,7 @@ def render(error: Exception, request_id: str) -> Rendered:
     kind, detail, faults, headers = _told(error)
     problem = Problem(kind.type, kind.title, int(kind.status), detail, kind.code, faults, kind.retryable, request_id)
     sent = [(b"content-type", CONTENT_TYPE), *headers]
-    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE or kind is KEY_IN_USE:
         sent.append(RETRY_AFTER)
     return Rendered(int(kind.status), sent, msgspec.json.encode(problem))
 

@@ -14,7 +14,7 @@ from service.items import (
     replace_item,
 )
 from service.operation import Operation, Resource
-from service.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NOT_READY, STALE
+from service.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NOT_READY, OVERLOADED, STALE
 
 ROUTES = [
     Route(
@@ -34,12 +34,17 @@ ROUTES = [
                 headers={"Link": "The next page, if there is one.", "X-Total-Count": "How many there are."},
                 problems=[INVALID_CURSOR],
             ),
-            POST=Operation(create_items, status=201, headers={"Location": "The new item, if it is one."}),
+            POST=Operation(
+                create_items,
+                status=201,
+                location=b"/items/%d",
+                headers={"Location": "The new item, if it is one."},
+            ),
             PATCH=Operation(change_items, problems=[ITEM_NOT_FOUND, STALE]),
             DELETE=Operation(delete_items),
         ),
     ),
     Route("/livez", Resource(GET=Operation(system.live))),
     Route("/readyz", Resource(GET=Operation(system.ready, problems=[NOT_READY]))),
-    Route("/openapi.json", Resource(GET=Operation(system.openapi))),
+    Route("/openapi.json", Resource(GET=Operation(system.openapi, problems=[OVERLOADED]))),
 ]

@@ -12,6 +12,9 @@ from msgspec.structs import FieldInfo, fields
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from db.hosts import PORT_MAX, HostsError, hosts_of, parse_url
+from db.primary import TARGETS
+
 PREFIX = "ITEMSVC_"
 PLATFORM_NAMES = {"database_url": "DATABASE_URL", "port": "PORT"}
 FILE_SUFFIX = "_FILE"
@@ -20,7 +23,6 @@ SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false
 DRIVERS = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 # What asyncpg takes from a URL; any other option would come to light as a TypeError at the first connection.
 POSTGRESQL_OPTIONS = {"host", "port", "ssl", "target_session_attrs"}
-PORT_MAX = 65_535
 
 
 class SettingsError(Exception):
@@ -60,14 +62,42 @@ class Settings(Struct, frozen=True, kw_only=True):
     queue_length_max: Annotated[int, Meta(ge=1, le=10**6, description="Requests waiting in a lane; then 503.")] = 4096
     queue_age_ms_max: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait in a lane; then 503.")] = 1000
     pool_size: Annotated[int, Meta(ge=1, le=100, description="A worker's connections for transactions.")] = 4
-    pool_wait_ms: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait for one of them; then 503.")] = 1000
+    pool_wait_ms: Annotated[
+        int, Meta(ge=1, le=60_000, description="Longest wait for one of them that is foreseen; then 503.")
+    ] = 1000
     connect_timeout_ms: Annotated[int, Meta(ge=1, le=60_000, description="How long connecting may take.")] = 2000
     statement_timeout_ms: Annotated[int, Meta(ge=1, le=600_000, description="How long a statement may take.")] = 5000
+    request_timeout_ms: Annotated[int, Meta(ge=10, le=600_000, description="How long a request may take.")] = 10_000
+    idempotency_key_lifetime_s: Annotated[
+        int, Meta(ge=60, le=10**8, description="How long an idempotency key is remembered.")
+    ] = 86_400
+    pgbouncer: Annotated[bool, Meta(description="DATABASE_URL leads to PgBouncer in transaction mode.")] = False
     body_bytes_max: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body; beyond, 413.")] = 4 * 1024**2
+    body_timeout_ms: Annotated[
+        int, Meta(ge=1, le=600_000, description="How long a body may take, beyond what its bytes may; then 408.")
+    ] = 10_000
+    body_bytes_per_s_min: Annotated[int, Meta(ge=1, le=2**30, description="How slowly a body's bytes may come.")] = (
+        64 * 1024
+    )
+    idle_timeout_ms: Annotated[  # longer than load balancers' 60 s: who closes first must not be the one who serves
+        int, Meta(ge=1, le=3_600_000, description="How long a connection may wait for a request's whole head.")
+    ] = 65_000
+    requests_max: Annotated[
+        int, Meta(ge=1, le=10**6, description="Requests that a worker serves at the same time; then 503.")
+    ] = 4096
     access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
     slow_request_ms: Annotated[int, Meta(ge=1, le=600_000, description="Always log requests slower than this.")] = 1000
     debug: Annotated[bool, Meta(description="Log SQL and tracebacks; answers never show them.")] = False
     shutdown_timeout_s: Annotated[int, Meta(ge=1, le=600, description="How long a stop waits for open requests.")] = 20
+    drain_delay_ms: Annotated[
+        int, Meta(ge=0, le=600_000, description="How long a stop, told by SIGTERM, serves on while callers turn away.")
+    ] = 5000
+    worker_lifetime_s: Annotated[
+        int, Meta(ge=0, le=30 * 86_400, description="Age at which a process is replaced; 0: never.")
+    ] = 0
+    worker_memory_mib_max: Annotated[
+        int, Meta(ge=0, le=2**20, description="Resident memory at which a process is replaced, in MiB; 0: never.")
+    ] = 0
 
     def __repr__(self) -> str:
         """Hide the database's password."""
@@ -106,6 +136,11 @@ def read_settings(
     settings = Settings(**values)
     if settings.workers > 1 and _is_in_memory(make_url(settings.database_url)):
         faults.append(f"{_variable('workers')} is {settings.workers}; expected 1: workers cannot share SQLite's memory")
+    if settings.statement_timeout_ms > settings.request_timeout_ms:
+        faults.append(
+            f"{_variable('statement_timeout_ms')} is {settings.statement_timeout_ms}; expected at most "
+            f"{_variable('request_timeout_ms')}, which is {settings.request_timeout_ms}"
+        )
     if faults:
         raise SettingsError(faults)
     return settings
@@ -165,12 +200,14 @@ def _decode(field: FieldInfo, text: str, *, found: str) -> Any:
     value = SWITCH.get(text.lower(), text) if _kind(field)[0] is bool else text
     try:
         return _database_url(text) if field.name == "database_url" else msgspec.convert(value, field.type, strict=False)
+    except HostsError as error:
+        raise _Fault(variable, str(error)) from None
     except (msgspec.ValidationError, ArgumentError, ValueError):  # their texts may hold a secret
         raise _Fault(variable, problem) from None
 
 
 def _database_url(text: str) -> str:
-    url = make_url(text)
+    url = parse_url(text)
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     if "sslmode" in url.query:  # libpq's name for it
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
@@ -186,8 +223,9 @@ def _problem(url: URL) -> str:
         return "has two slashes; expected three and a relative path, or four and an absolute one" if url.host else ""
     if "@" in (url.host or ""):
         return "has two @; expected the one in the password as %40"
-    if not 0 < (1 if url.port is None else url.port) <= PORT_MAX:
-        return f"has a port that does not exist; expected 1 to {PORT_MAX}"
+    hosts_of(url)  # raises what is wrong with them
+    if url.query.get("target_session_attrs", "any") not in TARGETS:
+        return f"has a target_session_attrs that does not exist; expected {', '.join(TARGETS)}"
     unknown = url.query.keys() - POSTGRESQL_OPTIONS
     return f"has the option {min(unknown)}; expected only {', '.join(sorted(POSTGRESQL_OPTIONS))}" if unknown else ""
 

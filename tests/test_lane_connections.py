@@ -1,13 +1,15 @@
 """Lanes and their connections: lost, found again, shared, and let go."""
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
-from db.errors import DatabaseError, OutcomeUnknown, Unavailable
-from db.lanes import Limits
-from tests.pretending import PretendedDatabase, outcomes, refusal, send
+from db.errors import Contended, DatabaseError, Lost, OutcomeUnknown, Unavailable
+from db.lanes import CONTENDED_TRIES, LOST_TRIES
+from db.queues import Limits
+from tests.pretending import PretendedConnection, PretendedDatabase, outcomes, refusal, send
 from tests.waiting import until
 
 
@@ -48,16 +50,86 @@ async def test_those_who_share_a_repeated_run_are_joined_by_those_who_came_meanw
     assert database.sets == [[1, 2], [1, 2, 3]]
 
 
-@pytest.mark.parametrize("loss", [OutcomeUnknown("lost in flight"), Unavailable("lost before")], ids=repr)
-async def test_of_a_set_that_is_not_repeatable_each_learns_what_is_known(
+@pytest.mark.parametrize("loss", [OutcomeUnknown("lost in flight"), Lost("lost before")], ids=repr)
+async def test_any_other_set_is_run_again_as_it_was_and_under_its_token(
     database: PretendedDatabase, loss: DatabaseError
 ) -> None:
     async with database.lane() as lane:
         waiters = [*await send(database, lane, 1, 2), lane.submit(3)]
         database.crash(loss)
         database.let_go()
-        assert await outcomes(waiters) == [type(loss), type(loss), 3]
-    assert database.sets == [[1, 2], [3]]
+        assert await outcomes(waiters) == [1, 2, 3]
+    assert database.sets == [[1, 2], [1, 2], [3]]
+    assert database.tokens[0] == database.tokens[1] != database.tokens[2]
+
+
+async def test_a_write_that_may_have_happened_waits_for_a_database_that_can_be_asked(
+    database: PretendedDatabase,
+) -> None:
+    async with database.lane() as lane:
+        [waiter] = await send(database, lane, 1)
+        database.fault = OSError("nobody listens")
+        database.crash()
+        await until(lambda: refusal(lane, 2) is Unavailable)
+        assert not waiter.done()
+        database.fault = None
+        database.let_go()
+        assert await outcomes([waiter]) == [1]
+
+
+async def test_a_write_that_cannot_have_happened_does_not_wait(database: PretendedDatabase) -> None:
+    async with database.lane() as lane:
+        waiters = await send(database, lane, 1, 2)
+        database.fault = OSError("nobody listens")
+        database.crash(Lost("before it was sent"))
+        assert await outcomes(waiters) == [Unavailable, Unavailable]
+    assert database.sets == [[1, 2]]
+
+
+async def test_a_write_that_ends_every_connection_is_given_up(database: PretendedDatabase) -> None:
+    async with database.lane() as lane:
+        [waiter] = await send(database, lane, 1)
+        for number in range(1, LOST_TRIES + 1):
+            await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
+            database.crash()
+        assert await outcomes([waiter]) == [OutcomeUnknown]
+        database.let_go()
+        assert await outcomes([lane.submit(2)]) == [2]
+
+
+@pytest.mark.parametrize("times", [1, CONTENDED_TRIES, CONTENDED_TRIES + 1])
+async def test_a_set_that_others_were_in_the_way_of_is_run_again_a_few_times(
+    database: PretendedDatabase, times: int
+) -> None:
+    async with database.lane() as lane:
+        waiters = await send(database, lane, 1, 2)
+        for number in range(1, times + 1):
+            await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
+            database.flights.pop().landed.set_exception(Contended("a deadlock"))
+        database.let_go()
+        assert await outcomes(waiters) == ([1, 2] if times <= CONTENDED_TRIES else [Contended, Contended])
+    assert database.attempts == 1
+
+
+async def test_a_database_that_takes_connections_only_to_end_them_is_not_asked_without_a_pause(
+    database: PretendedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    class Ending(PretendedConnection):
+        def when_closed(self, callback: Callable[[], None]) -> None:
+            super().when_closed(callback)
+            self.lose()
+
+    async def pause(delay_s: float) -> None:
+        pauses.append(delay_s)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("tests.pretending.PretendedConnection", Ending)
+    async with database.closed_lane() as lane:
+        monkeypatch.setattr(lane, "_wait", pause)
+        await until(lambda: len(pauses) > 6)
+        assert pauses[6] > 4 * pauses[0]
 
 
 async def test_a_fault_of_the_database_that_leaves_the_connection_alone_is_repeated_on_it(

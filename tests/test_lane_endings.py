@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from db.errors import DatabaseError, OutcomeUnknown, Refused, Unavailable
-from db.lanes import Limits
+from db.queues import Limits
 from tests.pretending import Answer, PretendedDatabase, outcomes, refusal, send
 from tests.waiting import LIMIT_S, until
 
@@ -95,7 +95,7 @@ async def test_who_is_in_flight_when_the_lanes_task_is_cancelled_learns_what_is_
         await until(lambda: len(database.sets) == 2 and database.flights)  # the first half
         waiters.append(lane.submit(5))
         lane._tasks[0].cancel()
-        assert await outcomes(waiters) == [word, word, word, word, Unavailable]
+        assert await outcomes(waiters) == [word, word, Unavailable, Unavailable, Unavailable]
 
 
 async def test_a_lane_that_is_cancelled_while_opening_leaves_nothing_behind(database: PretendedDatabase) -> None:

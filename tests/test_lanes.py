@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from db.errors import DatabaseError, NotFound, Overloaded, Refused, TimedOut
-from db.lanes import Limits
+from db.queues import Limits
 from tests.pretending import Answer, Answers, PretendedDatabase, outcomes, refusal, send
 from tests.waiting import until
 

@@ -1,0 +1,46 @@
+"""Sets that are on their way, and the tokens by which they are known again."""
+
+from collections.abc import Hashable, Iterator
+from itertools import count
+from typing import Generic, TypeVar
+from uuid import UUID, uuid4
+
+from db.errors import DatabaseError
+from db.queues import Group
+
+M = TypeVar("M", bound=Hashable)
+R = TypeVar("R")
+
+NO_TOKEN = UUID(int=0)
+
+
+class Attempt(Generic[M, R]):
+    """A set that left the queue, and is not answered yet."""
+
+    __slots__ = ("contended", "doubtful", "groups", "lost", "token")
+
+    def __init__(self, groups: list[Group[M, R]], token: UUID) -> None:
+        self.groups = groups
+        self.token = token
+        self.contended = 0  # how often others were in the way
+        self.lost = 0  # how often its connection was
+        self.doubtful = False  # whether it may have happened
+
+    def answer(self, fault: Exception) -> None:
+        """Tell everyone that it failed."""
+        for group in self.groups:
+            group.answer(fault)
+
+    def puzzled_by(self, error: Exception) -> bool:
+        """Whether an error leaves open what became of a write that may have happened before it."""
+        return self.doubtful and not isinstance(error, DatabaseError)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits any more."""
+        return all(group.abandoned for group in self.groups)
+
+
+def tokens() -> Iterator[UUID]:
+    """Give tokens that nobody else has, in ascending order: an index takes those best."""
+    return (UUID(int=number) for number in count(uuid4().int >> 64 << 64))

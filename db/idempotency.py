@@ -1,0 +1,144 @@
+"""Idempotency keys: a write that its caller repeats happens once, and is answered as it was the first time.
+
+The key is kept in the transaction of the write itself, with the answer: both are there, or neither is.
+"""
+
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Text, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.database import Connection, Database, translated
+from db.errors import Conflict, KeyInUse, KeyReused, NotFound, Refused, Stale
+from db.models import IdempotencyKey, table
+from db.session import transact, transaction
+from db.statements import Statement
+
+T = TypeVar("T")
+
+keys = table(IdempotencyKey)
+
+IN_USE = "the request with this key is not finished"
+REFUSALS = (NotFound, Stale, Conflict, Refused)  # they changed nothing, and are an answer
+
+
+class Claim(NamedTuple):
+    """A caller's key: digests, in hexadecimal, of where it holds, and of what was sent with it.
+
+    `answer` gives what a repeat is answered with, of a result or a refusal.
+    """
+
+    scope: str
+    fingerprint: str
+    answer: Callable[[Any], bytes]
+
+
+class Replay(Exception):
+    """The write was made before: this was its answer."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__("the write was made before")
+        self.answer = answer
+
+
+class SessionConnection:
+    """A session, for what runs on a connection."""
+
+    closed = False
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Do nothing: a session that has lost its connection says so when it is asked."""
+
+    async def fetch(
+        self,
+        statement: Statement,
+        values: Mapping[str, Any],
+        token: UUID | None = None,  # noqa: ARG002 - the transaction has its own
+    ) -> list[Any]:
+        """Run a statement and give its rows."""
+        with translated():
+            return list(await self._session.execute(statement.source, values))
+
+
+Work = Callable[[Connection], Awaitable[T]]
+
+
+class Idempotency:
+    """Does what was not done before."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._running: set[Hashable] = set()
+        self._scopes = database.rows(scope=Text())
+        self._find = select(keys.c.scope, keys.c.fingerprint, keys.c.answer).where(self._scopes.holds(keys.c.scope))
+
+    @contextmanager
+    def running(self, scope: str) -> Iterator[None]:
+        """Keep a key for oneself. Raises KeyInUse."""
+        if scope in self._running:
+            raise KeyInUse(IN_USE)
+        self._running.add(scope)
+        try:
+            yield
+        finally:
+            self._running.discard(scope)
+
+    async def once(self, claim: Claim, work: Work[T], timeout_s: float) -> T:
+        """Do work, unless it was done before. Raises Replay, KeyInUse, KeyReused and what the work does."""
+
+        async def attempt(session: AsyncSession) -> T | Exception:
+            [earlier] = await self.earlier(session, [claim])
+            if earlier is not None:
+                return earlier
+            try:
+                async with session.begin_nested():
+                    result = await work(SessionConnection(session))
+            except REFUSALS as refusal:
+                await self.keep(session, {claim: refusal})
+                return refusal
+            await self.keep(session, {claim: result})
+            return result
+
+        with self.running(claim.scope):
+            result = await transact(self._database, attempt, timeout_s)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def check(self, claim: Claim) -> None:
+        """Raise Replay, KeyInUse or KeyReused if that is what a write would raise now."""
+        async with transaction(self._database) as session:
+            [earlier] = await self.earlier(session, [claim])
+        if earlier is not None:
+            raise earlier
+
+    async def earlier(self, session: AsyncSession, claims: Sequence[Claim]) -> list[Exception | None]:
+        """Tell for each claim that the work was done, or is being done; None where it is still to do."""
+        free = await self._database.try_lock(session, [int(claim.scope[:15], 16) for claim in claims])
+        scopes = self._scopes.bind([(claim.scope,) for claim in claims])
+        found = {scope: rest for scope, *rest in await session.execute(self._find, scopes)}
+        return [
+            _earlier(claim, found.get(claim.scope)) if is_free else KeyInUse(IN_USE)
+            for claim, is_free in zip(claims, free, strict=True)
+        ]
+
+    async def keep(self, session: AsyncSession, results: Mapping[Claim, Any]) -> None:
+        """Keep what the work came to."""
+        rows = [
+            {"scope": claim.scope, "fingerprint": claim.fingerprint, "answer": claim.answer(result)}
+            for claim, result in results.items()
+        ]
+        await session.execute(insert(keys), rows)
+
+
+def _earlier(claim: Claim, kept: Sequence[Any] | None) -> Exception | None:
+    if kept is None:
+        return None
+    fingerprint, answer = kept
+    return Replay(answer) if fingerprint == claim.fingerprint else KeyReused("the key belongs to another request")

@@ -1,0 +1,40 @@
+"""Receipts: how a write whose connection was lost is found again, and why none happens twice.
+
+Every write has a token, and leaves it in a table of its own, in the same transaction. Whoever lost the connection
+before the answer sends the same write under the same token: it waits for an attempt that still runs, fails on one that
+has happened, and else happens now. What a transaction of several statements did is only looked up: where there is no
+receipt, a void one is left, so that the transaction can no longer be committed.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, UpdateBase, bindparam, func, insert, literal_column, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.models import Receipt, table
+
+receipts = table(Receipt)
+TOKEN = "token"  # noqa: S105 - the name of an argument
+NO_IDS: ColumnElement[Any] = literal_column("'{}'")
+FIND = "SELECT ids FROM receipts WHERE token = $1"
+
+
+def with_receipt(source: UpdateBase) -> Select[Any]:
+    """Let a write that returns the ids of its rows leave a receipt in the same statement; TOKEN is its argument."""
+    written = source.cte("written")
+    left = select(bindparam(TOKEN, type_=receipts.c.token.type), func.coalesce(func.array_agg(written.c.id), NO_IDS))
+    return select(*written.c).add_cte(insert(receipts).from_select(["token", "ids"], left).cte("receipt"))
+
+
+async def leave(session: AsyncSession, token: UUID) -> None:
+    """Leave a transaction's receipt, as the last thing that it does."""
+    await session.execute(insert(receipts).values(token=token, ids=NO_IDS))
+
+
+async def find(session: AsyncSession, token: UUID) -> bool:
+    """Tell whether a transaction was committed, once it is over; if it was not, it cannot be any more."""
+    void = postgresql.insert(receipts).values(token=token, ids=None)
+    await session.execute(void.on_conflict_do_nothing())
+    return await session.scalar(select(receipts.c.ids).where(receipts.c.token == token)) is not None

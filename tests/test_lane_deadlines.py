@@ -1,0 +1,133 @@
+"""Lanes and time: nobody waits for longer than was said, and everybody learns what is known by then."""
+
+import asyncio
+
+import pytest
+
+from db.errors import DatabaseError, OutcomeUnknown, Overloaded, TimedOut
+from db.queues import Limits, Queue
+from tests.pretending import PretendedDatabase, outcomes, refusal, send
+from tests.waiting import until
+
+SHORT = Limits(timeout_ms=120)
+
+
+@pytest.fixture
+def database() -> PretendedDatabase:
+    return PretendedDatabase()
+
+
+@pytest.mark.parametrize(("repeatable", "word"), [(True, TimedOut), (False, OutcomeUnknown)])
+async def test_in_flight_a_reader_is_told_that_it_took_too_long_and_a_writer_that_nobody_knows(
+    database: PretendedDatabase, repeatable: bool, word: type[DatabaseError]
+) -> None:
+    async with database.lane(SHORT, repeatable=repeatable) as lane:
+        waiters = await send(database, lane, 1, 2)
+        assert await outcomes(waiters) == [word, word]
+        database.let_go()
+        assert await outcomes([lane.submit(3)]) == [3]
+
+
+async def test_who_waits_for_too_long_is_dropped_before_its_set_leaves(database: PretendedDatabase) -> None:
+    async with database.lane(SHORT) as lane:
+        flying = await send(database, lane, 1)
+        waiting = [lane.submit(2), lane.submit(3)]
+        assert await outcomes(waiting) == [TimedOut, TimedOut]
+        database.let_go()
+        await outcomes(flying)
+        assert await outcomes([lane.submit(4)]) == [4]
+    assert database.sets == [[1], [4]]
+
+
+async def test_one_who_cannot_wait_for_as_long_is_dropped_alone(database: PretendedDatabase) -> None:
+    async with database.lane() as lane:
+        [flying] = await send(database, lane, 1)
+        waiting = [lane.submit(2), lane.submit(3, 0.01), lane.submit(4)]
+        assert await outcomes(waiting[1:2]) == [TimedOut]
+        database.let_go()
+        assert await outcomes([flying, waiting[0], waiting[2]]) == [1, 2, 4]
+    assert database.sets == [[1], [2, 4]]
+
+
+@pytest.mark.parametrize(("repeatable", "word"), [(True, TimedOut), (False, OutcomeUnknown)])
+async def test_of_those_who_share_a_run_each_has_its_own_limit(
+    database: PretendedDatabase, repeatable: bool, word: type[DatabaseError]
+) -> None:
+    async with database.lane(shared=True, repeatable=repeatable) as lane:
+        [first] = await send(database, lane, 0)
+        patient, hasty = lane.submit(1), lane.submit(1, 0.01)
+        database.land()
+        await until(lambda: len(database.sets) == 2)
+        assert await outcomes([hasty]) == [word]
+        database.let_go()
+        assert await outcomes([first, patient]) == [0, 1]
+
+
+async def test_a_write_that_nobody_can_ask_about_in_time_is_unknown(database: PretendedDatabase) -> None:
+    async with database.lane(SHORT) as lane:
+        waiters = await send(database, lane, 1)
+        database.fault = OSError("nobody listens")
+        database.crash()
+        assert await outcomes(waiters) == [OutcomeUnknown]
+        database.fault = None
+        database.let_go()
+        await until(lambda: refusal(lane, 2) is None)
+        assert await outcomes([lane.submit(3)]) == [3]
+    assert database.sets == [[1], [3]]  # whoever was told that nobody knows has it not written later
+
+
+async def test_an_idle_lane_looks_at_no_clock(database: PretendedDatabase) -> None:
+    async with database.lane(SHORT) as lane:
+        assert await outcomes([lane.submit(1)]) == [1]
+        await until(lambda: not lane._watched)
+
+
+def waiting(queue: "Queue[int, int]", members: int) -> None:
+    for member in range(members):
+        queue.add(member, asyncio.get_running_loop().create_future(), 0.0)
+
+
+async def test_an_arrival_that_would_have_to_wait_too_long_is_refused_at_once() -> None:
+    queue: Queue[int, int] = Queue(Limits(1, queue_age_ms_max=100), 2, shared=False, exclusive=None)
+    for _ in range(100):
+        queue.flights.observe(0.05)
+    for _ in range(2):
+        queue.flights.leave(0.0)
+    waiting(queue, 4)  # of whom two leave in 50 ms, and two in 100
+    with pytest.raises(Overloaded):
+        waiting(queue, 1)
+    assert len(queue.clear()) == 4
+
+
+async def test_the_time_until_those_in_flight_land_is_a_part_of_the_wait() -> None:
+    queue: Queue[int, int] = Queue(Limits(1, queue_age_ms_max=100), 2, shared=False, exclusive=None)
+    for _ in range(100):
+        queue.flights.observe(0.05)
+    queue.flights.leave(0.0)
+    queue.flights.leave(-0.04)  # lands in 10 ms, and the next one in its place 50 ms later
+    waiting(queue, 4)  # who leave in 10, 50, 60 and 100 ms
+    with pytest.raises(Overloaded):
+        waiting(queue, 1)
+    queue.flights.land(-0.04)
+    waiting(queue, 1)  # who leaves in 100 ms, now that one has landed early
+    with pytest.raises(Overloaded):
+        waiting(queue, 1)
+
+
+async def test_the_larger_the_sets_the_more_may_wait() -> None:
+    queue: Queue[int, int] = Queue(Limits(10, queue_age_ms_max=100), 2, shared=False, exclusive=None)
+    for _ in range(100):
+        queue.flights.observe(0.05)
+    for _ in range(2):
+        queue.flights.leave(0.0)
+    waiting(queue, 40)
+    with pytest.raises(Overloaded):
+        waiting(queue, 1)
+
+
+async def test_a_queue_that_was_slow_once_is_soon_forgiven() -> None:
+    queue: Queue[int, int] = Queue(Limits(1, queue_age_ms_max=100), 1, shared=False, exclusive=None)
+    queue.flights.observe(10.0)
+    for _ in range(60):
+        queue.flights.observe(0.001)
+    waiting(queue, 50)
