@@ -1,8 +1,9 @@
 """What the service answers, read as tests need it."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -22,7 +23,12 @@ ENCODE: dict[str, Callable[[Any], bytes]] = {JSON: msgspec.json.encode, MSGPACK:
 DECODE: dict[str, Callable[[bytes], Any]] = {JSON: msgspec.json.decode, MSGPACK: msgspec.msgpack.decode}
 NEXT = re.compile('<(.*)>; rel="next"')
 # A machine that is busy must not look like a service that is.
-PATIENT: dict[str, Any] = {"queue_age_ms_max": 60_000, "pool_wait_ms": 60_000, "statement_timeout_ms": 60_000}
+PATIENT: dict[str, Any] = {
+    "queue_age_ms_max": 60_000,
+    "pool_wait_ms": 60_000,
+    "statement_timeout_ms": 60_000,
+    "request_timeout_ms": 120_000,
+}
 MEMBERS = {"type", "title", "status", "detail", "code", "errors", "retryable", "request_id"}
 
 
@@ -54,7 +60,8 @@ def problem(response: httpx.Response) -> dict[str, Any]:
     assert told["detail"].endswith(".")
     assert isinstance(told["retryable"], bool)
     assert all(fault.keys() == {"pointer", "detail"} and fault["detail"] for fault in told["errors"])
-    assert ("retry-after" in response.headers) == (response.status_code in {429, 503})
+    waits = response.status_code in {429, 503} or told["code"] == "idempotency-key-in-use"
+    assert ("retry-after" in response.headers) == waits
     return told
 
 
@@ -130,3 +137,20 @@ async def execute(database_url: str, *statements: str) -> list[tuple[Any, ...]]:
     finally:
         await database.close()
     return rows
+
+
+# Any transaction keeps SQLite's writers out.
+LOCK = {"sqlite": "SELECT 1", "postgresql": "LOCK TABLE items"}
+
+
+@contextmanager
+def locked(database_url: str, backend: str) -> Iterator[None]:
+    """Keep every write waiting."""
+    with asyncio.Runner() as runner:
+        database = open_database(database_url)
+        transaction = database.engine.begin()
+        connection = runner.run(transaction.__aenter__())
+        runner.run(connection.exec_driver_sql(LOCK[backend]))
+        yield
+        runner.run(transaction.__aexit__(None, None, None))
+        runner.run(database.close())

@@ -1,14 +1,15 @@
-"""The blocks of the README that come from the code: `python -m tests.documents` writes them, a test compares them."""
+"""The blocks of documents that come from the code: `python -m tests.documents` writes them, a test compares them."""
 
 import asyncio
 import os
 import re
 import shlex
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from unittest.mock import patch
 
 import httpx
@@ -22,8 +23,11 @@ from service.operation import Resource
 from service.routes import ROUTES
 from service.settings import Settings
 from tests.answers import serving
+from tests.faults.scenarios import SCENARIOS
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RELIABILITY = ROOT / "docs" / "reliability.md"
 
 # What differs from run to run, and what stands for it on the page.
 MOMENTS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
@@ -124,5 +128,40 @@ async def call(client: httpx.AsyncClient, command: str) -> str:
     return CURSORS.sub("after=…", REQUEST_IDS.sub(REQUEST_ID, MOMENTS.sub(MOMENT, printed)))
 
 
+def faults() -> str:
+    """Write the table of the faults' long forms, in their order."""
+    file = RELIABILITY.with_suffix(".json")
+    results = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
+    rows = [(name, f"{results[name]['took_s']} s", counted(results[name])) for name in SCENARIOS if name in results]
+    return table(("fault", "took", "what was counted"), *rows)
+
+
+UNITS = {"per_s": "in a second", "ms": "ms", "s": "s", "mib": "MiB"}
+NOT_SHOWN = {"date", "took_s", "by kind", "memory_mib_max"}
+
+
+def counted(figures: Mapping[str, Any]) -> str:
+    """Write figures on one line, those of a group in brackets."""
+    return ", ".join(figure(name, value) for name, value in figures.items() if name not in NOT_SHOWN)
+
+
+def figure(name: str, value: Any) -> str:
+    """Write a figure with its unit, which is the end of its name."""
+    unit = next((unit for unit in UNITS if name.endswith(f"_{unit}")), "")
+    words = name.removesuffix(f"_{unit}").replace("_", " ") if unit else name.replace("_", " ")
+    if isinstance(value, dict):
+        return f"{words} ({counted(value)}{f' {UNITS[unit]}' if unit else ''})"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"{words} ({'; '.join(map(counted, value))})"
+    return f"{words} {value}{f' {UNITS[unit]}' if unit else ''}"
+
+
+def everything() -> dict[Path, str]:
+    """Give each document as it has to be now."""
+    readme, reliability = (file.read_text(encoding="utf-8") for file in (README, RELIABILITY))
+    return {README: written(readme), RELIABILITY: replaced(reliability, "faults", faults())}
+
+
 if __name__ == "__main__":
-    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for file, content in everything().items():
+        file.write_text(content, encoding="utf-8")

@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import schemathesis
@@ -35,9 +36,18 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if case.media_type == MSGPACK.content_type:
         case.headers["Accept"] = MSGPACK.content_type
     if case.meta is not None and case.meta.generation.mode.is_positive:
+        keep_header_rules(case)
         keep_query_rules(case)
         if case.operation.label == "PATCH /items":
             keep_set_rules(case)
+
+
+def keep_header_rules(case: Case[Any]) -> None:
+    """Let a key be for one request, and leave the time that it takes."""
+    if "Idempotency-Key" in case.headers:
+        case.headers["Idempotency-Key"] = str(uuid4())
+    if "X-Request-Timeout" in case.headers:
+        case.headers["X-Request-Timeout"] = "9.5"
 
 
 def keep_query_rules(case: Case[Any]) -> None:

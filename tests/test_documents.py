@@ -1,8 +1,12 @@
 """What is written about the code is what the code does."""
 
-from tests.documents import README, written
+from pathlib import Path
+
+import pytest
+
+from tests.documents import README, RELIABILITY, everything
 
 
-def test_the_readme_says_what_the_code_does() -> None:
-    page = README.read_text(encoding="utf-8")
-    assert page == written(page)
+@pytest.mark.parametrize("file", [README, RELIABILITY], ids=lambda file: file.name)
+def test_a_document_says_what_the_code_does(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") == everything()[file]

@@ -13,8 +13,8 @@ from db.database import Database, translated
 from db.engine import open_database
 from db.errors import NotFound, Refused, Stale
 from db.items import Change, Items, NewItem, Removal
-from db.lanes import Limits
 from db.migrate import upgrade
+from db.queues import Limits
 
 T = TypeVar("T")
 

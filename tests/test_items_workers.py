@@ -12,8 +12,10 @@ import pytest
 from db.database import Database, Options
 from db.engine import open_database
 from db.errors import DatabaseError, NotFound, Stale, TimedOut, Unavailable
+from db.idempotency import SessionConnection
+from db.item_sets import ItemSets
 from db.items import Change, Items, NewItem, Removal
-from db.lanes import Limits
+from db.queues import Limits
 from db.session import transaction
 from tests.test_items_verbs import Row
 
@@ -144,7 +146,7 @@ async def test_a_set_of_removals_that_timed_out_removed_nothing(database: Databa
     async with Items(database, Row, limits=Limits(), coalesce=True, connections=1) as items:
         free, locked = [row.id for row in await items.add([LAMP] * 2)]
         async with transaction(database) as session:
-            await session.execute(items._sql.change.source, items._sql.changes.bind([Change(locked, name="held")]))
+            await ItemSets(database, Row).change(SessionConnection(session), [Change(locked, name="held")])
             removals = [items.remove_one(Removal(free)), items.remove_one(Removal(locked, 1))]
             assert [await outcome(removal) for removal in removals] == [TimedOut, TimedOut]
         assert [row.id for row in await items.get([free, locked])] == [free, locked]
@@ -157,7 +159,7 @@ async def test_a_writer_that_waits_too_long_for_another_is_told_and_has_changed_
     async with Items(database, Row, limits=Limits(), coalesce=True, connections=1) as items:
         lamp = await items.add_one(LAMP)
         async with transaction(other) as session:
-            await session.execute(items._sql.change.source, items._sql.changes.bind([Change(lamp.id, name="held")]))
+            await ItemSets(other, Row).change(SessionConnection(session), [Change(lamp.id, name="held")])
             told: list[Any] = [await outcome(items.change_one(Change(lamp.id, name="late")))]
             told.append(await outcome(items.change([Change(lamp.id, name="late")])))
             told.append(await outcome(items.remove([lamp.id])))

@@ -1,7 +1,9 @@
 """The log: what failed and what was slow, every request if that is wanted, and never what is not to be logged."""
 
+import asyncio
 import json
 import logging
+import time
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.settings import Settings
+from service.standing import Standing
 from service.telemetry import JSONLines, Telemetry, log_settings
 from tests.answers import added, execute
 from tests.test_problems import FAILING_WRITES, SECRET
@@ -129,6 +132,22 @@ def test_a_line_is_json_whatever_is_in_it() -> None:
     assert line["traceback"].startswith("Traceback (most recent call last):\n")
 
 
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("settings", [{"queue_length_max": 1}], indirect=True)
+async def test_requests_that_are_refused_by_overload_share_a_line(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    started = time.monotonic()
+    answered = await asyncio.gather(*(client.get(f"/items?limit={limit}") for limit in range(1, 101)))
+    refused = sum(response.status_code == 503 for response in answered)
+    assert refused > 50
+    found = [line for line in lines(log) if line["message"] != "request"]
+    assert len(found) <= 1 + (time.monotonic() - started)
+    assert {(line["level"], line["message"]) for line in found} == {("warning", "requests refused")}
+    assert found[0]["refused"] == 1
+    assert "wait for the database" in found[0]["error"]
+
+
 async def test_half_an_answer_is_not_finished_as_if_it_were_whole(log: pytest.LogCaptureFixture) -> None:
     async def broken(_scope: Scope, _receive: Receive, send: Send) -> None:
         _scope["status"] = 200
@@ -142,7 +161,9 @@ async def test_half_an_answer_is_not_finished_as_if_it_were_whole(log: pytest.Lo
         sent.append(message["type"])
 
     sent: list[str] = []
-    telemetry = Telemetry(broken, access_log=False, slow_request_ms=1000, debug=False)
+    telemetry = Telemetry(
+        broken, standing=Standing(), requests_max=1, access_log=False, slow_request_ms=1000, debug=False
+    )
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with pytest.raises(ValueError, match="the rest is missing"):
         await telemetry(scope, receive, send)

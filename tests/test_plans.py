@@ -5,14 +5,15 @@ from contextlib import asynccontextmanager
 from itertools import product
 from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from db.database import Connection, Database
 from db.engine import open_database
-from db.items import Change, Items, NewItem, Removal
-from db.lanes import Limits
+from db.item_sets import Change, ItemSets, NewItem, Removal
 from db.pages import Order, Query
+from db.receipts import TOKEN
 from db.statements import Statement
 from tests.test_items_verbs import Row
 
@@ -49,17 +50,17 @@ class ExplainedConnection:
         self.read = 0
         self.when_closed = connection.when_closed
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: UUID | None = None) -> list[Any]:
         """Explain a statement, and run it."""
-        arguments = statement.arguments(values)
+        arguments = statement.arguments({TOKEN: token, **values} if statement.writes else values)
         if self._dialect == "sqlite":
             lines = await self._driver.execute_fetchall(f"EXPLAIN QUERY PLAN {statement.sql}", arguments)
             self.plan += [line[3] for line in lines]
-            return await self._connection.fetch(statement, values)
+            return await self._connection.fetch(statement, values, token)
         self.plan += [line[0] for line in await self._driver.fetch(f"EXPLAIN {statement.sql}", *arguments)]
         async with self._driver.transaction():
             before = (await self._driver.fetch(READ))[0]
-            rows = await self._connection.fetch(statement, values)
+            rows = await self._connection.fetch(statement, values, token)
             after = (await self._driver.fetch(READ))[0]
         self.read += after[0] - before[0]
         self.plan += ["Seq Scan on items"] * (after[1] - before[1])  # as it was run, which is not always as explained
@@ -89,8 +90,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def items(database: Database) -> Items[Row]:
-    return Items(database, Row, limits=Limits(), coalesce=True, connections=1)
+def items(database: Database) -> ItemSets[Row]:
+    return ItemSets(database, Row)
 
 
 @asynccontextmanager
@@ -100,19 +101,19 @@ async def explained(database: Database, *, one_plan: bool) -> AsyncIterator[Expl
         yield ExplainedConnection(connection, driver, database.engine.dialect.name)
 
 
-async def ends(items: Items[Row], connection: Connection, order: Order) -> list[tuple[Any, int]]:
+async def ends(items: ItemSets[Row], connection: Connection, order: Order) -> list[tuple[Any, int]]:
     """Give where pages may begin, all over the table."""
-    rows = await items._get(connection, range(1, ROWS, ROWS // 12))
+    rows = await items.get(connection, range(1, ROWS, ROWS // 12))
     return [(getattr(row, order), row.id) for row in rows if isinstance(row, Row)]
 
 
-async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(items: Items[Row], database: Database) -> None:
+async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(items: ItemSets[Row], database: Database) -> None:
     async with explained(database, one_plan=False) as connection:
         for order, descending in product(ORDERS, [False, True]):
             depths: list[tuple[Any, int] | None] = [None, *sorted(await ends(items, connection, order))]
             for end in depths:  # beyond the fifth PostgreSQL may keep the plan
                 connection.scans()
-                [page] = await items._page(connection, [Query(order, descending, end, LIMIT)])
+                page = await items.page(connection, Query(order, descending, end, LIMIT))
                 values = [(getattr(row, order), row.id) for row in page.items]
                 assert values == sorted(values, reverse=descending)
                 assert all(end is None or ((value < end) if descending else (value > end)) for value in values)
@@ -143,16 +144,16 @@ def matches(row: Row, filters: dict[str, Any]) -> bool:
     )
 
 
-async def test_a_filtered_page_is_found_by_an_index_at_any_depth(items: Items[Row], database: Database) -> None:
+async def test_a_filtered_page_is_found_by_an_index_at_any_depth(items: ItemSets[Row], database: Database) -> None:
     async with explained(database, one_plan=False) as connection:
-        rows = [row for row in await items._get(connection, range(1, ROWS + 1)) if isinstance(row, Row)]
+        rows = [row for row in await items.get(connection, range(1, ROWS + 1)) if isinstance(row, Row)]
         for filters, order, descending in product(FILTERS, ORDERS, [False, True]):
             key = attrgetter(order, "id")
             matching = sorted((row for row in rows if matches(row, filters)), key=key, reverse=descending)
             for depth in sorted({0, len(matching) // 2, len(matching) * 9 // 10}):
                 connection.scans()
                 end = key(matching[depth - 1]) if depth else None
-                [page] = await items._page(connection, [Query(order, descending, end, LIMIT, **filters)])
+                page = await items.page(connection, Query(order, descending, end, LIMIT, **filters))
                 assert page.items == matching[depth : depth + LIMIT], (filters, order, descending, depth)
                 # Few that match may be looked up and sorted; of many, a page is met on the way along the order.
                 is_broad = len(matching) > ROWS / 3
@@ -166,18 +167,18 @@ def whole(connection: ExplainedConnection) -> list[str]:
     return [line for line in connection.scans() if line != "USE TEMP B-TREE FOR ORDER BY"]
 
 
-async def use_every_verb(items: Items[Row], connection: Connection, ids: Sequence[int]) -> None:
-    await items._get(connection, ids)
-    await items._add(connection, [NewItem("lamp", 1.0, in_stock=True)] * len(ids))
-    await items._change(connection, [Change(id, name="x") for id in ids])
-    await items._change(connection, [Change(id, 2, name="y") for id in ids])
-    await items._change(connection, [Change(id, 2, name="z") for id in ids])  # stale
-    await items._remove(connection, [Removal(id, 2) for id in ids])  # stale
-    await items._remove(connection, [Removal(id, 3) for id in ids[::2]])
-    await items._remove(connection, [Removal(id) for id in ids])
+async def use_every_verb(items: ItemSets[Row], connection: Connection, ids: Sequence[int]) -> None:
+    await items.get(connection, ids)
+    await items.add(connection, [NewItem("lamp", 1.0, in_stock=True)] * len(ids))
+    await items.change(connection, [Change(id, name="x") for id in ids])
+    await items.change(connection, [Change(id, 2, name="y") for id in ids])
+    await items.change(connection, [Change(id, 2, name="z") for id in ids])  # stale
+    await items.remove(connection, [Removal(id, 2) for id in ids])  # stale
+    await items.remove(connection, [Removal(id, 3) for id in ids[::2]])
+    await items.remove(connection, [Removal(id) for id in ids])
 
 
-async def test_verbs_find_their_rows_by_the_key(items: Items[Row], database: Database) -> None:
+async def test_verbs_find_their_rows_by_the_key(items: ItemSets[Row], database: Database) -> None:
     async with explained(database, one_plan=True) as connection:
         for size, ids in ((1, [7]), (2, [8, 9]), (200, range(100, ROWS, 100))):
             await use_every_verb(items, connection, ids)
@@ -187,7 +188,7 @@ async def test_verbs_find_their_rows_by_the_key(items: Items[Row], database: Dat
 
 async def test_a_plan_that_was_made_on_an_empty_table_serves_a_large_one(database_url: str) -> None:
     database = open_database(database_url)
-    items = Items(database, Row, limits=Limits(), coalesce=True, connections=1)
+    items = ItemSets(database, Row)
     async with explained(database, one_plan=True) as connection:
         for _ in range(7):
             await use_every_verb(items, connection, [1, 2])

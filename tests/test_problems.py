@@ -133,7 +133,7 @@ async def test_what_takes_too_long_is_given_up_and_changes_nothing(
     client: httpx.AsyncClient, database_url: str, backend: str
 ) -> None:
     item = await added(client)
-    expected = {"postgresql": (504, "statement-timeout"), "sqlite": (503, "unavailable")}[backend]
+    expected = {"postgresql": (504, "timeout"), "sqlite": (503, "unavailable")}[backend]
     async with locked(database_url):
         for method, url in (("POST", "/items"), ("PUT", "/items/1")):
             response = await client.request(method, url, json=LAMP)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import asdict
+from sqlalchemy import make_url
 
+from db.hosts import hosts_of
 from service.settings import Settings, SettingsError, read_settings
 
 HIDDEN = "s3cret"
@@ -121,6 +123,14 @@ def test_an_unknown_name_unlike_any_is_a_fault_without_a_suggestion() -> None:
         ("postgres://u:p%40%2F@h/d", "postgresql+asyncpg://u:p%40%2F@h/d"),
         ("postgres://u:p@h/d?sslmode=require", "postgresql+asyncpg://u:p@h/d?ssl=require"),
         ("postgresql+asyncpg:///d?host=/run", "postgresql+asyncpg:///d?host=%2Frun"),
+        ("postgres://u:p@h1:1,h2:2/d", "postgresql+asyncpg://u:p@/d?host=h1%3A1&host=h2%3A2"),
+        ("postgres://u:p,%40/?p@h1,h2/d", "postgresql+asyncpg://u:p%2C%40%2F%3Fp@/d?host=h1&host=h2"),
+        ("postgres://h1,h2", "postgresql+asyncpg://?host=h1&host=h2"),
+        (
+            "postgres://[::1]:5,h2/d?sslmode=require",
+            "postgresql+asyncpg:///d?host=%5B%3A%3A1%5D%3A5&host=h2&ssl=require",
+        ),
+        ("postgres:///d?host=h1:1&host=h2:2", "postgresql+asyncpg:///d?host=h1%3A1&host=h2%3A2"),
         ("sqlite:///a.db", "sqlite+aiosqlite:///a.db"),
         ("sqlite:////srv/a.db", "sqlite+aiosqlite:////srv/a.db"),
         ("sqlite://", "sqlite+aiosqlite://"),
@@ -128,6 +138,28 @@ def test_an_unknown_name_unlike_any_is_a_fault_without_a_suggestion() -> None:
 )
 def test_a_database_url_is_given_the_driver_that_the_service_uses(given: str, normal: str) -> None:
     assert read_settings({"DATABASE_URL": given}).database_url == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("h1,h2:2/d", "h1 h2:2"),
+        ("[::1]:1,[fe80::2]/d", "[::1]:1 [fe80::2]"),
+        ("[::1]:1/d", "[::1]:1"),
+        ("/d?host=h1:1&host=[::1]:2", "h1:1 [::1]:2"),
+        ("/d?host=h1,h2&port=1,2", "h1:1 h2:2"),
+        ("/d?host=h1,h2&port=5", "h1:5 h2:5"),
+        (":5/d?host=h1&host=h2:2", "h1:5 h2:2"),
+        ("h/d?port=5", "h:5"),
+        ("h/d?host=/run/a:b:c", "/run/a:b:c"),
+        ("%2Frun,h2/d", "/run h2"),
+        ("/d", "the default host"),
+    ],
+)
+def test_a_database_url_can_name_several_hosts(url: str, hosts: str) -> None:
+    for password in ("", f"items:{HIDDEN}@", "items:,/@"):
+        settings = read_settings({"DATABASE_URL": f"postgresql://{password}{url}"})
+        assert " ".join(map(str, hosts_of(make_url(settings.database_url)))) == hosts
 
 
 @pytest.mark.parametrize(
@@ -141,6 +173,28 @@ def test_a_database_url_is_given_the_driver_that_the_service_uses(given: str, no
         (f"postgres://items:1@{HIDDEN}@db.test/items", "has two @; expected the one in the password as %40"),
         ("postgres://items@db.test:65536/items", "has a port that does not exist; expected 1 to 65535"),
         ("postgres://items@db.test:0/items", "has a port that does not exist; expected 1 to 65535"),
+        (f"postgres://items:{HIDDEN}@h1,,h2/d", "has an empty host; expected one before and after each comma"),
+        (f"postgres://items:{HIDDEN}@h1,/d", "has an empty host; expected one before and after each comma"),
+        (f"postgres://items:{HIDDEN}@h1,h2:port/d", "has a port that does not exist; expected 1 to 65535"),
+        (f"postgres://items:{HIDDEN}@h1:65536,h2/d", "has a port that does not exist; expected 1 to 65535"),
+        (f"postgres://items:{HIDDEN}@h1:0,h2/d", "has a port that does not exist; expected 1 to 65535"),
+        (f"postgres://items:{HIDDEN}@::1,h2/d", "has a host that cannot be read; expected name, name:port or [IPv6"),
+        (f"postgres://items:{HIDDEN}@[::1:5,h2/d", "has a host that cannot be read; expected name, name:port or"),
+        (f"postgres://items:{HIDDEN}@[::x]:5,h2/d", "has a host that cannot be read; expected name, name:port or"),
+        (f"postgres://items:{HIDDEN}@/d?host=h1,", "has a host that cannot be read; expected name, name:port or"),
+        (
+            f"postgres://items:{HIDDEN}@h1,h2,h3/d?port=1,2",
+            "has 3 hosts and 2 ports; expected one port, or one for each",
+        ),
+        (
+            f"postgres://items:{HIDDEN}@h1:1,h2/d?port=1,2",
+            "has ports twice; expected them behind the hosts, or as port=",
+        ),
+        (f"postgres://items:1@{HIDDEN}@h1,h2/d", "has two @; expected the one in the password as %40"),
+        (
+            "postgres://h/d?target_session_attrs=x",
+            "has a target_session_attrs that does not exist; expected any, primary",
+        ),
         (f"postgres://db.test/items?password={HIDDEN}", "has the option password; expected only host, port, ssl"),
         (f"mysql://items:{HIDDEN}@h/d", "is for mysql; expected postgresql+asyncpg or sqlite+aiosqlite"),
         (f"postgresql+psycopg://items:{HIDDEN}@h/d", "is for postgresql+psycopg; expected postgresql+asyncpg or"),
@@ -269,6 +323,11 @@ def test_the_password_is_never_printed() -> None:
     printed = f"{settings} {settings!r} {settings.described()}"
     assert HIDDEN not in printed
     assert "postgresql+asyncpg://items:***@db.test:5432/items" in printed
+
+
+def test_the_password_of_several_hosts_is_never_printed() -> None:
+    settings = read_settings({"DATABASE_URL": f"postgres://items:{HIDDEN}@h1,h2/items"})
+    assert HIDDEN not in f"{settings} {settings.described()}"
 
 
 def test_the_table_shows_defaults_beside_values() -> None:
