@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bench growth load pins clean
+.PHONY: help install serve test check bench growth faults load pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or mor
 
 growth: .venv/dev.stamp ## measure what more rows cost, up to ten million
 	@exec $(BIN)/python -m bench.growth $(ARGS)
+
+faults: .venv/dev.stamp ## put the service through every fault in its long form: two and a half hours, or ARGS= names some
+	@exec $(BIN)/python -m tests.faults $(ARGS)
 
 HOST ?= http://127.0.0.1:8000
 load: .venv/dev.stamp ## put a running service under load, at HOST=; figures and a page in bench/results/load
