@@ -86,15 +86,14 @@ class Measured(NamedTuple):
 
 
 def overload(duration_s: float = 60.0) -> Figures:
-    """Overload each kind of request for as long, and hold the figures against the promises."""
-    figures = {}
+    """Overload each kind of request for as long, and tell which of the figures are not as they should be."""
+    figures: dict[str, Any] = {}
     with durable_server() as server:
         for name, kind in KINDS.items():
             figures[name] = sum_up(kind, measure(server, kind, duration_s))
             print(name, figures[name], flush=True)  # noqa: T201 - progress
-    faults = [f"{name}: {fault}" for name, one in figures.items() for fault in too_slow(one)]
-    assert not faults, faults
-    return figures
+    missed = [f"{name}: {fault}" for name, one in figures.items() for fault in too_slow(one)]
+    return {**figures, "missed": missed}
 
 
 def measure(server: PostgresServer, kind: Kind, duration_s: float) -> Measured:
