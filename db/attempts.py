@@ -1,8 +1,8 @@
-"""Sets that are on their way, and the tokens by which they are known again."""
+"""Sets that are on their way: how they are run, and the tokens by which they are known again."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from db.errors import DatabaseError
@@ -11,7 +11,31 @@ from db.queues import Group
 M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
 
+C_contra = TypeVar("C_contra", bound="Connection", contravariant=True)
+M_contra = TypeVar("M_contra", bound=Hashable, contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
 NO_TOKEN = UUID(int=0)
+
+
+class Connection(Protocol):
+    """What a lane must know of a connection."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is lost."""
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call back once, as soon as the connection is lost."""
+
+
+class Run(Protocol[C_contra, M_contra, R_co]):
+    """How a set is run: a result, or an exception, for each member; the same token is the same write."""
+
+    def __call__(
+        self, connection: C_contra, members: Sequence[M_contra], token: UUID, /
+    ) -> "Awaitable[Sequence[R_co | BaseException]]":
+        """Run a set."""
 
 
 class Attempt(Generic[M, R]):

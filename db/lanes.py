@@ -8,13 +8,12 @@ busy one batches by itself. A lane knows no SQL: it is given a way to connect an
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from itertools import repeat
-from typing import Generic, Protocol, Self, TypeVar
-from uuid import UUID
+from typing import Generic, Self, TypeVar
 
-from db.attempts import NO_TOKEN, Attempt, tokens
+from db.attempts import NO_TOKEN, Attempt, Connection, Run, tokens
 from db.errors import Contended, DatabaseError, OutcomeUnknown, Overloaded, TimedOut, Unavailable
 from db.queues import Group, Limits, Queue, expire
 
@@ -27,32 +26,9 @@ LOST_TRIES = 10  # a statement that ends the server each time must not do so for
 WATCH_S = 0.1  # how often deadlines are looked at: they are met by up to that much too early
 
 
-class Connection(Protocol):
-    """What a lane must know of a connection."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is lost."""
-
-    def when_closed(self, callback: Callable[[], None]) -> None:
-        """Call back once, as soon as the connection is lost."""
-
-
 C = TypeVar("C", bound=Connection)
-C_contra = TypeVar("C_contra", bound=Connection, contravariant=True)
 M = TypeVar("M", bound=Hashable)
-M_contra = TypeVar("M_contra", bound=Hashable, contravariant=True)
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class Run(Protocol[C_contra, M_contra, R_co]):
-    """How a set is run: a result, or an exception, for each member; the same token is the same write."""
-
-    def __call__(
-        self, connection: C_contra, members: Sequence[M_contra], token: UUID, /
-    ) -> "Awaitable[Sequence[R_co | BaseException]]":
-        """Run a set."""
 
 
 class Lane(Generic[C, M, R]):

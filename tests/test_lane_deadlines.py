@@ -131,3 +131,4 @@ async def test_a_queue_that_was_slow_once_is_soon_forgiven() -> None:
     for _ in range(60):
         queue.flights.observe(0.001)
     waiting(queue, 50)
+    assert len(queue.clear()) == 50

@@ -45,7 +45,7 @@ async def test_turns_are_taken_in_the_order_of_arrival() -> None:
     for number in range(5):
         await until(are(users, *range(number, min(number + 2, 5))))
         users.leave(number)
-    await asyncio.gather(*tasks)
+    assert await asyncio.gather(*tasks) == [None] * 5
 
 
 async def test_who_waits_for_too_long_is_refused() -> None:
@@ -101,6 +101,7 @@ async def test_who_leaves_the_queue_takes_no_turn() -> None:
     await until(are(users, 2))
     users.leave(2)
     await asyncio.wait(tasks)
+    assert [task.cancelled() for task in tasks] == [False, True, False]
 
 
 async def test_one_task_may_have_several() -> None:
