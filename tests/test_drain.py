@@ -117,7 +117,7 @@ def test_a_second_signal_ends_everything_at_once(service: ServiceProcess, number
     wait_until(lambda: not any(worker.is_running() for worker in workers))
 
 
-@drains(drain_delay_ms=DELAY_MS)
+@drains(drain_delay_ms="3000")
 def test_a_drain_goes_on_when_a_worker_dies(service: ServiceProcess) -> None:
     service.send(signal.SIGTERM)
     wait_until(lambda: stopping(service))
