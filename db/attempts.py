@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from itertools import count
+from operator import methodcaller
+from secrets import randbits
 from typing import Generic, Protocol, TypeVar
-from uuid import UUID, uuid4
 
 from db.errors import DatabaseError
 from db.queues import Group
@@ -15,7 +16,8 @@ C_contra = TypeVar("C_contra", bound="Connection", contravariant=True)
 M_contra = TypeVar("M_contra", bound=Hashable, contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
-NO_TOKEN = UUID(int=0)
+TOKEN_BYTES = 16
+NO_TOKEN = bytes(TOKEN_BYTES)
 
 
 class Connection(Protocol):
@@ -33,7 +35,7 @@ class Run(Protocol[C_contra, M_contra, R_co]):
     """How a set is run: a result, or an exception, for each member; the same token is the same write."""
 
     def __call__(
-        self, connection: C_contra, members: Sequence[M_contra], token: UUID, /
+        self, connection: C_contra, members: Sequence[M_contra], token: bytes, /
     ) -> "Awaitable[Sequence[R_co | BaseException]]":
         """Run a set."""
 
@@ -43,7 +45,7 @@ class Attempt(Generic[M, R]):
 
     __slots__ = ("contended", "doubtful", "groups", "lost", "token")
 
-    def __init__(self, groups: list[Group[M, R]], token: UUID) -> None:
+    def __init__(self, groups: list[Group[M, R]], token: bytes) -> None:
         self.groups = groups
         self.token = token
         self.contended = 0  # how often others were in the way
@@ -65,6 +67,6 @@ class Attempt(Generic[M, R]):
         return all(group.abandoned for group in self.groups)
 
 
-def tokens() -> Iterator[UUID]:
+def tokens() -> Iterator[bytes]:
     """Give tokens that nobody else has, in ascending order: an index takes those best."""
-    return (UUID(int=number) for number in count(uuid4().int >> 64 << 64))
+    return map(methodcaller("to_bytes", TOKEN_BYTES, "big"), count(randbits(64) << 64))

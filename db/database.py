@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol
-from uuid import UUID
 
 import aiosqlite
 import asyncpg
@@ -45,7 +44,7 @@ class Connection(Protocol):
     def when_closed(self, callback: Callable[[], None]) -> None:
         """Call back once, as soon as the connection is lost."""
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: UUID | None = None) -> list[Any]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Run a statement and give its rows; a write under a token that was used before does not happen again.
 
         Raises the words of db.errors: Lost when nothing can have changed, OutcomeUnknown when it may have, and
@@ -65,7 +64,7 @@ class EchoingConnection:
         """Whether the connection is lost."""
         return self._connection.closed
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: UUID | None = None) -> list[Any]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Log a statement, run it and give its rows."""
         log.info("%s %r", statement.sql, values)
         return await self._connection.fetch(statement, values, token)

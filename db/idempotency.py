@@ -6,7 +6,6 @@ The key is kept in the transaction of the write itself, with the answer: both ar
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
 
 from sqlalchemy import Text, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -59,7 +58,7 @@ class SessionConnection:
         self,
         statement: Statement,
         values: Mapping[str, Any],
-        token: UUID | None = None,  # noqa: ARG002 - the transaction has its own
+        token: bytes | None = None,  # noqa: ARG002 - the transaction has its own
     ) -> list[Any]:
         """Run a statement and give its rows."""
         with translated():

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
-from uuid import UUID
 
 from sqlalchemy import (
     CTE,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 
 from db.database import Connection, Database
 from db.errors import AlreadyWritten, NotFound, Stale
-from db.models import Item, table, utc_now
+from db.models import FIRST_VERSION, Item, table, utc_now
 from db.pages import Page, Pages, Query
 from db.rows import POSITION
 
@@ -34,7 +33,7 @@ items = table(Item)
 
 
 class NewItem(NamedTuple):
-    """What an item is made of."""
+    """What an item is made of, in the order of the columns of `items`."""
 
     name: str
     price: float
@@ -76,7 +75,7 @@ class Statements:
     def _add(self) -> Any:
         rows = self.new.table.c
         source = select(rows.name, rows.price, rows.in_stock).order_by(rows[POSITION])
-        return insert(items).from_select(["name", "price", "in_stock"], source).returning(*items.c)
+        return insert(items).from_select(NewItem._fields, source).returning(items.c.id, items.c.created_at)
 
     def _locked(self, rows: FromClause) -> CTE:
         """Find the items of some rows, each at its version if there is one, and lock them.
@@ -133,18 +132,22 @@ class ItemSets(Generic[T]):
         return Page([self._shape(*row) for row in rows], more, total)
 
     async def add(
-        self, connection: Connection, rows: Sequence[NewItem], token: UUID | None = None
+        self, connection: Connection, rows: Sequence[NewItem], token: bytes | None = None
     ) -> list[T | NotFound]:
         """Add items."""
         try:
-            added = await connection.fetch(self._sql.add, self._sql.new.bind(rows), token)
+            made = await connection.fetch(self._sql.add, self._sql.new.bind(rows), token)
         except AlreadyWritten as earlier:
             return await self.get(connection, sorted(earlier.ids))
-        # Ids are drawn in the order of the set, while RETURNING promises none.
-        return [self._shape(*row) for row in sorted(added, key=_first)]
+        shape = self._shape
+        # Ids are drawn in the order of the set, while RETURNING promises none; and what is known need not come back.
+        return [
+            shape(id, *row, FIRST_VERSION, created_at, created_at)
+            for (id, created_at), row in zip(sorted(made, key=_first), rows, strict=True)
+        ]
 
     async def change(
-        self, connection: Connection, changes: Sequence[Change], token: UUID | None = None
+        self, connection: Connection, changes: Sequence[Change], token: bytes | None = None
     ) -> list[T | Exception]:
         """Change items, of which no id stands there twice."""
         rows = await self._changed(connection, changes, token)
@@ -153,7 +156,7 @@ class ItemSets(Generic[T]):
         return [changed.get(change.id) or reasons[change.id] for change in changes]
 
     async def remove(
-        self, connection: Connection, removals: Sequence[Removal], token: UUID | None = None
+        self, connection: Connection, removals: Sequence[Removal], token: bytes | None = None
     ) -> list[Exception | None]:
         """Remove items."""
         try:
@@ -169,7 +172,7 @@ class ItemSets(Generic[T]):
             return []
         return await connection.fetch(self._sql.get, self._sql.keys.bind([(id,) for id in ids]))
 
-    async def _changed(self, connection: Connection, changes: Sequence[Change], token: UUID | None) -> list[Any]:
+    async def _changed(self, connection: Connection, changes: Sequence[Change], token: bytes | None) -> list[Any]:
         try:
             return await connection.fetch(self._sql.change, self._sql.changes.bind(_ordered(changes)), token)
         except AlreadyWritten as earlier:

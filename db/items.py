@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from copy import copy
 from functools import partial
 from typing import Any, Generic, NamedTuple, Self, TypeVar
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,7 +29,7 @@ U = TypeVar("U")
 # What may take long leaves a second connection for what does not. While a set waits for the disk, others are written.
 LIST_CONNECTIONS, BULK_CONNECTIONS = 2, 4
 
-Bulk = Callable[[Connection, UUID], Awaitable[Any]]
+Bulk = Callable[[Connection, bytes], Awaitable[Any]]
 
 
 class Items(Generic[T]):
@@ -135,14 +134,14 @@ class Items(Generic[T]):
         )
         return written
 
-    def _get(self, connection: Connection, ids: Sequence[int], _token: UUID) -> Awaitable[list[T | NotFound]]:
+    def _get(self, connection: Connection, ids: Sequence[int], _token: bytes) -> Awaitable[list[T | NotFound]]:
         return self._sets.get(connection, ids)
 
-    async def _page(self, connection: Connection, queries: Sequence[Query], _token: UUID) -> list[Page[T]]:
+    async def _page(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
         return [await self._sets.page(connection, query) for query in queries]
 
     async def _add_each(
-        self, _connection: "_Nothing", members: "Sequence[KeyedRow]", _token: UUID
+        self, _connection: "_Nothing", members: "Sequence[KeyedRow]", _token: bytes
     ) -> list[T | Exception]:
         """Add those that were not added before, and that somebody still waits for, in one transaction."""
         clock = asyncio.get_running_loop().time
@@ -222,7 +221,7 @@ class KeyedItems(Items[T]):
         return await self._idempotency.once(self._claim, work, self._timeout_s)
 
 
-async def _run(connection: Connection, works: Sequence[Bulk], token: UUID) -> list[Any]:
+async def _run(connection: Connection, works: Sequence[Bulk], token: bytes) -> list[Any]:
     return [await work(connection, token) for work in works]
 
 

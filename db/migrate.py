@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from uuid import UUID
 
 from alembic import command
 from alembic.config import Config
@@ -74,7 +73,7 @@ def probe(database: Database) -> Lane[LaneConnection, None, str | None]:
     version = column("version_num", String())
     statement = database.statement(select(version).select_from(table("alembic_version", version)))
 
-    async def run(connection: LaneConnection, askers: Sequence[None], _token: UUID) -> list[str | None]:
+    async def run(connection: LaneConnection, askers: Sequence[None], _token: bytes) -> list[str | None]:
         try:
             rows = await connection.fetch(statement, {})
         except Outdated:

@@ -92,6 +92,9 @@ def _utc_now_sqlite(_element: object, _compiler: object, **_options: Any) -> str
     return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
 
 
+FIRST_VERSION = 1
+
+
 class Base(DeclarativeBase):
     """The metadata that migrations are compared with."""
 
@@ -107,7 +110,7 @@ class Item(Base):
     name: Mapped[str] = mapped_column(Name)
     price: Mapped[float] = mapped_column(Real)
     in_stock: Mapped[bool] = mapped_column(Boolean, server_default=true())
-    version: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    version: Mapped[int] = mapped_column(BigInteger, server_default=f"{FIRST_VERSION}")
     created_at: Mapped[datetime] = mapped_column(Moment, server_default=utc_now())
     updated_at: Mapped[datetime] = mapped_column(Moment, server_default=utc_now())
 

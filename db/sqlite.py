@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import aiosqlite
 from sqlalchemy import URL, NullPool, StaticPool, event
@@ -105,7 +104,7 @@ class SQLiteConnection:
         self,
         statement: Statement,
         values: Mapping[str, Any],
-        token: UUID | None = None,  # noqa: ARG002 - who asks always learns what became of a write
+        token: bytes | None = None,  # noqa: ARG002 - who asks always learns what became of a write
     ) -> list[Any]:
         """Run a statement and give its rows."""
         arguments = statement.arguments(values)

@@ -38,27 +38,24 @@ class Bodies:
         self._deadlines[task] = monotonic() + self._timeout_s
         if self._timer is None:
             self._watch(self._timeout_s)
+        chunks, size = [], 0
         try:
-            return await self._read(task, length, receive)
+            while length is None or size < length:
+                message = await receive()
+                chunk = content(message)
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > self._bytes_max:
+                    raise self._too_large()
+                if not message.get("more_body", False):
+                    break
+                self._deadlines[task] += len(chunk) / self._bytes_per_s_min
         except asyncio.CancelledError:
             if task in self._deadlines or task.uncancel():  # somebody else wants it to end
                 raise
             raise ProblemError(REQUEST_TIMEOUT, "It was sent too slowly.", headers=[CLOSE]) from None
         finally:
             self._deadlines.pop(task, None)
-
-    async def _read(self, task: asyncio.Task[object], length: int | None, receive: Receive) -> bytes:
-        chunks, size = [], 0
-        while length is None or size < length:
-            message = await receive()
-            chunk = content(message)
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > self._bytes_max:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                break
-            self._deadlines[task] += len(chunk) / self._bytes_per_s_min
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _too_large(self) -> ProblemError:

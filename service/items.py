@@ -83,7 +83,7 @@ async def delete_item(context: Context, id: ItemId, if_match: IfMatch) -> None:
 
 
 def _new(item: ItemCreate) -> NewItem:
-    return NewItem(item.name, item.price, item.in_stock)
+    return NewItem(item.name, item.price + 0.0, item.in_stock)  # SQLite knows no -0.0, and would read it otherwise
 
 
 def _patched(id: int, version: int | None, patch: ItemPatch | ItemSetPatch) -> Change:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from db.errors import DatabaseError, OutcomeUnknown, Refused
 from db.lanes import Lane
@@ -57,7 +56,7 @@ class PretendedDatabase:
 
     def __init__(self) -> None:
         self.sets: list[list[int]] = []  # every one that was sent
-        self.tokens: list[UUID] = []  # under which they were sent
+        self.tokens: list[bytes] = []  # under which they were sent
         self.done: list[int] = []  # every member of a set that was run to its end
         self.refused: set[int] = set()  # members that a whole set fails for
         self.answer: Callable[[Sequence[int]], Answers] = lambda members: [Answer(member) for member in members]
@@ -98,7 +97,7 @@ class PretendedDatabase:
         finally:
             self.open.remove(connection)
 
-    async def run(self, connection: PretendedConnection, members: Sequence[int], token: UUID) -> Answers:
+    async def run(self, connection: PretendedConnection, members: Sequence[int], token: bytes) -> Answers:
         """Run a set, as soon as it may land."""
         self.sets.append(list(members))
         self.tokens.append(token)

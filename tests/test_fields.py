@@ -70,6 +70,7 @@ async def test_a_price_below_all_doubles_is_zero(client: httpx.AsyncClient) -> N
     body = b'{"name": "lamp", "price": -1e-400}'
     response = await client.post("/items", content=body, headers={"content-type": "application/json"})
     assert response.json()["price"] == 0
+    assert (await client.get(response.headers["location"])).content == response.content  # SQLite keeps no -0.0
 
 
 async def test_every_name_stays_what_it_is_however_it_is_written_and_read(client: httpx.AsyncClient) -> None:

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from itertools import product
 from operator import attrgetter
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -50,7 +49,7 @@ class ExplainedConnection:
         self.read = 0
         self.when_closed = connection.when_closed
 
-    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: UUID | None = None) -> list[Any]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Explain a statement, and run it."""
         arguments = statement.arguments({TOKEN: token, **values} if statement.writes else values)
         if self._dialect == "sqlite":
