@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
@@ -132,8 +132,16 @@ def faults() -> str:
     """Write the table of the faults' long forms, in their order."""
     file = RELIABILITY.with_suffix(".json")
     results = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-    rows = [(name, f"{results[name]['took_s']} s", counted(results[name])) for name in SCENARIOS if name in results]
+    rows = [row for name in SCENARIOS if name in results for row in lines(name, results[name])]
     return table(("fault", "took", "what was counted"), *rows)
+
+
+def lines(name: str, figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Write a fault's line, and one more for each kind of request that has figures of its own."""
+    kinds = {kind: value for kind, value in figures.items() if isinstance(value, dict) and "offered_per_s" in value}
+    yield name, f"{figures['took_s']} s", counted({one: value for one, value in figures.items() if one not in kinds})
+    for kind, value in kinds.items():
+        yield f"{name}: {kind}", "", counted(value)
 
 
 UNITS = {"per_s": "in a second", "ms": "ms", "s": "s", "mib": "MiB"}
@@ -142,7 +150,7 @@ NOT_SHOWN = {"date", "took_s", "by kind", "memory_mib_max"}
 
 def counted(figures: Mapping[str, Any]) -> str:
     """Write figures on one line, those of a group in brackets."""
-    return ", ".join(figure(name, value) for name, value in figures.items() if name not in NOT_SHOWN)
+    return ", ".join(figure(name, value) for name, value in figures.items() if name not in NOT_SHOWN and value != [])
 
 
 def figure(name: str, value: Any) -> str:
