@@ -21,7 +21,7 @@ from tests.waiting import LIMIT_S, wait_until
 
 LAMP = {"name": "lamp", "price": 1.0}
 # Enough for everybody to notice, on a machine that is busy.
-DELAY_MS = "1000"
+DELAY_MS = "2000"
 LONG_MS = "600000"
 ANEW = httpx.Limits(max_keepalive_connections=0)  # a connection for each request
 
