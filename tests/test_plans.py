@@ -146,9 +146,10 @@ def matches(row: Row, filters: dict[str, Any]) -> bool:
 async def test_a_filtered_page_is_found_by_an_index_at_any_depth(items: ItemSets[Row], database: Database) -> None:
     async with explained(database, one_plan=False) as connection:
         rows = [row for row in await items.get(connection, range(1, ROWS + 1)) if isinstance(row, Row)]
-        for filters, order, descending in product(FILTERS, ORDERS, [False, True]):
+        found = [(filters, [row for row in rows if matches(row, filters)]) for filters in FILTERS]
+        for (filters, matching), order, descending in product(found, ORDERS, [False, True]):
             key = attrgetter(order, "id")
-            matching = sorted((row for row in rows if matches(row, filters)), key=key, reverse=descending)
+            matching.sort(key=key, reverse=descending)
             for depth in sorted({0, len(matching) // 2, len(matching) * 9 // 10}):
                 connection.scans()
                 end = key(matching[depth - 1]) if depth else None
