@@ -156,7 +156,7 @@ class PostgreSQLConnection:
             return await self._run(statement.sql, statement.arguments(values), wrote=False)
         key = UUID(token or token_bytes(TOKEN_BYTES))
         try:
-            return await self._run(statement.sql, statement.arguments({**values, receipts.TOKEN: key}), wrote=True)
+            return await self._run(statement.sql, statement.arguments(values, token=key), wrote=True)
         except (Unavailable, TimedOut, OutcomeUnknown):
             raise
         except Exception:

@@ -43,9 +43,9 @@ class Statement:
         columns = source.selected_columns if isinstance(source, Select) else source.exported_columns
         self._out_of = [_result_processor(column.type, dialect) for column in columns]
 
-    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+    def arguments(self, values: Mapping[str, Any], **more: Any) -> list[Any]:
         """Put named values in the order that the SQL wants."""
-        values = {**self._constants, **values}
+        values = {**self._constants, **values, **more}
         for name, process in self._into.items():
             values[name] = process(values[name])
         return [values[name] for name in self._names]

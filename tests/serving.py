@@ -92,11 +92,21 @@ class ServiceProcess:
     def kill(self) -> None:
         """Kill -9 everything that is still there."""
         if self.process.poll() is None:
+            workers = self.workers
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(LIMIT_S)
+            wait_until(lambda: all(map(has_ended, workers)))  # until then they have their files and ports
 
     def _address(self) -> str:
         for line in self.log.splitlines():
             if LISTENING in line:
                 return str(json.loads(line)["message"]).removeprefix(LISTENING)
         return ""
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether nothing is left of a process but, where nobody asks for it, its exit code."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -102,7 +102,7 @@ def small_disk(mib: int) -> Iterator[Path]:
         try:
             yield Path(folder)
         finally:
-            _run("umount", "--lazy", folder)  # a process that was killed lets go of its files a moment later
+            _run("umount", folder)
 
 
 def _run(*line: str) -> None:
