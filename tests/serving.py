@@ -105,8 +105,11 @@ class ServiceProcess:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether nothing is left of a process but, where nobody asks for it, its exit code."""
+    """Whether nothing is left of a process but, where nobody asks for it, its exit code.
+
+    A process is a zombie as soon as its first thread has ended, and keeps its files until the last one has.
+    """
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-import psutil
 from sqlalchemy import make_url, text
 
 from db.engine import open_database
@@ -22,7 +21,7 @@ from tests.faults.report import Figures, Report
 from tests.faults.workload import USUAL, Habits
 from tests.faults.writers import Writers
 from tests.postgres import _free_port
-from tests.serving import ServiceProcess
+from tests.serving import ServiceProcess, has_ended
 from tests.waiting import LIMIT_S, wait_until
 
 WRITERS = 16
@@ -132,13 +131,11 @@ class Survivor:
 
     def kill(self) -> None:
         """Kill -9 all of its processes at once."""
-        processes = [self.service.process.pid, *(worker.pid for worker in self.service.workers)]
         self.service.kill()
-        wait_until(lambda: not any(map(is_alive, processes)))
 
     def kill_worker(self, number: int) -> None:
         """Kill -9 one of its workers, and return once there is another, or another service if it ended of it."""
-        workers = [worker for worker in self.service.workers if is_alive(worker.pid)]
+        workers = [worker for worker in self.service.workers if not has_ended(worker)]
         workers[number % len(workers)].kill()
         self._lives += 1
         wait_until(lambda: self._has_ended() or self._started() >= self._lives, 2 * LIMIT_S)
@@ -150,14 +147,6 @@ class Survivor:
 
     def _started(self) -> int:
         return self.service.log.count("Started worker-")
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs, and is not only waited for."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @contextmanager
