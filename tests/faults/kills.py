@@ -32,7 +32,7 @@ def kill_service(times: int, seed: int = 0, database_url: str | None = None) -> 
     with ExitStack() as opened:
         url = opened.enter_context(durable_database(database_url))
         survivor = opened.enter_context(Survivor(url, workers=WORKERS))
-        return kill(survivor, url, lambda: start_again(survivor), times, seed)
+        return kill(survivor, url, survivor.start, times, seed)
 
 
 def kill_postgresql(times: int, seed: int = 0) -> Figures:
@@ -54,7 +54,7 @@ def kill_sqlite(times: int, seed: int = 0) -> Figures:
         url = f"sqlite+aiosqlite:///{Path(opened.enter_context(TemporaryDirectory())) / 'items.db'}"
         migrate(url)
         survivor = opened.enter_context(Survivor(url))
-        return kill(survivor, url, lambda: start_again(survivor), times, seed)
+        return kill(survivor, url, survivor.start, times, seed)
 
 
 def kill(  # noqa: PLR0913 - a trial is these
@@ -76,9 +76,3 @@ def kill(  # noqa: PLR0913 - a trial is these
         load.wait_for(WRITES)
         figures, _ = load.end(database_url, answers=answers)
     return {"kills": times, **figures}
-
-
-def start_again(survivor: Survivor) -> None:
-    """Kill a service, and start it."""
-    survivor.kill()
-    survivor.start()

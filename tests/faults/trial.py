@@ -122,16 +122,12 @@ class Survivor:
         self._resources.close()
 
     def start(self) -> None:
-        """Start it, and return once it serves."""
+        """Start it, after a kill -9 of all its processes if it runs, and return once it serves."""
         self._resources.close()
         service = ServiceProcess(self._database_url, workers=self._workers, **self._settings)
         self.service = self._resources.enter_context(service)
         self._lives = self._workers
         self.starts += 1
-
-    def kill(self) -> None:
-        """Kill -9 all of its processes at once."""
-        self.service.kill()
 
     def kill_worker(self, number: int) -> None:
         """Kill -9 one of its workers, and return once there is another, or another service if it ended of it."""
