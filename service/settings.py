@@ -1,19 +1,22 @@
 """Everything the service can be told from outside: one frozen value, read once, with every fault listed."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args
+from urllib.parse import parse_qsl
 
 import msgspec
-from dotenv import dotenv_values
 from msgspec import Meta, Struct
 from msgspec.structs import FieldInfo, fields
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from db.hosts import PORT_MAX, HostsError, hosts_of, parse_url
+from db.hosts import FRONT, PORT_MAX, Host, HostsError, hosts_of, parse_url
 from db.primary import TARGETS
+from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
 
 PREFIX = "ITEMSVC_"
 PLATFORM_NAMES = {"database_url": "DATABASE_URL", "port": "PORT"}
@@ -21,8 +24,20 @@ FILE_SUFFIX = "_FILE"
 SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 # Platforms hand out URLs that name no driver, or a scheme that SQLAlchemy no longer knows.
 DRIVERS = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
-# What asyncpg takes from a URL; any other option would come to light as a TypeError at the first connection.
-POSTGRESQL_OPTIONS = {"host", "port", "ssl", "target_session_attrs"}
+SSL_MODES = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
+# What a URL may have behind its "?", each with its words if it takes no other. To asyncpg anything else is an error at
+# every connection. SQLite would ignore it; of its own (sqlite.org/uri.html) those are missing that take away its locks,
+# and of Python's those that the service sets itself, such as timeout.
+OPTIONS: dict[str, dict[str, Collection[str]]] = {
+    "postgresql": {
+        "host": (),
+        "port": (),
+        "ssl": SSL_MODES,
+        "sslmode": SSL_MODES,  # libpq's name for it
+        "target_session_attrs": TARGETS,
+    },
+    "sqlite": {"cache": ("private", "shared"), "immutable": SWITCH, "mode": ("ro", "rw", "rwc"), "uri": SWITCH},
+}
 
 
 class SettingsError(Exception):
@@ -125,8 +140,11 @@ def read_settings(
     Raises SettingsError with every fault. An empty value is one: a DATABASE_URL that got lost on its way must not
     become the default.
     """
-    sources = [options or {}, environ, _read_dotenv(dotenv_path)]
-    faults = _unknown({name for source in sources for name in source if name.startswith(PREFIX)})
+    dotenv = read_dotenv(dotenv_path, _known()) if dotenv_path else Dotenv({}, [])
+    sources = [options or {}, environ, dotenv.values]
+    # The environment is everybody's: a port in lower case there may be somebody else's.
+    ours = {name for name in environ if name.upper().startswith(PREFIX)}
+    faults = [*dotenv.faults, *_unknown({*(options or {}), *ours, *dotenv.values})]
     values: dict[str, Any] = {}
     for field in fields(Settings):
         try:
@@ -151,21 +169,18 @@ class _Fault(Exception):
         super().__init__(f"{variable} {problem}")
 
 
-def _read_dotenv(path: Path | None) -> dict[str, str]:
-    if path is None:
-        return {}
-    try:  # without interpolation: a "$" in a password is a "$"
-        return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
-    except (OSError, ValueError) as error:
-        raise SettingsError([f"{path} cannot be read: {_reason(error)}"]) from None
+def _known() -> set[str]:
+    return {_variable(field) + suffix for field in Settings.__struct_fields__ for suffix in ("", FILE_SUFFIX)}
 
 
 def _unknown(names: set[str]) -> list[str]:
-    known = {_variable(field) + suffix for field in Settings.__struct_fields__ for suffix in ("", FILE_SUFFIX)}
-    faults = []
+    known, faults = _known(), []
     for name in sorted(names - known):
+        upper = name.upper()  # in another case it is not read, and was meant
+        if upper not in known and not upper.startswith(PREFIX):
+            continue
         # Compared without the prefix, as DATABASE_URL and PORT have none.
-        field = name.removeprefix(PREFIX).removesuffix(FILE_SUFFIX).lower()
+        field = upper.removeprefix(PREFIX).removesuffix(FILE_SUFFIX).lower()
         nearest = get_close_matches(field, Settings.__struct_fields__, n=1)
         hint = f"; did you mean {_variable(nearest[0])}?" if nearest else ""
         faults.append(f"{name} is not a setting{hint}")
@@ -188,9 +203,9 @@ def _read(field: FieldInfo, sources: Sequence[Mapping[str, str]]) -> dict[str, A
 
 def _read_file(variable: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        return read_text(Path(path)).rstrip("\r\n")
     except (OSError, ValueError) as error:
-        raise _Fault(variable, f"is {_quoted(path)}; expected a file that can be read: {_reason(error)}") from None
+        raise _Fault(variable, f"is {_quoted(path)}; expected a file that can be read: {reason(error)}") from None
 
 
 def _decode(field: FieldInfo, text: str, *, found: str) -> Any:
@@ -209,30 +224,79 @@ def _decode(field: FieldInfo, text: str, *, found: str) -> Any:
 def _database_url(text: str) -> str:
     url = parse_url(text)
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
-    if "sslmode" in url.query:  # libpq's name for it
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
-    if problem := _problem(url):
+    if problem := _problem(url, text):
         raise _Fault(_variable("database_url"), problem)
+    if "sslmode" in url.query:
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
     return url.render_as_string(hide_password=False)
 
 
-def _problem(url: URL) -> str:
+def _problem(url: URL, text: str) -> str:
     if url.drivername not in DRIVERS.values():
         return f"is for {url.drivername}; expected {' or '.join(sorted(set(DRIVERS.values())))}"
+    if "%00" in text:
+        return "has a %00; expected no such character"
+    _, _, query = FRONT.sub("", text, count=1).partition("?")
     if url.get_backend_name() == "sqlite":
-        return "has two slashes; expected three and a relative path, or four and an absolute one" if url.host else ""
-    if "@" in (url.host or ""):
+        return _problem_of_options(url, query) or _problem_of_sqlite(url)
+    if "@" in f"{url.host}{query}":
         return "has two @; expected the one in the password as %40"
-    hosts_of(url)  # raises what is wrong with them
-    if url.query.get("target_session_attrs", "any") not in TARGETS:
-        return f"has a target_session_attrs that does not exist; expected {', '.join(TARGETS)}"
-    unknown = url.query.keys() - POSTGRESQL_OPTIONS
-    return f"has the option {min(unknown)}; expected only {', '.join(sorted(POSTGRESQL_OPTIONS))}" if unknown else ""
+    return _problem_of_options(url, query) or _problem_of_postgresql(url)
+
+
+def _problem_of_options(url: URL, query: str) -> str:
+    known = OPTIONS[url.get_backend_name()]
+    if not all(value for _, value in parse_qsl(query, keep_blank_values=True)):  # SQLAlchemy would leave them out
+        return "has an option without a value; expected one after each ="
+    if unknown := url.query.keys() - known:
+        return f"has the option {min(unknown)}; expected only {', '.join(known)}"
+    for name, words in known.items():
+        value = url.query.get(name)
+        if words and isinstance(value, tuple):
+            return f"has {name} more than once; expected one value"
+        if words and value is not None and value not in words:
+            return f"has a value of {name} that does not exist; expected {', '.join(words)}"
+    return ""
+
+
+def _problem_of_sqlite(url: URL) -> str:
+    path, is_uri = url.database or "", SWITCH[str(url.query.get("uri", "off"))]
+    if url.host or url.port or url.username or url.password:
+        return "has two slashes; expected three and a relative path, or four and an absolute one"
+    if path.startswith("file:") != is_uri or (url.query.keys() - {"uri"} and not is_uri):
+        return "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or only sqlite:///PATH"
+    if path.startswith("file://") and not path.startswith(("file:///", "file://localhost/")):
+        return "has a host in its path; expected sqlite:///file:PATH?uri=true"
+    # Each connection would have its own.
+    return "is a URI of a database in memory; expected sqlite://" if is_uri and _is_in_memory(url) else ""
+
+
+def _problem_of_postgresql(url: URL) -> str:
+    if {"ssl", "sslmode"} <= url.query.keys():
+        return "has ssl and sslmode; expected one of them"
+    if not all(_can_be_looked_up(host) for host in hosts_of(url)):
+        return "has a host that cannot exist; expected 1 to 63 characters between its dots"
+    if not url.username and not _has_a_user():
+        return "has no user; expected one, as this process's own has no name"
+    return ""
+
+
+def _can_be_looked_up(host: Host) -> bool:
+    try:
+        return host.name is None or host.name.startswith("/") or bool(host.name.encode("idna"))
+    except UnicodeError:
+        return False
+
+
+def _has_a_user() -> bool:
+    try:  # as asyncpg does; in a container there may be no name
+        return bool(os.environ.get("PGUSER") or getuser())
+    except (KeyError, OSError):
+        return False
 
 
 def _is_in_memory(url: URL) -> bool:
-    is_memory = ":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"
-    return is_memory and url.get_backend_name() == "sqlite"
+    return (url.database or "").removeprefix("file:") in {"", ":memory:"} and url.get_backend_name() == "sqlite"
 
 
 def _variable(name: str) -> str:
@@ -260,7 +324,3 @@ def _shown(name: str, value: object) -> str:
 def _quoted(text: str) -> str:
     # A URL may hold a password, also where none belongs.
     return "a URL" if "://" in text or "@" in text else repr(text)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or "not text in UTF-8"

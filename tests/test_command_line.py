@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -57,6 +58,12 @@ def faults(result: Result) -> list[str]:
     assert title.endswith(":")
     assert all(line.startswith("- ") for line in listed)
     return [line[2:] for line in listed]
+
+
+def shell(*arguments: str, cwd: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command, env = [sys.executable, "-m", "service", *arguments], {"PYTHONPATH": str(ROOT), **environ}
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, env=env, timeout=60)
 
 
 def execute(url: str, sql: str) -> None:
@@ -168,6 +175,70 @@ def test_a_dotenv_file_in_the_folder_is_read(run: Run, database_url: str) -> Non
     assert run("migrate", "current").out == f"The schema is at {migrate.head()}.\n"
 
 
+@pytest.mark.parametrize("command", ["serve", "migrate", "check", "openapi"])
+def test_a_dotenv_file_with_an_open_quote_starts_nothing(run: Run, command: str) -> None:
+    Path(".env").write_text('DATABASE_URL="postgresql://items:s3cret@db/items\n')
+    result = run(command, PORT="70000")
+    assert faults(result) == [".env, line 1, cannot be read", "PORT is '70000'; expected 0 to 65535"]
+    assert result.out == ""
+
+
+def test_a_dotenv_file_that_is_a_folder_starts_nothing(run: Run) -> None:
+    Path(".env").mkdir()
+    assert faults(run("check")) == [".env cannot be read: Is a directory"]
+    assert not Path("items.db").exists()
+
+
+@pytest.mark.parametrize(("name", "environ"), [(".env", {}), ("port", {"PORT_FILE": "port"})], ids=str)
+def test_a_pipe_is_no_file(tmp_path: Path, name: str, environ: dict[str, str]) -> None:
+    os.mkfifo(tmp_path / name)
+    done = shell("check", cwd=tmp_path, environ=environ)
+    assert done.returncode == 1
+    assert "it is no regular file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@127.0.0.1:1/d?ssl=nonsense",
+        "postgresql://u:p@a..b/d",
+        "sqlite://u:p@/x.db",
+        "sqlite:///x%00.db",
+        "sqlite:///x.db?timeout=abc",
+        "sqlite:///file:x.db?uri=true&mode=nonsense",
+        "sqlite:///file:x?uri=true&mode=memory",
+        "sqlite:///file://host/x.db?uri=true",
+    ],
+)
+def test_a_url_that_a_driver_would_stumble_over_is_one_line(run: Run, url: str) -> None:
+    result = run("check", DATABASE_URL=url)
+    [fault] = faults(result)
+    assert fault.startswith("DATABASE_URL ")
+    assert (result.out, list(Path().iterdir())) == ("", [])
+
+
+def test_a_url_without_a_user_is_one_line_where_the_process_has_no_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 2)
+    [fault] = faults(run("check", DATABASE_URL="postgresql://127.0.0.1:1/d"))
+    assert fault == "DATABASE_URL has no user; expected one, as this process's own has no name"
+    result = run("check", DATABASE_URL="postgresql://127.0.0.1:1/d", PGUSER="items")
+    assert result.err.startswith("The database postgresql+asyncpg://127.0.0.1:1/d cannot be used:")
+
+
+@pytest.mark.parametrize(
+    ("query", "environ"), [("?ssl=verify-full", {}), ("?ssl=verify-ca", {}), ("", {"PGPORT": "abc"})], ids=str
+)
+def test_what_the_environment_of_a_driver_lacks_is_told_without_a_traceback(
+    run: Run, tmp_path: Path, query: str, environ: dict[str, str]
+) -> None:
+    result = run("check", DATABASE_URL=f"postgresql://u:p@127.0.0.1/d{query}", HOME=str(tmp_path), **environ)
+    assert result.code == 1
+    assert result.err.startswith("The database postgresql+asyncpg://u:***@127.0.0.1/d")
+    assert "the connection to the database failed: " in result.err
+
+
 @pytest.fixture
 def silent_port() -> Iterator[int]:
     """Give a port where somebody accepts, and says nothing."""
@@ -251,13 +322,6 @@ def test_an_address_that_is_not_ours_is_one_line(run: Run, host: str) -> None:
 
 
 def test_the_module_hands_its_exit_code_to_the_shell(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "check"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "DATABASE_URL": "sqlite:///missing/items.db"},
-    )
+    done = shell("check", cwd=tmp_path, environ={"DATABASE_URL": "sqlite:///missing/items.db"})
     assert done.returncode == 1
     assert done.stderr.splitlines()[1:] == ["- unable to open database file"]

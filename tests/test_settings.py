@@ -1,9 +1,11 @@
 """Settings: every value that is read, and every fault that stops the start."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
+from asyncpg.connect_utils import SSLMode
 from msgspec.structs import asdict
 from sqlalchemy import make_url
 
@@ -111,6 +113,14 @@ def test_an_unknown_name_is_a_fault_that_suggests_the_nearest(unknown: str, mean
     assert faults({unknown: HIDDEN}) == [f"{unknown} is not a setting; did you mean {meant}?"]
 
 
+def test_a_name_in_another_case_is_a_fault() -> None:
+    assert faults({"itemsvc_port": HIDDEN}) == ["itemsvc_port is not a setting; did you mean PORT?"]
+
+
+def test_the_environment_may_have_names_of_others() -> None:
+    assert read_settings({"port": "no number", "TEST_DATABASE_URL": "x"}) == Settings()
+
+
 def test_an_unknown_name_unlike_any_is_a_fault_without_a_suggestion() -> None:
     assert faults({"ITEMSVC_QQQ": "1"}) == ["ITEMSVC_QQQ is not a setting"]
 
@@ -122,6 +132,7 @@ def test_an_unknown_name_unlike_any_is_a_fault_without_a_suggestion() -> None:
         ("postgresql://u:p@h:6543/d", "postgresql+asyncpg://u:p@h:6543/d"),
         ("postgres://u:p%40%2F@h/d", "postgresql+asyncpg://u:p%40%2F@h/d"),
         ("postgres://u:p@h/d?sslmode=require", "postgresql+asyncpg://u:p@h/d?ssl=require"),
+        ("postgres://u:p@h/d?ssl=verify-full", "postgresql+asyncpg://u:p@h/d?ssl=verify-full"),
         ("postgresql+asyncpg:///d?host=/run", "postgresql+asyncpg:///d?host=%2Frun"),
         ("postgres://u:p@h1:1,h2:2/d", "postgresql+asyncpg://u:p@/d?host=h1%3A1&host=h2%3A2"),
         ("postgres://u:p,%40/?p@h1,h2/d", "postgresql+asyncpg://u:p%2C%40%2F%3Fp@/d?host=h1&host=h2"),
@@ -134,6 +145,8 @@ def test_an_unknown_name_unlike_any_is_a_fault_without_a_suggestion() -> None:
         ("sqlite:///a.db", "sqlite+aiosqlite:///a.db"),
         ("sqlite:////srv/a.db", "sqlite+aiosqlite:////srv/a.db"),
         ("sqlite://", "sqlite+aiosqlite://"),
+        ("sqlite:///file:a.db?uri=true&mode=rw", "sqlite+aiosqlite:///file%3Aa.db?mode=rw&uri=true"),
+        ("sqlite:///file:///srv/a.db?uri=1", "sqlite+aiosqlite:///file%3A///srv/a.db?uri=1"),
     ],
 )
 def test_a_database_url_is_given_the_driver_that_the_service_uses(given: str, normal: str) -> None:
@@ -193,12 +206,45 @@ def test_a_database_url_can_name_several_hosts(url: str, hosts: str) -> None:
         (f"postgres://items:1@{HIDDEN}@h1,h2/d", "has two @; expected the one in the password as %40"),
         (
             "postgres://h/d?target_session_attrs=x",
-            "has a target_session_attrs that does not exist; expected any, primary",
+            "has a value of target_session_attrs that does not exist; expected any, primary",
         ),
+        (f"postgres://h/d?ssl={HIDDEN}", "has a value of ssl that does not exist; expected allow, disable, prefer,"),
+        ("postgres://h/d?ssl=true", "has a value of ssl that does not exist; expected allow, disable, prefer,"),
+        ("postgres://h/d?ssl=parse", "has a value of ssl that does not exist; expected allow, disable, prefer,"),
+        ("postgres://h1,h2/d?sslmode=x", "has a value of sslmode that does not exist; expected allow, disable,"),
+        ("postgres://h/d?ssl=require&ssl=disable", "has ssl more than once; expected one value"),
+        ("postgres://h/d?sslmode=require&sslmode=require", "has sslmode more than once; expected one value"),
+        ("postgres://h/d?target_session_attrs=any&target_session_attrs=primary", "has target_session_attrs more than"),
+        ("postgres://h/d?sslmode=require&ssl=disable", "has ssl and sslmode; expected one of them"),
+        ("postgres://h/d?ssl=", "has an option without a value; expected one after each ="),
+        ("postgres://h/d?ssl", "has an option without a value; expected one after each ="),
+        ("postgres://h1,h2/d?target_session_attrs=&ssl=require", "has an option without a value; expected one after"),
+        (f"postgres://items:1@p?{HIDDEN}=1@h/d", "has two @; expected the one in the password as %40"),
+        (f"postgres://items:1@p?{HIDDEN}@h/d", "has two @; expected the one in the password as %40"),
+        (f"postgres://items:{HIDDEN}%00@h/d", "has a %00; expected no such character"),
+        ("postgres://h/d%00", "has a %00; expected no such character"),
+        (f"postgres://{'x' * 64}/d", "has a host that cannot exist; expected 1 to 63 characters between its dots"),
+        ("postgres://h1,a..b/d", "has a host that cannot exist; expected 1 to 63 characters between its dots"),
         (f"postgres://db.test/items?password={HIDDEN}", "has the option password; expected only host, port, ssl"),
         (f"mysql://items:{HIDDEN}@h/d", "is for mysql; expected postgresql+asyncpg or sqlite+aiosqlite"),
         (f"postgresql+psycopg://items:{HIDDEN}@h/d", "is for postgresql+psycopg; expected postgresql+asyncpg or"),
         ("sqlite://items.db", "has two slashes; expected three and a relative path, or four and an absolute one"),
+        (f"sqlite://items:{HIDDEN}@/items.db", "has two slashes; expected three and a relative path, or four and an"),
+        ("sqlite://:1/items.db", "has two slashes; expected three and a relative path, or four and an absolute one"),
+        ("sqlite:///items%00.db", "has a %00; expected no such character"),
+        ("sqlite:///items.db?nonsense=1", "has the option nonsense; expected only cache, immutable, mode, uri"),
+        ("sqlite:///items.db?timeout=abc", "has the option timeout; expected only cache, immutable, mode, uri"),
+        ("sqlite:///items.db?uri=maybe", "has a value of uri that does not exist; expected on, true, yes, 1, off,"),
+        ("sqlite:///file:items.db?uri=1&mode=x", "has a value of mode that does not exist; expected ro, rw, rwc"),
+        ("sqlite:///file:items.db?uri=1&uri=0", "has uri more than once; expected one value"),
+        ("sqlite:///file:items.db?uri=1&mode=", "has an option without a value; expected one after each ="),
+        ("sqlite:///file:items.db", "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or only"),
+        ("sqlite:///file:items.db?mode=ro", "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or"),
+        ("sqlite:///items.db?uri=true", "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or only"),
+        ("sqlite:///items.db?mode=ro", "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or only"),
+        ("sqlite:///file://host/items.db?uri=1", "has a host in its path; expected sqlite:///file:PATH"),
+        ("sqlite:///file::memory:?uri=true", "is a URI of a database in memory; expected sqlite://"),
+        ("sqlite:///file:?uri=true&cache=shared", "is a URI of a database in memory; expected sqlite://"),
     ],
 )
 def test_a_database_url_that_cannot_work_is_a_fault_that_hides_the_password(url: str, fault: str) -> None:
@@ -209,10 +255,15 @@ def test_a_database_url_in_the_wrong_variable_is_not_shown() -> None:
     assert faults({"PORT": POSTGRESQL}) == ["PORT is a URL; expected 0 to 65535"]
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=true", "sqlite:///file:a?mode=memory&uri=true"],
-)
+def test_the_values_of_ssl_are_those_of_the_driver() -> None:
+    modes = sorted(mode.name.replace("_", "-") for mode in SSLMode)
+    [fault] = faults({"DATABASE_URL": "postgres://h/d?ssl=x"})
+    assert fault.endswith(f"; expected {', '.join(modes)}")
+    for mode in modes:
+        assert read_settings({"DATABASE_URL": f"postgres://h/d?sslmode={mode}"}).database_url.endswith(f"?ssl={mode}")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
 def test_several_workers_on_a_database_in_memory_are_a_fault(url: str) -> None:
     [fault] = faults({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"})
     assert fault == "ITEMSVC_WORKERS is 2; expected 1: workers cannot share SQLite's memory"
@@ -223,45 +274,8 @@ def test_several_workers_can_share_a_database_that_is_kept(url: str) -> None:
     assert read_settings({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"}).workers == 2
 
 
-def test_a_dotenv_file_is_read(dotenv: Path) -> None:
-    dotenv.write_text("# comment\nPORT=9000\nexport ITEMSVC_WORKERS='2'\nHOME=/nowhere\n")
-    assert read_settings({}, dotenv) == Settings(port=9000, workers=2)
-
-
-def test_a_dotenv_file_that_is_not_there_is_fine(dotenv: Path) -> None:
-    assert read_settings({}, dotenv) == Settings()
-
-
-def test_real_variables_win_over_the_dotenv_file(dotenv: Path) -> None:
-    dotenv.write_text("PORT=9000\nITEMSVC_WORKERS=2\n")
-    assert read_settings({"PORT": "9001"}, dotenv) == Settings(port=9001, workers=2)
-
-
-def test_a_real_variable_wins_over_a_file_that_the_dotenv_file_names(dotenv: Path) -> None:
-    dotenv.write_text("PORT_FILE=/nowhere\n")
-    assert read_settings({"PORT": "9001"}, dotenv).port == 9001
-
-
 def test_options_win_over_variables() -> None:
     assert read_settings({"PORT": "9001", "ITEMSVC_WORKERS": "2"}, options={"PORT": "9002"}).port == 9002
-
-
-def test_a_dollar_in_the_dotenv_file_is_only_a_dollar(dotenv: Path) -> None:
-    dotenv.write_text("ITEMSVC_HOST=${HOME}\n")
-    assert read_settings({}, dotenv).host == "${HOME}"
-
-
-def test_a_fault_in_the_dotenv_file_is_a_fault(dotenv: Path) -> None:
-    dotenv.write_text("PORT\nITEMSVC_WORKER=2\n")
-    assert faults({}, dotenv) == [
-        "ITEMSVC_WORKER is not a setting; did you mean ITEMSVC_WORKERS?",
-        "PORT is ''; expected 0 to 65535",
-    ]
-
-
-def test_a_dotenv_file_that_is_not_text_is_a_fault(dotenv: Path) -> None:
-    dotenv.write_bytes(b"PORT=\xff\n")
-    assert faults({}, dotenv) == [f"{dotenv} cannot be read: not text in UTF-8"]
 
 
 def test_a_value_can_come_from_a_file_without_its_last_newline(tmp_path: Path) -> None:
@@ -293,6 +307,27 @@ def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path: Path) -> None:
     [fault] = faults({"PORT_FILE": str(tmp_path)})
     assert fault.endswith("Is a directory")
+
+
+def test_a_socket_in_place_of_a_file_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("port")
+        [fault] = faults({"PORT_FILE": "port"})
+    assert fault.endswith("it is no regular file")
+
+
+def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "port").write_text("9000\n")
+    (tmp_path / "port").symlink_to("..data/port")
+    assert read_settings({"PORT_FILE": str(tmp_path / "port")}).port == 9000
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_a_files_value(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "port").write_text("9000", encoding=encoding)
+    assert read_settings({"PORT_FILE": str(tmp_path / "port")}).port == 9000
 
 
 def test_a_file_that_is_not_text_is_a_fault(tmp_path: Path) -> None:

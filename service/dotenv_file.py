@@ -1,0 +1,83 @@
+"""The .env file: the values in it, and every fault that keeps one from being read."""
+
+import errno
+import re
+import stat
+from collections.abc import Collection, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+from dotenv.parser import Binding, parse_stream
+
+# python-dotenv takes any word for a name: a URL, or one in double quotes, or one after a second byte order mark.
+NAME = re.compile(r"[\w.-]+")
+ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([\w.-]+)\s*=")
+
+
+class Dotenv(NamedTuple):
+    """What a .env file says: values by name, and a sentence for every fault, which shows no value."""
+
+    values: dict[str, str]
+    faults: list[str]
+
+
+def read_dotenv(path: Path, names: Collection[str]) -> Dotenv:
+    """Return what a .env file says, nothing if there is none; only `names` are looked after, the others are not ours.
+
+    Values are taken without interpolation: a "$" in a password is a "$".
+    """
+    dotenv = Dotenv({}, [])
+    try:
+        bindings = list(parse_stream(StringIO(read_text(path))))
+    except (OSError, ValueError) as error:
+        if not isinstance(error, FileNotFoundError) or path.is_symlink():
+            dotenv.faults.append(f"{path} cannot be read: {reason(error)}")
+        return dotenv
+    for binding in bindings:
+        if fault := _fault(binding, dotenv.values, names):
+            dotenv.faults.append(f"{path}, line {_line(binding)}, {fault}")
+        elif binding.key is not None:
+            dotenv.values[binding.key] = binding.value or ""
+    return dotenv
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a regular file in UTF-8, without a byte order mark. Raises OSError, ValueError.
+
+    A pipe would be waited for without end, and a device may have none; a folder is refused when it is opened.
+    """
+    if stat.S_IFMT(path.stat().st_mode) not in {stat.S_IFREG, stat.S_IFDIR}:
+        raise OSError(errno.EINVAL, "it is no regular file")
+    text = path.read_text(encoding="utf-8-sig")
+    if "\0" in text:  # UTF-16 without a byte order mark is UTF-8 as well
+        raise ValueError
+    return text
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Return why a file could not be read, without its name or content."""
+    return (error.strerror if isinstance(error, OSError) else None) or "not text in UTF-8"
+
+
+def _fault(binding: Binding, values: Mapping[str, str], names: Collection[str]) -> str:
+    name = binding.key or ""
+    if binding.error or (name and not NAME.fullmatch(name)):
+        return "cannot be read"
+    if lost := _assigned_inside(binding).intersection(names):
+        return f"has {min(lost)} inside of its quotes; expected them to end before"
+    value = binding.value or ""
+    if name in names and values.get(name, value) != value:
+        return f"sets {name} to another value than before; expected one of them"
+    return ""
+
+
+def _assigned_inside(binding: Binding) -> set[str]:
+    _, *lines = binding.original.string.strip().split("\n")
+    return {match[1] for line in lines if (match := ASSIGNMENT.match(line))}
+
+
+def _line(binding: Binding) -> int:
+    # The empty lines before it are its own.
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
