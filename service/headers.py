@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from service.media import MEDIA
+from service.media import MEDIA, bounded
 from service.problems import INVALID_HEADER, Header, ProblemError
 
 Headers = Mapping[bytes, bytes]
@@ -21,17 +21,20 @@ IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
 def combined(pairs: Sequence[Header]) -> Headers:
-    """Give headers by name; those that were sent more than once as one list (RFC 9110, section 5.3)."""
+    """Return headers by name; those that were sent more than once as one list (RFC 9110, section 5.3)."""
     headers = dict(pairs)
-    if len(headers) < len(pairs):
-        headers = {name: b", ".join(value for other, value in pairs if other == name) for name in headers}
-    return headers
+    if len(headers) == len(pairs):
+        return headers
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(several) for name, several in values.items()}
 
 
 def expected_versions(header: bytes | None) -> IfMatch:
     """Read If-Match by strong comparison (RFC 9110, section 13.1.1): a weak or foreign tag is no version of ours.
 
-    Raises a 400.
+    Raises a 400, and a 431.
     """
     if header is None or header.strip() == b"*":
         return None
@@ -40,7 +43,7 @@ def expected_versions(header: bytes | None) -> IfMatch:
 
 
 def names(header: bytes, tag: bytes) -> bool:
-    """Whether If-None-Match names a tag, by weak comparison. Raises a 400."""
+    """Whether If-None-Match names a tag, by weak comparison. Raises a 400, and a 431."""
     if header.strip() == b"*":
         return True
     wanted = tag.decode()[1:-1]
@@ -48,8 +51,8 @@ def names(header: bytes, tag: bytes) -> bool:
 
 
 def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
-    """Split a list of entity tags into their weak marks and opaque parts. Raises a 400."""
-    text, position, tags = header.decode("latin-1"), 0, []
+    """Split a list of entity tags into their weak marks and opaque parts. Raises a 400, and a 431."""
+    text, position, tags = bounded(header, name).decode("latin-1"), 0, []
     while position < len(text):
         match = ENTITY_TAG.match(text, position)
         if match is None:
@@ -61,8 +64,8 @@ def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
 
 
 def time_limit(header: bytes) -> float:
-    """Read X-Request-Timeout: how many seconds the caller will wait. Raises a 400."""
-    if TIME_LIMIT.fullmatch(header):
+    """Read X-Request-Timeout: how many seconds the caller will wait. Raises a 400, and a 431."""
+    if TIME_LIMIT.fullmatch(bounded(header, "X-Request-Timeout")):
         return float(header)
     raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be a number of seconds above 0, like 2.5.")
 

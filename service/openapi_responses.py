@@ -11,7 +11,7 @@ from service import problems
 from service.media import MEDIA, OFFERED
 from service.openapi_schemas import Schema, Schemas
 from service.operation import SAFE, Operation
-from service.problems import Fault, Kind, ProblemError
+from service.problems import NO_CACHE, NO_STORE, Fault, Kind, ProblemError
 from service.telemetry import REQUEST_ID
 
 REQUEST_ID_EXAMPLE = "order-7.1"
@@ -29,6 +29,10 @@ class Header(NamedTuple):
 HEADERS = {
     "X-Request-ID": Header("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
     "Vary": Header("What else the answer depends on.", {"const": "Accept"}),
+    "Cache-Control": Header(
+        "What a cache may do: `no-cache`, ask again before each use; `no-store`, not keep it.",
+        {"enum": [NO_CACHE[1].decode(), NO_STORE[1].decode()]},
+    ),
     "ETag": Header(
         "The item's version, in this media type.",
         TEXT | {"pattern": f'^"[1-9][0-9]*-({"|".join(media.name for media in MEDIA)})"$'},
@@ -39,6 +43,7 @@ HEADERS = {
     "Idempotency-Replayed": Header("The write was made before, and this was its answer.", {"const": "true"}),
 }
 OPTIONAL = {"Idempotency-Replayed"}
+ALWAYS = ("Cache-Control", "X-Request-ID")
 # What operations declare of themselves is text, but for these.
 DECLARED = {"Location": TEXT | {"format": "uri-reference"}, "X-Total-Count": NUMBER}
 
@@ -70,7 +75,7 @@ def responses(method: str, operation: Operation, schemas: Schemas) -> dict[str, 
         found[operation.status]["headers"]["Idempotency-Replayed"] = reference("Idempotency-Replayed")
     if is_conditional_read(method, operation, schemas):
         status = HTTPStatus.NOT_MODIFIED
-        found[status] = {"description": status.phrase, "headers": references("ETag", "Vary", "X-Request-ID")}
+        found[status] = {"description": status.phrase, "headers": references("ETag", "Vary", *ALWAYS)}
     kinds = list(raised(method, operation, schemas))
     for status in sorted({kind.status for kind in kinds}):
         found[status] = problem_response([kind for kind in kinds if kind.status == status])
@@ -91,7 +96,7 @@ def success(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     """Describe what an operation answers if all goes well."""
     phrase = HTTPStatus(operation.status).phrase
     if operation.result is NoneType:
-        return {"description": phrase, "headers": references("X-Request-ID")}
+        return {"description": phrase, "headers": references(*ALWAYS)}
     headers = {
         name: described(Header(text, DECLARED.get(name, TEXT)), required=False)
         for name, text in operation.headers.items()
@@ -99,7 +104,7 @@ def success(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     versioned = [has_version(form) for form in schemas.forms(operation.result)]
     if any(versioned):
         headers["ETag"] = reference("ETag") if all(versioned) else described(HEADERS["ETag"], required=False)
-    headers |= references("Vary", "X-Request-ID")
+    headers |= references("Vary", *ALWAYS)
     return {"description": phrase, "headers": headers, "content": schemas.content(operation.result)}
 
 
@@ -126,7 +131,7 @@ def problem_response(kinds: Sequence[Kind]) -> dict[str, Any]:
     }
     return {
         "description": " ".join(f"{kind.title}." for kind in kinds),
-        "headers": references(*PROBLEM_HEADERS.get(kinds[0].status, ()), "X-Request-ID"),
+        "headers": references(*PROBLEM_HEADERS.get(kinds[0].status, ()), *ALWAYS),
         "content": {problems.CONTENT_TYPE.decode(): problem},
     }
 
@@ -140,7 +145,7 @@ def problem_example(kind: Kind) -> dict[str, Any]:
 
 def raised(method: str, operation: Operation, schemas: Schemas) -> Iterator[Kind]:
     """List the problems that an operation may end in: what it takes can be wrong, and what it asks can be away."""
-    yield from (problems.INVALID_QUERY, problems.NOT_ACCEPTABLE, problems.INTERNAL_ERROR)
+    yield from (problems.INVALID_QUERY, problems.NOT_ACCEPTABLE, problems.HEADER_TOO_LARGE, problems.INTERNAL_ERROR)
     if operation.path:
         yield from (problems.NO_SUCH_PATH, problems.ITEM_NOT_FOUND)
     if method != "GET" or is_conditional_read(method, operation, schemas):

@@ -25,6 +25,7 @@ from service.problems import (
     INVALID_HEADER,
     MALFORMED_BODY,
     METHOD_NOT_ALLOWED,
+    NO_CACHE,
     NO_SUCH_PATH,
     Fault,
     Header,
@@ -53,7 +54,7 @@ class Reply(NamedTuple, Generic[T]):
 class Operation:
     """One method of one path."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the signature does not tell of
         self,
         handler: Callable[..., Awaitable[Any]],
         *,
@@ -61,10 +62,13 @@ class Operation:
         headers: Mapping[str, str] | None = None,
         problems: Sequence[Kind] = (),
         location: bytes = b"",
+        cache_control: Header = NO_CACHE,
     ) -> None:
         self.handler = handler
         self.status = status
         self._location = location  # with a place for the id
+        self._cache_control = cache_control
+        self._response_headers = {media: (*media.headers, cache_control) for media in MEDIA}
         self.headers = headers or {}
         self.problems = problems  # that the signature does not tell of
         hints = get_type_hints(handler, include_extras=True)
@@ -149,13 +153,13 @@ class Operation:
     def _encode(self, result: Any, media: Media, headers: Headers) -> Answer:
         """Write a result down, or say that the caller has it already."""
         if result is None:
-            return HTTPStatus.NO_CONTENT, (), b""
+            return HTTPStatus.NO_CONTENT, (self._cache_control,), b""
         value, more, shared = result if type(result) is Reply else (result, (), None)
         if shared is not None:
             if media not in shared:
-                shared[media] = (*media.headers, *more), media.encode(value)
+                shared[media] = (*self._response_headers[media], *more), media.encode(value)
             return self.status, *shared[media]
-        sent = [*media.headers, *more]
+        sent = [*self._response_headers[media], *more]
         version = getattr(value, "version", None)
         if version is not None:
             tag = media.tag % version

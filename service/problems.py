@@ -71,6 +71,7 @@ UNSUPPORTED_MEDIA_TYPE = Kind(
 )
 INVALID_BODY = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what is expected here")
 REFUSED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", "The database refused the values")
+HEADER_TOO_LARGE = Kind(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header-too-large", "A header is too large")
 INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "The service failed")
 OVERLOADED = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too much is waiting", retryable=True)
 UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The database cannot be used now", retryable=True)
@@ -113,6 +114,14 @@ SILENT = {
 }
 
 RETRY_AFTER: Header = (b"retry-after", b"1")
+# Without Cache-Control a cache may guess how long a response is fresh, also a 404 or 405 (RFC 9111, section 4.2.2).
+# With no-cache it may store the response, but asks the service before each use, which an ETag makes a 304. This is also
+# for the OpenAPI document, which a new release must not be served with the old one of, and for responses to writes: no
+# cache uses those without a lifetime, which this does not give (RFC 9110, section 9.3; RFC 5789, section 2). So it does
+# no harm that what an Idempotency-Key replays lacks the header if it was stored before there was one.
+NO_CACHE: Header = (b"cache-control", b"no-cache")
+# For what says nothing of the next request: a probe's response, and every problem.
+NO_STORE: Header = (b"cache-control", b"no-store")
 # Where the rest of a body would stand before the next request.
 CLOSE: Header = (b"connection", b"close")
 
@@ -141,7 +150,7 @@ def render(error: Exception, request_id: str) -> Rendered:
     """Turn any exception into what its caller is told."""
     kind, detail, faults, headers = _told(error)
     problem = Problem(kind.type, kind.title, int(kind.status), detail, kind.code, faults, kind.retryable, request_id)
-    sent = [(b"content-type", CONTENT_TYPE), *headers]
+    sent = [(b"content-type", CONTENT_TYPE), NO_STORE, *headers]
     if kind.status == HTTPStatus.SERVICE_UNAVAILABLE or kind is KEY_IN_USE:
         sent.append(RETRY_AFTER)
     return Rendered(int(kind.status), sent, msgspec.json.encode(problem))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_type_hints
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import Struct, inspect
@@ -13,6 +13,11 @@ from service.problems import INVALID_QUERY, Fault, ProblemError
 Q = TypeVar("Q", bound=Struct)
 
 PARAMETERS_MAX = 32
+# Each costs up to 0.4 µs of the event loop, and there is room for 60,000. A name prefix has 1020 at most, 4 for each of
+# 255 characters, and a set of 1000 ids 999 commas.
+ESCAPES_MAX = 2048
+# Of what a problem repeats: a whole address would make it as large.
+REPEATED_CHARACTERS_MAX = 255
 # Callers repeat themselves: the same first page, the same filter. Long strings are sets of ids, each different.
 REMEMBERED_MAX = 1024
 REMEMBERED_BYTES_MAX = 256
@@ -52,7 +57,8 @@ class QueryDecoder(Generic[Q]):
                 given.add(name)
                 values[name] = self._readers[name](text)
             except msgspec.ValidationError as error:
-                faults.append(Fault(f"/{name[:255]}", str(error).partition(" - at `")[0]))
+                detail = str(error).partition(" - at `")[0]
+                faults.append(Fault(f"/{name[:REPEATED_CHARACTERS_MAX]}", detail[:REPEATED_CHARACTERS_MAX]))
         faults += [Fault(f"/{name}", "Missing") for name in self._required if name not in given]
         if faults:
             told = "; ".join(f"{fault.pointer[1:]}: {fault.detail}" for fault in faults[:3])
@@ -61,11 +67,17 @@ class QueryDecoder(Generic[Q]):
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
+    """Split a query string into names and values. Raises a 400."""
+    if raw.count(b"&") >= PARAMETERS_MAX:
+        raise ProblemError(INVALID_QUERY, f"It may have {PARAMETERS_MAX} parameters at most.")
+    if raw.count(b"%") > ESCAPES_MAX:
+        raise ProblemError(INVALID_QUERY, f"It may have {ESCAPES_MAX} escapes at most.")
+    # As parse_qsl does, but it takes up to five times as long for an escape that stands beside what is not ASCII.
+    parts = (part.partition(b"=") for part in raw.replace(b"+", b" ").split(b"&") if part)
     try:
-        return parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
-    except ValueError as error:
-        detail = "It is not UTF-8." if isinstance(error, UnicodeDecodeError) else f"{error}."
-        raise ProblemError(INVALID_QUERY, detail) from None
+        return [(unquote_to_bytes(name).decode(), unquote_to_bytes(value).decode()) for name, _, value in parts]
+    except UnicodeDecodeError:
+        raise ProblemError(INVALID_QUERY, "It is not UTF-8.") from None
 
 
 def unwrapped(shape: inspect.Type) -> inspect.Type:
@@ -81,7 +93,8 @@ def _reader(kind: Any, shape: inspect.Type) -> Callable[[str], Any]:
     if isinstance(shape, inspect.BoolType):
         return lambda text: msgspec.convert(SWITCH.get(text, text), kind)
     if isinstance(shape, inspect.VarTupleType):
-        return lambda text: _each_once(msgspec.convert(text.split(","), kind, strict=False))
+        splits_max = shape.max_length or -1  # one part more than that is refused for its length
+        return lambda text: _each_once(msgspec.convert(text.split(",", splits_max), kind, strict=False))
     return lambda text: msgspec.convert(text, kind, strict=False)
 
 

@@ -14,7 +14,7 @@ from service.items import (
     replace_item,
 )
 from service.operation import Operation, Resource
-from service.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NOT_READY, OVERLOADED, STALE
+from service.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NO_STORE, NOT_READY, OVERLOADED, STALE
 
 ROUTES = [
     Route(
@@ -44,7 +44,7 @@ ROUTES = [
             DELETE=Operation(delete_items),
         ),
     ),
-    Route("/livez", Resource(GET=Operation(system.live))),
-    Route("/readyz", Resource(GET=Operation(system.ready, problems=[NOT_READY]))),
+    Route("/livez", Resource(GET=Operation(system.live, cache_control=NO_STORE))),
+    Route("/readyz", Resource(GET=Operation(system.ready, problems=[NOT_READY], cache_control=NO_STORE))),
     Route("/openapi.json", Resource(GET=Operation(system.openapi, problems=[OVERLOADED]))),
 ]

@@ -21,6 +21,8 @@ log = logging.getLogger("service")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 SERVER_ERROR = 500
+# Of a method or a path; every path of use is shorter, and one may have 64 KiB, which would fill the log's pipe.
+LOGGED_CHARACTERS_MAX = 256
 # Served however much is being served.
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 REFUSALS_LOG_INTERVAL_S = 1
@@ -119,8 +121,8 @@ def described(scope: Scope) -> dict[str, Any]:
     """Tell which request it was, without its query, which may hold what should not be logged."""
     return {
         "request_id": scope["request_id"].decode(),
-        "method": scope["method"],
-        "path": scope["path"],
+        "method": scope["method"][:LOGGED_CHARACTERS_MAX],
+        "path": scope["path"][:LOGGED_CHARACTERS_MAX],
         "status": scope["status"],
     }
 

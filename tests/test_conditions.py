@@ -35,7 +35,7 @@ MISSES_IT = {
     "version 0": '"0-json"',
     "an int64": '"9223372036854775807-json"',
     "more than an int64": '"9223372036854775808-json"',
-    "5,000 digits": f'"{"2" * 5000}-json"',
+    "500 digits": f'"{"2" * 500}-json"',
     "no tag": "",
     "only commas": ", ,",
     "a comma inside": '"1,2-json"',
