@@ -1,8 +1,9 @@
 """What both databases have in common: how to connect, and what their failures are called."""
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,7 @@ class Options(NamedTuple):
     statement_timeout_ms: int = 5000
     pgbouncer: bool = False
     echo: bool = False  # the SQL of lanes; SQLAlchemy's own is a matter of its logger's level
+    found: MutableSequence[int] | None = None  # where the workers of a service agree on the primary; see db.primary
 
 
 class Connection(Protocol):
@@ -85,15 +87,19 @@ class Database(ABC):
     migrates_itself: bool  # whether the service brings the schema up when it starts
     has_statistics: bool  # whether its planner knows what a filter matches
 
-    def __init__(self, engine: AsyncEngine, lanes: AsyncEngine, options: Options, turns: Turns) -> None:
+    def __init__(self, engine: AsyncEngine, options: Options, turns: Turns) -> None:
         self.engine = engine
         self.turns = turns
-        self._lanes = lanes
         self.options = options
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     @abstractmethod
     def rows(self, **columns: TypeEngine[Any]) -> RowSet:
         """Make a row set of these columns."""
+
+    @abstractmethod
+    def _open(self) -> AbstractAsyncContextManager[Any]:
+        """Hold a driver's connection, outside of the pool. Raises Unavailable."""
 
     @abstractmethod
     async def _own(self, driver: Any, *, one_plan: bool) -> Connection:
@@ -121,14 +127,9 @@ class Database(ABC):
 
         With `one_plan` a statement is planned once, whatever its arguments: right for sets of keys, wrong for ranges.
         """
-        with translated():
-            connection = await self._lanes.connect()
-        try:
-            raw = await connection.get_raw_connection()
-            own = await self._own(raw.driver_connection, one_plan=one_plan)
+        async with self._open() as driver:
+            own = await self._own(driver, one_plan=one_plan)
             yield EchoingConnection(own) if self.options.echo else own
-        finally:
-            await connection.close()
 
     async def version(self) -> str:
         """Give the name and version of what is connected to. Raises Unavailable."""
@@ -137,10 +138,22 @@ class Database(ABC):
                 numbers = connection.dialect.server_version_info or ()
         return f"{self.engine.dialect.name} {'.'.join(map(str, numbers))}"
 
+    def abandon(self, task: "asyncio.Task[Any]") -> None:
+        """Cancel a task that uses a connection, and take notice of its end, which may take as long as a statement."""
+        task.cancel()
+        self._abandoned.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # so that nobody complains that it was never asked for
+
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once it is not used any more."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned)
         await self.engine.dispose()
-        await self._lanes.dispose()
 
 
 @contextmanager

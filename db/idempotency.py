@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.database import Connection, Database, translated
 from db.errors import Conflict, KeyInUse, KeyReused, NotFound, Refused, Stale
 from db.models import IdempotencyKey, table
-from db.session import transact, transaction
+from db.session import transact
 from db.statements import Statement
 
 T = TypeVar("T")
@@ -110,11 +110,17 @@ class Idempotency:
             raise result
         return result
 
-    async def check(self, claim: Claim) -> None:
-        """Raise Replay, KeyInUse or KeyReused if that is what a write would raise now."""
-        async with transaction(self._database) as session:
+    async def check(self, claim: Claim, timeout_s: float) -> None:
+        """Raise Replay, KeyInUse or KeyReused if that is what a write would raise now.
+
+        In a transaction that writes, as every one of `transact` does: a replay tells what a standby must have.
+        """
+
+        async def find(session: AsyncSession) -> Exception | None:
             [earlier] = await self.earlier(session, [claim])
-        if earlier is not None:
+            return earlier
+
+        if (earlier := await transact(self._database, find, timeout_s)) is not None:
             raise earlier
 
     async def earlier(self, session: AsyncSession, claims: Sequence[Claim]) -> list[Exception | None]:

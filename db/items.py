@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from functools import partial
+from math import inf
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -44,7 +45,7 @@ class Items(Generic[T]):
     ) -> None:
         self._database = database
         self._sets = sets = ItemSets(database, shape)
-        self._limit_s: float | None = None  # of one caller, if it is shorter than everybody's
+        self._deadline: float | None = None  # of one request, if it has several steps, or less time than others
         self._timeout_s = limits.timeout_ms / 1000
         alone = limits._replace(set_size_max=1)
         bounds, several = (limits, 1) if coalesce else (alone, connections)
@@ -77,11 +78,22 @@ class Items(Generic[T]):
         """Answer what is queued, then disconnect."""
         await asyncio.gather(*(lane.__aexit__() for lane in self._lanes))
 
-    def within(self, limit_s: float) -> "Items[T]":
-        """Give the same items to a caller who cannot wait for as long as others can."""
-        impatient = copy(self)
-        impatient._limit_s = impatient._timeout_s = min(limit_s, self._timeout_s)  # noqa: SLF001 - it is one of us
-        return impatient
+    def until(self, deadline: float = inf) -> Self:
+        """Return the same items for one request, all of whose steps end by a deadline of the loop's clock.
+
+        Without one, and at the latest, that is the time limit of every request from now on.
+        """
+        bounded = copy(self)
+        bounded._deadline = min(deadline, self._ends())  # noqa: SLF001 - it is one of us
+        return bounded
+
+    def _ends(self) -> float:
+        """Return the moment, by the loop's clock, by which what begins now is answered."""
+        now = asyncio.get_running_loop().time()
+        return now + self._timeout_s if self._deadline is None else self._deadline
+
+    def _left_s(self) -> float:
+        return self._ends() - asyncio.get_running_loop().time()
 
     def keyed(self, claim: Claim) -> "KeyedItems[T]":
         """Give the same items to a caller who may repeat a write."""
@@ -89,27 +101,27 @@ class Items(Generic[T]):
 
     def get_one(self, id: int) -> Awaitable[T]:
         """Read one item. Raises NotFound."""
-        return self._reads.submit(id, self._limit_s)
+        return self._reads.submit(id, self._deadline)
 
     def add_one(self, row: NewItem) -> Awaitable[T]:
         """Add one item."""
-        return self._adds.submit(row, self._limit_s)
+        return self._adds.submit(row, self._deadline)
 
     def change_one(self, change: Change) -> Awaitable[T]:
         """Change one item. Raises NotFound, Stale."""
-        return self._changes.submit(change, self._limit_s)
+        return self._changes.submit(change, self._deadline)
 
     def remove_one(self, removal: Removal) -> Awaitable[None]:
         """Remove one item. Raises NotFound, Stale."""
-        return self._removals.submit(removal, self._limit_s)
+        return self._removals.submit(removal, self._deadline)
 
     def page(self, query: Query) -> Awaitable[Page[T]]:
         """Read a page of the list."""
-        return self._lists.submit(query, self._limit_s)
+        return self._lists.submit(query, self._deadline)
 
     async def get(self, ids: Sequence[int]) -> list[T]:
         """Read the items that exist, in the order of their ids."""
-        found = await self._bulk_reads.submit(lambda connection, _: self._sets.get(connection, ids), self._limit_s)
+        found = await self._bulk_reads.submit(lambda connection, _: self._sets.get(connection, ids), self._deadline)
         return [item for item in found if not isinstance(item, NotFound)]
 
     async def add(self, rows: Sequence[NewItem]) -> list[T]:
@@ -122,7 +134,7 @@ class Items(Generic[T]):
         async def work(session: AsyncSession) -> list[T]:
             return all_or_nothing(await self._sets.change(SessionConnection(session), changes))
 
-        return await transact(self._database, work, self._timeout_s)
+        return await transact(self._database, work, self._left_s())
 
     async def remove(self, ids: Sequence[int]) -> list[int]:
         """Remove those that exist, and give their ids in the order they were asked for."""
@@ -130,7 +142,7 @@ class Items(Generic[T]):
 
     async def _write(self, work: Callable[..., Awaitable[list[Any]]]) -> list[Any]:
         written: list[Any] = await self._bulk_writes.submit(
-            lambda connection, token: work(connection, token=token), self._limit_s
+            lambda connection, token: work(connection, token=token), self._deadline
         )
         return written
 
@@ -177,19 +189,19 @@ class KeyedItems(Items[T]):
     """
 
     def __init__(self, items: Items[T], claim: Claim) -> None:
-        vars(self).update(vars(items))
+        vars(self).update(vars(items.until()))
         self._claim = claim
 
     async def get_one(self, id: int) -> T:
         """Read one item, to write it then. Raises NotFound."""
-        await self._idempotency.check(self._claim)
+        await self._idempotency.check(self._claim, self._left_s())
         return await super().get_one(id)
 
     async def add_one(self, row: NewItem) -> T:
         """Add one item, in a transaction with others that wait."""
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        deadline = self._ends()
         with self._idempotency.running(self._claim.scope):
-            added: T = await self._keyed_adds.submit(KeyedRow(row, self._claim, deadline), self._limit_s)
+            added: T = await self._keyed_adds.submit(KeyedRow(row, self._claim, deadline), deadline)
             return added
 
     async def change_one(self, change: Change) -> T:
@@ -218,7 +230,7 @@ class KeyedItems(Items[T]):
         async def work(connection: Connection) -> U:
             return result(await verb(connection))
 
-        return await self._idempotency.once(self._claim, work, self._timeout_s)
+        return await self._idempotency.once(self._claim, work, self._left_s())
 
 
 async def _run(connection: Connection, works: Sequence[Bulk], token: bytes) -> list[Any]:

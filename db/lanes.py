@@ -88,17 +88,20 @@ class Lane(Generic[C, M, R]):
         self._wake_all()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def submit(self, member: M, timeout_s: float | None = None) -> "asyncio.Future[R]":
-        """Queue a member for the next set; a time limit of its own may be shorter than the lane's.
+    def submit(self, member: M, deadline: float | None = None) -> "asyncio.Future[R]":
+        """Queue a member for the next set; a deadline of its own, by the loop's clock, may be before the lane's.
 
-        Raises Overloaded over a bound and Unavailable without a connection, both at once.
+        Raises Overloaded over a bound, Unavailable without a connection, and TimedOut past the deadline, all at once.
         """
         if self._fault is not None:
             raise self._fault.with_traceback(None)
         waiter: asyncio.Future[R] = self._loop.create_future()
-        group = self._queue.add(member, waiter, self._loop.time())
-        if timeout_s is not None:
-            self._loop.call_later(timeout_s, self._give_up, group, waiter)
+        now = self._loop.time()
+        if deadline is not None and deadline <= now:
+            raise TimedOut("it took too long")
+        group = self._queue.add(member, waiter, now)
+        if deadline is not None:
+            self._loop.call_at(deadline, self._give_up, group, waiter)
         if not self._watched:
             self._watched = True
             self._loop.call_later(WATCH_S, self._watch)

@@ -22,11 +22,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    bindparam,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
@@ -81,6 +83,16 @@ class utc_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL funct
     inherit_cache = True
 
 
+class seconds_ago(FunctionElement[datetime]):  # noqa: N801 - as above
+    """What the database's clock said so many seconds ago, to be compared with what it said when a row was made."""
+
+    type = Moment
+    inherit_cache = True
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(bindparam("seconds", seconds, type_=Integer()))
+
+
 @compiles(utc_now)
 def _utc_now(_element: object, _compiler: object, **_options: Any) -> str:
     return "now()"
@@ -90,6 +102,16 @@ def _utc_now(_element: object, _compiler: object, **_options: Any) -> str:
 def _utc_now_sqlite(_element: object, _compiler: object, **_options: Any) -> str:
     # Six digits, as SQLAlchemy writes them: one width, so that text order is time order.
     return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
+
+
+@compiles(seconds_ago)
+def _seconds_ago(element: seconds_ago, compiler: SQLCompiler, **options: Any) -> str:
+    return f"now() - make_interval(secs => {compiler.process(element.clauses, **options)})"
+
+
+@compiles(seconds_ago, "sqlite")
+def _seconds_ago_sqlite(element: seconds_ago, compiler: SQLCompiler, **options: Any) -> str:
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', -{compiler.process(element.clauses, **options)} || ' seconds')"
 
 
 FIRST_VERSION = 1

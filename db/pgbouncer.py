@@ -4,6 +4,7 @@ What outlasts a transaction is not used: no named prepared statement, and no set
 carries from one connection to the other. So every statement of a lane is a transaction that begins with its settings.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -11,27 +12,32 @@ from sqlalchemy import URL, event
 from sqlalchemy import Connection as SyncConnection
 
 from db.database import DRIVER_ERRORS, Connection, Options, said
-from db.errors import Lost, Refused, means_lost
+from db.errors import Lost, OutcomeUnknown, Refused
 from db.postgresql import ONE_PLAN, PostgreSQL, PostgreSQLConnection
 from db.primary import Driver, Primary
+from db.replication import HEAR_WARNINGS
 
 
 class PgBouncer(PostgreSQL):
     """PostgreSQL by asyncpg, through PgBouncer."""
 
     target = "any"  # it tells what its server was once, and it alone chooses the server
+    _unprepared: Mapping[str, Any] = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
 
     def __init__(self, url: URL, options: Options) -> None:
         super().__init__(url, options)
-        self._limit = f"SET LOCAL statement_timeout = {options.statement_timeout_ms}"
+        settings = {"statement_timeout": options.statement_timeout_ms, **HEAR_WARNINGS}
+        # In one statement, as SQLAlchemy prepares it.
+        self._limit = "SELECT " + ", ".join(
+            f"set_config('{name}', '{value}', true)" for name, value in settings.items()
+        )
         event.listen(self.engine.sync_engine, "begin", self._set_limit)
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         arguments = super()._arguments(options)
-        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout", *HEAR_WARNINGS):
             del arguments["server_settings"][name]  # PgBouncer refuses who sends what it does not know
-        unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
-        return {**arguments, **unnamed, "statement_cache_size": 0}
+        return {**arguments, "statement_cache_size": 0}
 
     def _set_limit(self, connection: SyncConnection) -> None:
         connection.exec_driver_sql(self._limit)
@@ -55,20 +61,20 @@ class PgBouncerConnection(PostgreSQLConnection):
         committing = False
         try:
             await self._driver.execute(self._begin)
-            rows = await self._driver.fetch(sql, *arguments)
+            rows: list[Any] = await self._driver.fetch(sql, *arguments)
             committing = wrote
             await self._driver.execute("COMMIT")
         except asyncpg.DataError as error:  # the driver's, before sending, as well as the server's
             await self._roll_back()
             raise Refused(str(error)) from error
         except (*DRIVER_ERRORS, OSError) as error:
-            self._primary.note(self._driver, error)
-            if means_lost(error) or isinstance(error, asyncpg.InternalClientError):
-                self._driver.terminate()
-            await self._roll_back()
-            raise said(error, lost=self._driver.is_closed(), wrote=committing) from error
+            if not (lost := self._is_lost(error)):
+                await self._roll_back()
+            raise said(error, lost=lost or self._driver.is_closed(), wrote=committing) from error
+        except OutcomeUnknown:
+            raise
         except BaseException:  # cancelled, say: nobody may find a connection inside a transaction
-            self._driver.terminate()
+            self._primary.forget(self._driver)
             raise
         return rows
 

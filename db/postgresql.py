@@ -1,15 +1,14 @@
 """PostgreSQL by asyncpg."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from secrets import token_bytes
 from typing import Any
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID  # it takes a fraction of the time that the standard library's does
-from sqlalchemy import URL, BigInteger, ExceptionContext, NullPool, Select, UpdateBase, event, func, select, text
+from sqlalchemy import URL, BigInteger, ExceptionContext, Select, UpdateBase, event, func, select, text
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.types import TypeEngine
@@ -20,6 +19,7 @@ from db.database import DRIVER_ERRORS, Connection, Database, Options, Turns, sai
 from db.errors import AlreadyWritten, Lost, OutcomeUnknown, Refused, TimedOut, Unavailable, means_lost
 from db.hosts import hosts_of
 from db.primary import Driver, Primary
+from db.replication import HEAR_WARNINGS
 from db.rows import POSITION, ArrayRows, RowSet
 from db.statements import Statement, remembered
 from db.turns import Turn
@@ -46,23 +46,26 @@ class PostgreSQL(Database):
     migrates_itself = False  # several instances may share it: that is a deployment's step
     has_statistics = True
     target = "read-write"  # of the URL's hosts, unless it says otherwise
+    _unprepared: Mapping[str, Any] = {}  # for SQLAlchemy, where nothing can stay prepared
 
     def __init__(self, url: URL, options: Options) -> None:
         target = str(url.query.get(TARGET, self.target))
-        self._primary = Primary(hosts_of(url), target, options.connect_timeout_ms / 1000)
-        arguments = {**self._arguments(options), "async_creator_fn": self._primary.connect}
-        make = partial(
-            create_async_engine, url.difference_update_query(["host", "port", TARGET]), connect_args=arguments
+        self._primary = Primary(hosts_of(url), target, options.connect_timeout_ms / 1000, options.found)
+        arguments = self._arguments(options)
+        engine = create_async_engine(
+            url := url.difference_update_query(["host", "port", TARGET]),
+            connect_args={**arguments, **self._unprepared, "async_creator_fn": self._primary.connect},
+            pool_size=options.pool_size,
+            max_overflow=0,
+            pool_timeout=options.pool_wait_ms / 1000,
+            pool_use_lifo=True,
         )
-        pooled = make(
-            pool_size=options.pool_size, max_overflow=0, pool_timeout=options.pool_wait_ms / 1000, pool_use_lifo=True
-        )
+        self._place = {**engine.dialect.create_connect_args(url)[1], **arguments}
         self._numbers = ArrayRows({"number": BigInteger()})
-        event.listen(pooled.sync_engine, "checkout", self._check_open)
-        event.listen(pooled.sync_engine, "handle_error", self._check_lost)
+        event.listen(engine.sync_engine, "checkout", self._check_open)
+        event.listen(engine.sync_engine, "handle_error", self._check_lost)
         # The pool alone would let everybody wait, and refuse them only then.
-        turns = Turns(Turn(options.pool_size, options.pool_wait_ms), nullcontext())
-        super().__init__(pooled, make(poolclass=NullPool), options, turns)
+        super().__init__(engine, options, Turns(Turn(options.pool_size, options.pool_wait_ms), nullcontext()))
 
     def rows(self, **columns: TypeEngine[Any]) -> RowSet:
         """Make a row set of these columns."""
@@ -71,6 +74,11 @@ class PostgreSQL(Database):
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """Wait until no other migration runs, and keep others out until the transaction ends."""
         await connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await super().close()
+        await self._primary.close()
 
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
         """Let the database cancel what takes longer, for this transaction."""
@@ -99,6 +107,7 @@ class PostgreSQL(Database):
                 # What a client left in the middle, it must not go on holding.
                 "idle_in_transaction_session_timeout": str(2 * options.statement_timeout_ms),
                 "timezone": "UTC",
+                **HEAR_WARNINGS,
             },
         }
 
@@ -114,6 +123,15 @@ class PostgreSQL(Database):
         if context.connection is not None and not context.connection.invalidated:
             driver: Any = context.connection.connection.driver_connection
             self._primary.note(driver, context.original_exception)
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Driver]:
+        with translated():
+            driver = await self._primary.connect(**self._place)
+        try:
+            yield driver
+        finally:
+            self._primary.discard(driver)
 
     async def _own(self, driver: Any, *, one_plan: bool) -> Connection:
         with translated():
@@ -161,7 +179,7 @@ class PostgreSQLConnection:
             raise
         except Exception:
             # What stands in the way may be the receipt, or just as well the rows, of an attempt that has happened.
-            if not (found := await self._run(receipts.FIND, [key], wrote=False)):
+            if not (found := await self._run(receipts.FIND, [key], wrote=True)):
                 raise
         raise AlreadyWritten(found[0][0])
 
@@ -169,12 +187,20 @@ class PostgreSQLConnection:
         if self._driver.is_closed():
             raise Lost("the connection to the database was lost")
         try:
-            return await self._driver.fetch(sql, *arguments)
+            rows: list[Any] = await self._driver.fetch(sql, *arguments)
+            if wrote:
+                self._driver.check_confirmed()
         except asyncpg.DataError as error:  # the driver's, before sending, as well as the server's
             raise Refused(str(error)) from error
         except (*DRIVER_ERRORS, OSError) as error:
-            self._primary.note(self._driver, error)
-            # In between the server's last word and the end of the connection, asyncpg loses its way.
-            if means_lost(error) or isinstance(error, asyncpg.InternalClientError) or self._driver.is_closed():
-                self._driver.terminate()
-            raise said(error, lost=self._driver.is_closed(), wrote=wrote) from error
+            raise said(error, lost=self._is_lost(error), wrote=wrote) from error
+        return rows
+
+    def _is_lost(self, error: BaseException) -> bool:
+        """Whether the connection is of no more use after an error; then it is not held any more."""
+        self._primary.note(self._driver, error)
+        # In between the server's last word and the end of the connection, asyncpg loses its way.
+        lost = means_lost(error) or isinstance(error, asyncpg.InternalClientError) or self._driver.is_closed()
+        if lost:
+            self._primary.forget(self._driver)
+        return lost

@@ -18,7 +18,8 @@ from db.models import Receipt, table
 receipts = table(Receipt)
 TOKEN = "token"  # noqa: S105 - the name of an argument
 NO_IDS: ColumnElement[Any] = literal_column("'{}'")
-FIND = "SELECT ids FROM receipts WHERE token = $1"
+# A write, as only writes wait for a synchronous standby: what is found may be a commit that none has (db.replication).
+FIND = "UPDATE receipts SET ids = ids WHERE token = $1 RETURNING ids"
 
 
 def with_receipt(source: UpdateBase) -> Select[Any]:
@@ -35,7 +36,10 @@ async def leave(session: AsyncSession, token: UUID) -> None:
 
 
 async def find(session: AsyncSession, token: UUID) -> bool:
-    """Tell whether a transaction was committed, once it is over; if it was not, it cannot be any more."""
+    """Return whether a transaction was committed, once it is over; if it was not, it cannot be any more.
+
+    What is found is written again, for the reason that FIND is.
+    """
     void = postgresql.insert(receipts).values(token=token, ids=None)
-    await session.execute(void.on_conflict_do_nothing())
-    return await session.scalar(select(receipts.c.ids).where(receipts.c.token == token)) is not None
+    found = void.on_conflict_do_update(index_elements=[receipts.c.token], set_={"ids": receipts.c.ids})
+    return await session.scalar(found.returning(receipts.c.ids)) is not None

@@ -53,8 +53,7 @@ async def transact(database: Database, work: Callable[[AsyncSession], Awaitable[
         if task.done():
             return task.result()
     finally:
-        task.cancel()
-        task.add_done_callback(_forget)
+        database.abandon(task)
     raise transacting.fault()
 
 
@@ -116,9 +115,3 @@ class _Transacting(Generic[T]):
 
 async def _pause(number: int) -> None:
     await asyncio.sleep(min(0.5, RETRY_DELAY_S * 2**number) * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
-
-
-def _forget(task: "asyncio.Task[T]") -> None:
-    """Take notice of how a task ended, so that nobody complains."""
-    if not task.cancelled():
-        task.exception()

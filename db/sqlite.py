@@ -1,8 +1,8 @@
 """SQLite by aiosqlite."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy import URL, NullPool, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.types import TypeEngine
 
-from db.database import Connection, Database, Options, Turns, said
+from db.database import Connection, Database, Options, Turns, said, translated
 from db.rows import JSONRows, RowSet
 from db.statements import Statement
 from db.turns import Turn
@@ -39,7 +39,8 @@ class SQLite(Database):
         for one in {engine, lanes}:
             event.listen(one.sync_engine, "connect", self._configure)
             event.listen(one.sync_engine, "begin", _begin_immediate)
-        super().__init__(engine, lanes, options, turns)
+        super().__init__(engine, options, turns)
+        self._lanes = lanes
 
     def _configure(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -65,6 +66,20 @@ class SQLite(Database):
     async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:  # noqa: ARG002
         """Do nothing: no other transaction writes."""
         return [True for _ in numbers]
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Any]:
+        with translated():
+            connection = await self._lanes.connect()
+        try:
+            yield (await connection.get_raw_connection()).driver_connection
+        finally:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await super().close()
+        await self._lanes.dispose()
 
     async def _own(self, driver: Any, *, one_plan: bool) -> Connection:  # noqa: ARG002 - it plans when it prepares
         return SQLiteConnection(driver, self.turns, self._timeout_ms / 1000)

@@ -5,22 +5,21 @@ import logging
 import random
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from sqlalchemy import Table, delete, select
 
 from db.database import Database
 from db.errors import DatabaseError
-from db.models import IdempotencyKey, Receipt, table
+from db.models import IdempotencyKey, Receipt, seconds_ago, table
 from db.session import transaction
 
 log = logging.getLogger(__name__)
 
 STEP_ROWS = 1000
 INTERVAL_S = 30
-# A receipt is of use for as long as somebody tries to find out, and that ends with the request.
-RECEIPT_LIFETIME_S = 600
+# A receipt is of use for as long as somebody tries to find out, and that ends with the request, which may take 600 s.
+RECEIPT_LIFETIME_S = 1200
 
 
 class Sweeper:
@@ -47,14 +46,16 @@ class Sweeper:
         swept = 0
         for rows, lifetime_s in self._lifetimes.items():
             while not self._closing.is_set():
-                step = await self._step(rows, datetime.now(UTC) - timedelta(seconds=lifetime_s))
+                step = await self._step(rows, lifetime_s)
                 swept += step
                 if step < STEP_ROWS:
                     break
         return swept
 
-    async def _step(self, rows: Table, until: datetime) -> int:
+    async def _step(self, rows: Table, lifetime_s: int) -> int:
         [key] = rows.primary_key
+        # By the clock that the rows have their age from: this machine's may be another.
+        until = seconds_ago(lifetime_s)
         # What another sweeps at this moment is left to it.
         old = select(key).where(rows.c.created_at < until).limit(STEP_ROWS).with_for_update(skip_locked=True)
         async with transaction(self._database) as session:

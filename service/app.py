@@ -37,6 +37,7 @@ def create_app(settings: Settings, standing: Standing | None = None) -> Router:
             statement_timeout_ms=settings.statement_timeout_ms,
             pgbouncer=settings.pgbouncer,
             echo=settings.debug,
+            found=standing.found,
         ),
     )
     limits = Limits(

@@ -21,9 +21,9 @@ class Context(NamedTuple):
     document: Callable[[], dict[str, Any]]  # OpenAPI
     standing: Standing
 
-    def within(self, limit_s: float) -> Self:
-        """Give the same to a caller who can wait no longer than that."""
-        return self._replace(items=self.items.within(limit_s))
+    def until(self, deadline: float) -> Self:
+        """Return the same for a request that has a deadline of its own, by the loop's clock."""
+        return self._replace(items=self.items.until(deadline))
 
     def keyed(self, claim: Claim) -> Self:
         """Give the same to a caller who may repeat a write."""

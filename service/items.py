@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from msgspec import UNSET
 
 from db.errors import Stale
-from db.items import Change, NewItem, Removal
+from db.items import Change, Items, NewItem, Removal
 from db.pages import Order, Page, Query
 from service import cursors
 from service.context import Context
@@ -68,18 +68,20 @@ async def read_item(context: Context, id: ItemId) -> ItemResponse:
 
 async def replace_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemCreate) -> ItemResponse:
     """Replace all of an existing item."""
-    version = await _version(context, id, if_match)
-    return await context.items.change_one(Change(id, version, body.name, body.price, body.in_stock))
+    items, version = await _expected(context, id, if_match)
+    return await items.change_one(Change(id, version, body.name, body.price, body.in_stock))
 
 
 async def change_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemPatch) -> ItemResponse:
     """Change some fields of an item."""
-    return await context.items.change_one(_patched(id, await _version(context, id, if_match), body))
+    items, version = await _expected(context, id, if_match)
+    return await items.change_one(_patched(id, version, body))
 
 
 async def delete_item(context: Context, id: ItemId, if_match: IfMatch) -> None:
     """Delete an item."""
-    await context.items.remove_one(Removal(id, await _version(context, id, if_match)))
+    items, version = await _expected(context, id, if_match)
+    await items.remove_one(Removal(id, version))
 
 
 def _new(item: ItemCreate) -> NewItem:
@@ -96,16 +98,20 @@ def _patched(id: int, version: int | None, patch: ItemPatch | ItemSetPatch) -> C
     )
 
 
-async def _version(context: Context, id: int, if_match: IfMatch) -> int | None:
-    """Give the one version that a write is for; of several, the one that the item is at. Raises Stale."""
+async def _expected(context: Context, id: int, if_match: IfMatch) -> tuple[Items[ItemResponse], int | None]:
+    """Return the items to write to, and the one version that the write is for. Raises Stale.
+
+    Of several versions it is the one that the item is at: to look and to write then have one deadline together.
+    """
     if if_match is None:
-        return None
+        return context.items, None
     if len(if_match) == 1:
-        return next(iter(if_match))
-    current = await context.items.get_one(id)
+        return context.items, next(iter(if_match))
+    items = context.items.until()
+    current = await items.get_one(id)
     if current.version not in if_match:
         raise Stale([id])
-    return current.version
+    return items, current.version
 
 
 def _selection(query: ItemQuery) -> Query:

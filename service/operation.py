@@ -5,6 +5,7 @@ versions that the caller expects; any other name is a part of the path. It retur
 for a 204.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -86,7 +87,8 @@ class Operation:
         headers = combined(scope["headers"])
         context: Context = scope["state"]["context"]
         if b"x-request-timeout" in headers:
-            context = context.within(time_limit(headers[b"x-request-timeout"]))
+            limit_s = time_limit(headers[b"x-request-timeout"])
+            context = context.until(asyncio.get_running_loop().time() + limit_s)
         media = acceptable(headers.get(b"accept"))
         arguments: dict[str, Any] = {"context": context}
         body = b""

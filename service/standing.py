@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import MutableSequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -14,9 +15,10 @@ GROUP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 class Standing:
     """A worker's side: two truths for whoever answers, as cheap to look at as any attribute."""
 
-    def __init__(self, parent: Connection | None = None) -> None:
+    def __init__(self, parent: Connection | None = None, found: MutableSequence[int] | None = None) -> None:
         self.is_leaving = False  # callers should come back on another connection
         self.is_stopping = False  # and to another instance: the whole service leaves
+        self.found = found  # the database's primary, as any worker found it last
         self._parent = parent
 
     def begin(self) -> None:

@@ -6,10 +6,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from granian._granian import ProcInfoCollector, SocketHolder
@@ -56,6 +57,7 @@ class Supervisor(MPServer):
         self._shd: Any
         self._sockets: list[socket.socket] = []
         self._lines: dict[WorkerProcess, Line] = {}
+        self._found = RawArray("Q", 2)  # memory of all workers, without a lock that one could take to its grave
         self._replaced: list[WorkerProcess] = []  # that are still there
         self._failed_starts = 0
         self._start: Callable[[int], WorkerProcess]
@@ -98,7 +100,9 @@ class Supervisor(MPServer):
             holder: Any = SocketHolder
             self._shd = holder(self._sso.fileno(), False, self.backlog)  # noqa: FBT003 - it is no Unix socket
         others = [one for one in self._sockets if one is not self._sso]
-        worker = super()._spawn_worker(idx, target, partial(load, callback_loader, theirs, [ours, *others]))
+        worker = super()._spawn_worker(
+            idx, target, partial(load, callback_loader, theirs, self._found, [ours, *others])
+        )
         self._lines[worker] = Line(ours)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # which the worker inherits
         worker.start()
@@ -216,12 +220,14 @@ def listener(host: str, port: int, backlog: int) -> socket.socket:
     return one
 
 
-def load(loader: Loader, parent: Connection, others: Sequence[socket.socket | Connection]) -> Any:
+def load(
+    loader: Loader, parent: Connection, found: MutableSequence[int], others: Sequence[socket.socket | Connection]
+) -> Any:
     """Make a worker's application, in the worker, and close what is not for it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     for one in others:
         one.close()
-    app = loader(Standing(parent))
+    app = loader(Standing(parent, found))
     # What is there by now stays: to look through all of it again and again would stop everything for 50 ms each time.
     gc.collect()
     gc.freeze()

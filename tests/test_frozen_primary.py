@@ -1,0 +1,157 @@
+"""The primary freezes, or is cut off, and another takes its place: from then on everything goes to the other one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.answers import added, added_set, code, read, serving
+from tests.conftest import migrate
+from tests.faults.proxy import Proxy
+from tests.postgres import HOST, QUICK, PostgresServer
+from tests.serving import ServiceProcess
+from tests.test_failover import RECOVERY_S, both
+from tests.test_outage import LAMP, recovered, requests
+from tests.waiting import LIMIT_S, PAUSE_S
+
+# So that a frozen server is found out soon.
+LIMITS: dict[str, Any] = {"statement_timeout_ms": 500, "connect_timeout_ms": 1000, "pool_wait_ms": 60_000}
+ENVIRON = {f"ITEMSVC_{name}".upper(): str(value) for name, value in LIMITS.items()}
+FOLLOWS_S = 2.0
+SEVERAL = 64
+ADDS = "query LIKE '%INSERT INTO items%' AND pid <> pg_backend_pid()"
+NAMED = "SELECT count(*) FROM items WHERE name = 'chair'"
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    """Give two servers that know nothing of each other, with the same password and the same items."""
+    with PostgresServer(settings={**QUICK, "synchronous_commit": "on"}) as first:
+        second = PostgresServer(settings=first.settings)
+        second.password = first.password
+        with second:
+            for server in (first, second):
+                migrate(server.url())
+                server.query("INSERT INTO items (name, price) VALUES ('lamp', 1), ('lamp', 1), ('lamp', 1)")
+            yield first, second
+
+
+@asynccontextmanager
+async def of_workers(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of a service with two workers, on connections of its own for each request."""
+    async with AsyncExitStack() as opened:
+        process = ServiceProcess(url, workers=2, **ENVIRON)
+        await asyncio.to_thread(process.__enter__)
+        opened.push_async_callback(asyncio.to_thread, process.__exit__)
+        limits = httpx.Limits(max_keepalive_connections=0)
+        yield await opened.enter_async_context(httpx.AsyncClient(base_url=process.url, timeout=LIMIT_S, limits=limits))
+
+
+async def rows(server: PostgresServer, sql: str) -> list[tuple[Any, ...]]:
+    """Ask a server behind the service's back."""
+    return await asyncio.to_thread(server.query, sql)
+
+
+async def busy(client: httpx.AsyncClient) -> None:
+    """Let the service open every connection that it may have."""
+    await recovered(client)
+    patches = [client.patch("/items", json=[{"id": 10**9, "price": 1}]) for _ in range(SEVERAL)]
+    assert {response.status_code for response in await asyncio.gather(*patches)} <= {404, 503, 504}  # if it is slow
+
+
+async def written(client: httpx.AsyncClient) -> None:
+    """Write until a write is acknowledged."""
+    async with asyncio.timeout(LIMIT_S):
+        while (await client.post("/items", json=LAMP)).status_code != 201:  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE_S)
+
+
+async def test_once_another_server_was_found_every_verb_goes_there_at_once(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    first, second = servers
+    async with serving(Settings(database_url=both(first.port, second), **LIMITS)) as client:
+        await busy(client)
+        await asyncio.to_thread(first.freeze)
+        await written(client)
+        for response in await requests(client, FOLLOWS_S):
+            assert response.status_code in {200, 201, 404}
+        chairs = await added_set(client, [{**LAMP, "name": "chair"}] * 2)
+        assert await rows(second, NAMED) == [(2,)]
+        assert (await client.delete(f"/items/{chairs[0]['id']}")).status_code == 204
+        await asyncio.to_thread(first.thaw)
+        await busy(client)
+        assert await read(client, chairs[1]["id"]) == chairs[1]
+    assert await rows(first, NAMED) == [(0,)]
+    assert await rows(first, "SELECT count(*) FROM items WHERE id <= 3") == [(3,)]
+
+
+async def test_the_one_before_is_not_read_once_it_goes_on_by_any_worker(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    first, second = servers
+    async with of_workers(both(first.port, second)) as client:
+        await asyncio.gather(*(busy(client) for _ in range(4)))
+        await asyncio.to_thread(first.freeze)
+        await written(client)  # by one of them
+        await asyncio.to_thread(first.thaw)
+        for version in range(2, 20):
+            changed = await client.patch("/items/1", json={"price": version})
+            assert changed.status_code == 200
+            reads = [client.get("/items/1"), client.get("/items?limit=1"), client.get("/items?ids=1")]
+            for response in await asyncio.gather(*reads):
+                [lamp] = response.json() if isinstance(response.json(), list) else [response.json()]
+                assert (response.status_code, lamp["version"]) == (200, version)
+        await added(client, name="chair")
+        for response in await requests(client, FOLLOWS_S):
+            assert response.status_code in {200, 201, 404}
+    assert await rows(first, NAMED) == [(0,)]
+    assert await rows(first, "SELECT version FROM items WHERE id = 1") == [(1,)]
+
+
+async def test_where_an_address_leads_elsewhere_than_before_every_connection_follows(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    first, second = servers
+    with Proxy(HOST, first.port) as address:
+        async with serving(Settings(database_url=address.url(first.url()), **LIMITS)) as client:
+            await busy(client)
+            address.move(HOST, second.port)  # those that are there stay
+            await rows(
+                first,
+                f"SELECT pg_terminate_backend(min(pid)) FROM pg_stat_activity WHERE {ADDS}",  # noqa: S608 - from above
+            )
+            await written(client)
+            for response in await requests(client, FOLLOWS_S):
+                assert response.status_code in {200, 201, 404}
+            await added(client, name="chair")
+            await busy(client)
+    assert await rows(first, NAMED) == [(0,)]
+    assert await rows(second, NAMED) == [(1,)]
+
+
+async def test_a_server_whose_place_was_taken_is_not_gone_back_to(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    first, _ = servers
+    with first.standby() as standby:
+        async with serving(Settings(database_url=both(first.port, standby), **LIMITS)) as client:
+            await busy(client)
+            await asyncio.to_thread(first.freeze)
+            await asyncio.to_thread(standby.promote)
+            await written(client)
+            chair = await added(client, name="chair")
+            await asyncio.to_thread(standby.stop, "immediate")
+            await asyncio.to_thread(first.thaw)
+            for _ in range(3):
+                for response in await requests(client, RECOVERY_S):
+                    assert response.status_code in {503, 504}
+            assert code(await client.get("/readyz")) == (503, "not-ready")
+            await asyncio.to_thread(standby.start)
+            await recovered(client)
+            assert await read(client, chair["id"]) == chair
+    assert await rows(first, NAMED) == [(0,)]
