@@ -42,7 +42,7 @@ bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or mor
 growth: .venv/dev.stamp ## measure what more rows cost, up to ten million
 	@exec $(BIN)/python -m bench.growth $(ARGS)
 
-faults: .venv/dev.stamp ## put the service through every fault in its long form: two and a half hours, or ARGS= names some
+faults: .venv/dev.stamp ## put the service through every fault in its long form: nearly three hours, or ARGS= names some
 	@exec $(BIN)/python -m tests.faults $(ARGS)
 
 HOST ?= http://127.0.0.1:8000

@@ -15,6 +15,7 @@ from service.settings import Settings
 from tests.answers import added_set, code, serving
 from tests.conftest import migrate
 from tests.faults.cuts import UNKNOWN
+from tests.pgbouncer import BINARY, PgBouncerServer
 from tests.postgres import HOST, QUICK, SUPERUSER, PostgresServer
 from tests.waiting import LIMIT_S, PAUSE_S, wait_until
 
@@ -96,11 +97,11 @@ async def every_write(client: httpx.AsyncClient, *, keyed: bool) -> list[Write]:
     ]
 
 
-async def told(server: PostgresServer, writes: list[Write]) -> dict[str, str]:
+async def told(url: str, writes: list[Write], **settings: Any) -> dict[str, str]:
     """Send all of them at once, each to a service of its own, and give what each is answered."""
 
     async def send(write: Write) -> str:
-        async with serving(Settings(database_url=server.url(), **LIMITS)) as client:
+        async with serving(Settings(database_url=url, **LIMITS, **settings)) as client:
             response = await write.send(client)
             return str(response.status_code) if response.is_success else code(response)[1]
 
@@ -119,9 +120,9 @@ async def test_what_no_standby_has_is_acknowledged_to_nobody_and_found_once_a_st
     before = await count_items(behind)
     async with nobody_follows(server):
         for _ in range(2 if keyed else 1):  # nor is a repeat
-            assert await told(server, writes) == dict.fromkeys(map(str, writes), UNKNOWN)
+            assert await told(server.url(), writes) == dict.fromkeys(map(str, writes), UNKNOWN)
     if keyed:
-        assert set((await told(server, writes)).values()) <= {"200", "201", "204"}
+        assert set((await told(server.url(), writes)).values()) <= {"200", "201", "204"}
         assert await count_items(behind) == before + 3 - 3
 
 
@@ -145,7 +146,7 @@ async def test_a_wait_for_the_standby_that_somebody_ends_acknowledges_nothing(
 ) -> None:
     writes = await every_write(client, keyed=keyed)
     async with nobody_follows(server):
-        sending = asyncio.create_task(told(server, writes))
+        sending = asyncio.create_task(told(server.url(), writes))
         while not sending.done():
             await end(behind)
             await asyncio.sleep(PAUSE_S)
@@ -165,6 +166,25 @@ async def test_a_role_that_hears_no_warnings_is_not_told_of_what_no_standby_has_
             assert code(await sending) == (503, UNKNOWN)
     finally:
         await behind.execute(f"ALTER ROLE {SUPERUSER} RESET client_min_messages")
+
+
+@pytest.mark.skipif(BINARY is None, reason="PgBouncer is not installed; on Debian, apt-get install pgbouncer")
+@pytest.mark.parametrize("end", [None, cancel, terminate])
+async def test_behind_pgbouncer_as_well_nothing_is_acknowledged_that_no_standby_has(
+    server: PostgresServer, client: httpx.AsyncClient, behind: "asyncpg.Connection[Any]", end: Callable[..., Any] | None
+) -> None:
+    writes = [write for keyed in (False, True) for write in await every_write(client, keyed=keyed)]
+    with PgBouncerServer(server.url(), connections=len(writes)) as pgbouncer:
+        async with nobody_follows(server):
+            sending = asyncio.create_task(told(pgbouncer.url(server.url()), writes, pgbouncer=True))
+            while not sending.done():
+                if end is not None:
+                    await end(behind)
+                await asyncio.sleep(PAUSE_S)
+            assert await sending == dict.fromkeys(map(str, writes), UNKNOWN)
+            async with asyncio.timeout(LIMIT_S):
+                while await behind.fetch(WAITING):  # noqa: ASYNC110
+                    await asyncio.sleep(PAUSE_S)
 
 
 async def test_while_the_standby_is_away_waiting_backends_are_bounded_and_reads_go_on(
