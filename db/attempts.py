@@ -28,7 +28,7 @@ class Connection(Protocol):
         """Whether the connection is lost."""
 
     def when_closed(self, callback: Callable[[], None]) -> None:
-        """Call back once, as soon as the connection is lost."""
+        """Call back, maybe more than once, when the connection is lost, or is not to be used any more."""
 
 
 class Run(Protocol[C_contra, M_contra, R_co]):

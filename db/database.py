@@ -33,7 +33,7 @@ class Options(NamedTuple):
     statement_timeout_ms: int = 5000
     pgbouncer: bool = False
     echo: bool = False  # the SQL of lanes; SQLAlchemy's own is a matter of its logger's level
-    found: MutableSequence[int] | None = None  # where the workers of a service agree on the primary; see db.primary
+    latest_primary: MutableSequence[int] | None = None  # memory that the workers of a service share: LatestPrimary
 
 
 class Connection(Protocol):
@@ -44,7 +44,7 @@ class Connection(Protocol):
         """Whether the connection is lost."""
 
     def when_closed(self, callback: Callable[[], None]) -> None:
-        """Call back once, as soon as the connection is lost."""
+        """Call back, maybe more than once, when the connection is lost, or is not to be used any more."""
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Run a statement and give its rows; a write under a token that was used before does not happen again.
@@ -139,7 +139,7 @@ class Database(ABC):
         return f"{self.engine.dialect.name} {'.'.join(map(str, numbers))}"
 
     def abandon(self, task: "asyncio.Task[Any]") -> None:
-        """Cancel a task that uses a connection, and take notice of its end, which may take as long as a statement."""
+        """Cancel a task if it still runs, and let `close` wait for its end, which may take as long as a statement."""
         task.cancel()
         self._abandoned.add(task)
         task.add_done_callback(self._forget)

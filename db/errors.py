@@ -44,7 +44,7 @@ class Unavailable(DatabaseError):
 
 
 class Lost(Unavailable):
-    """The connection to the database was lost, before anything can have changed."""
+    """Nothing was changed: the connection was lost before a commit, or the commit was found not to have happened."""
 
 
 class Contended(Unavailable):
@@ -64,7 +64,10 @@ class NoSuchRevision(DatabaseError):
 
 
 class OutcomeUnknown(DatabaseError):
-    """The connection was lost while a write was in flight, and nobody could tell in time whether it happened."""
+    """A write may have been committed, or may be lost in a failover, and nothing could be found out in time.
+
+    Its connection was lost, or no synchronous standby has confirmed its commit.
+    """
 
 
 class AlreadyWritten(DatabaseError):

@@ -45,7 +45,7 @@ class Items(Generic[T]):
     ) -> None:
         self._database = database
         self._sets = sets = ItemSets(database, shape)
-        self._deadline: float | None = None  # of one request, if it has several steps, or less time than others
+        self._deadline: float | None = None  # of one request; None: the lane's own limit, which needs no timer
         self._timeout_s = limits.timeout_ms / 1000
         alone = limits._replace(set_size_max=1)
         bounds, several = (limits, 1) if coalesce else (alone, connections)
@@ -79,21 +79,21 @@ class Items(Generic[T]):
         await asyncio.gather(*(lane.__aexit__() for lane in self._lanes))
 
     def until(self, deadline: float = inf) -> Self:
-        """Return the same items for one request, all of whose steps end by a deadline of the loop's clock.
+        """Return the same items with one deadline, by the loop's clock, for all steps of a request.
 
-        Without one, and at the latest, that is the time limit of every request from now on.
+        It is the given one, but no later than the service's own time limit from now.
         """
         bounded = copy(self)
-        bounded._deadline = min(deadline, self._ends())  # noqa: SLF001 - it is one of us
+        bounded._deadline = min(deadline, self._effective_deadline())  # noqa: SLF001 - it is one of us
         return bounded
 
-    def _ends(self) -> float:
+    def _effective_deadline(self) -> float:
         """Return the moment, by the loop's clock, by which what begins now is answered."""
         now = asyncio.get_running_loop().time()
         return now + self._timeout_s if self._deadline is None else self._deadline
 
     def _left_s(self) -> float:
-        return self._ends() - asyncio.get_running_loop().time()
+        return self._effective_deadline() - asyncio.get_running_loop().time()
 
     def keyed(self, claim: Claim) -> "KeyedItems[T]":
         """Give the same items to a caller who may repeat a write."""
@@ -199,7 +199,7 @@ class KeyedItems(Items[T]):
 
     async def add_one(self, row: NewItem) -> T:
         """Add one item, in a transaction with others that wait."""
-        deadline = self._ends()
+        deadline = self._effective_deadline()
         with self._idempotency.running(self._claim.scope):
             added: T = await self._keyed_adds.submit(KeyedRow(row, self._claim, deadline), deadline)
             return added

@@ -22,16 +22,16 @@ class PgBouncer(PostgreSQL):
     """PostgreSQL by asyncpg, through PgBouncer."""
 
     target = "any"  # it tells what its server was once, and it alone chooses the server
-    _unprepared: Mapping[str, Any] = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
+    _sqlalchemy_arguments: Mapping[str, Any] = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
 
     def __init__(self, url: URL, options: Options) -> None:
         super().__init__(url, options)
         settings = {"statement_timeout": options.statement_timeout_ms, **HEAR_WARNINGS}
         # In one statement, as SQLAlchemy prepares it.
-        self._limit = "SELECT " + ", ".join(
+        self._settings_sql = "SELECT " + ", ".join(
             f"set_config('{name}', '{value}', true)" for name, value in settings.items()
         )
-        event.listen(self.engine.sync_engine, "begin", self._set_limit)
+        event.listen(self.engine.sync_engine, "begin", self._apply_settings)
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         arguments = super()._arguments(options)
@@ -39,13 +39,13 @@ class PgBouncer(PostgreSQL):
             del arguments["server_settings"][name]  # PgBouncer refuses who sends what it does not know
         return {**arguments, "statement_cache_size": 0}
 
-    def _set_limit(self, connection: SyncConnection) -> None:
-        connection.exec_driver_sql(self._limit)
+    def _apply_settings(self, connection: SyncConnection) -> None:
+        connection.exec_driver_sql(self._settings_sql)
 
     async def _own(self, driver: Any, *, one_plan: bool) -> Connection:
         await super()._own(driver, one_plan=False)
         settings = [f"SET LOCAL {name} = {value}" for name, value in ONE_PLAN.items() if one_plan]
-        return PgBouncerConnection(driver, self._primary, "; ".join(["BEGIN", self._limit, *settings]))
+        return PgBouncerConnection(driver, self._primary, "; ".join(["BEGIN", self._settings_sql, *settings]))
 
 
 class PgBouncerConnection(PostgreSQLConnection):
@@ -68,10 +68,10 @@ class PgBouncerConnection(PostgreSQLConnection):
             await self._roll_back()
             raise Refused(str(error)) from error
         except (*DRIVER_ERRORS, OSError) as error:
-            if not (lost := self._is_lost(error)):
+            if not (lost := self._note(error)):
                 await self._roll_back()
             raise said(error, lost=lost or self._driver.is_closed(), wrote=committing) from error
-        except OutcomeUnknown:
+        except OutcomeUnknown:  # the COMMIT is over, and the connection is good
             raise
         except BaseException:  # cancelled, say: nobody may find a connection inside a transaction
             self._primary.forget(self._driver)

@@ -46,21 +46,22 @@ class PostgreSQL(Database):
     migrates_itself = False  # several instances may share it: that is a deployment's step
     has_statistics = True
     target = "read-write"  # of the URL's hosts, unless it says otherwise
-    _unprepared: Mapping[str, Any] = {}  # for SQLAlchemy, where nothing can stay prepared
+    _sqlalchemy_arguments: Mapping[str, Any] = {}  # that asyncpg.connect does not take
 
     def __init__(self, url: URL, options: Options) -> None:
         target = str(url.query.get(TARGET, self.target))
-        self._primary = Primary(hosts_of(url), target, options.connect_timeout_ms / 1000, options.found)
+        self._primary = Primary(hosts_of(url), target, options.connect_timeout_ms / 1000, options.latest_primary)
         arguments = self._arguments(options)
+        url = url.difference_update_query(["host", "port", TARGET])
         engine = create_async_engine(
-            url := url.difference_update_query(["host", "port", TARGET]),
-            connect_args={**arguments, **self._unprepared, "async_creator_fn": self._primary.connect},
+            url,
+            connect_args={**arguments, **self._sqlalchemy_arguments, "async_creator_fn": self._primary.connect},
             pool_size=options.pool_size,
             max_overflow=0,
             pool_timeout=options.pool_wait_ms / 1000,
             pool_use_lifo=True,
         )
-        self._place = {**engine.dialect.create_connect_args(url)[1], **arguments}
+        self._connect_arguments = {**engine.dialect.create_connect_args(url)[1], **arguments}
         self._numbers = ArrayRows({"number": BigInteger()})
         event.listen(engine.sync_engine, "checkout", self._check_open)
         event.listen(engine.sync_engine, "handle_error", self._check_lost)
@@ -97,7 +98,7 @@ class PostgreSQL(Database):
         return Statement(source, self.engine.dialect, typed=True, sent=sent)
 
     def _arguments(self, options: Options) -> dict[str, Any]:
-        """Give what to connect with, but for the place."""
+        """Return the arguments of asyncpg.connect, but for user, database and host."""
         return {
             # The database cancels first, so that the connection survives; this is for a database that is silent.
             "command_timeout": (options.statement_timeout_ms or 3_600_000) / 1000 + 1,
@@ -127,7 +128,7 @@ class PostgreSQL(Database):
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Driver]:
         with translated():
-            driver = await self._primary.connect(**self._place)
+            driver = await self._primary.connect(**self._connect_arguments)
         try:
             yield driver
         finally:
@@ -165,7 +166,7 @@ class PostgreSQLConnection:
         return not self._primary.holds(self._driver)
 
     def when_closed(self, callback: Callable[[], None]) -> None:
-        """Call back once, as soon as the connection is lost."""
+        """Call back, maybe more than once, when the connection is lost, or is not to be used any more."""
         self._primary.watch(self._driver, callback)
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
@@ -193,11 +194,12 @@ class PostgreSQLConnection:
         except asyncpg.DataError as error:  # the driver's, before sending, as well as the server's
             raise Refused(str(error)) from error
         except (*DRIVER_ERRORS, OSError) as error:
-            raise said(error, lost=self._is_lost(error), wrote=wrote) from error
+            lost = self._note(error)
+            raise said(error, lost=lost, wrote=wrote) from error
         return rows
 
-    def _is_lost(self, error: BaseException) -> bool:
-        """Whether the connection is of no more use after an error; then it is not held any more."""
+    def _note(self, error: BaseException) -> bool:
+        """Report an error to the primary, hold a connection no more that is lost, and return whether it is."""
         self._primary.note(self._driver, error)
         # In between the server's last word and the end of the connection, asyncpg loses its way.
         lost = means_lost(error) or isinstance(error, asyncpg.InternalClientError) or self._driver.is_closed()

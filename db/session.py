@@ -53,7 +53,7 @@ async def transact(database: Database, work: Callable[[AsyncSession], Awaitable[
         if task.done():
             return task.result()
     finally:
-        database.abandon(task)
+        database.abandon(task)  # a finished one too: its exception is to be retrieved if the caller was cancelled
     raise transacting.fault()
 
 
@@ -97,7 +97,7 @@ class _Transacting(Generic[T]):
         except OutcomeUnknown:
             if not await self._happened(token):
                 self._committing = False
-                raise Lost("the connection was lost, and nothing was committed") from None
+                raise Lost("the commit was not confirmed, and did not happen") from None
         return results[0]
 
     async def _happened(self, token: UUID) -> bool:

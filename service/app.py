@@ -37,7 +37,7 @@ def create_app(settings: Settings, standing: Standing | None = None) -> Router:
             statement_timeout_ms=settings.statement_timeout_ms,
             pgbouncer=settings.pgbouncer,
             echo=settings.debug,
-            found=standing.found,
+            latest_primary=standing.latest_primary,
         ),
     )
     limits = Limits(

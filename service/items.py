@@ -68,19 +68,19 @@ async def read_item(context: Context, id: ItemId) -> ItemResponse:
 
 async def replace_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemCreate) -> ItemResponse:
     """Replace all of an existing item."""
-    items, version = await _expected(context, id, if_match)
+    items, version = await _items_and_version(context, id, if_match)
     return await items.change_one(Change(id, version, body.name, body.price, body.in_stock))
 
 
 async def change_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemPatch) -> ItemResponse:
     """Change some fields of an item."""
-    items, version = await _expected(context, id, if_match)
+    items, version = await _items_and_version(context, id, if_match)
     return await items.change_one(_patched(id, version, body))
 
 
 async def delete_item(context: Context, id: ItemId, if_match: IfMatch) -> None:
     """Delete an item."""
-    items, version = await _expected(context, id, if_match)
+    items, version = await _items_and_version(context, id, if_match)
     await items.remove_one(Removal(id, version))
 
 
@@ -98,10 +98,10 @@ def _patched(id: int, version: int | None, patch: ItemPatch | ItemSetPatch) -> C
     )
 
 
-async def _expected(context: Context, id: int, if_match: IfMatch) -> tuple[Items[ItemResponse], int | None]:
-    """Return the items to write to, and the one version that the write is for. Raises Stale.
+async def _items_and_version(context: Context, id: int, if_match: IfMatch) -> tuple[Items[ItemResponse], int | None]:
+    """Return the items to write with, and the version that the write expects. Raises Stale.
 
-    Of several versions it is the one that the item is at: to look and to write then have one deadline together.
+    With several versions in If-Match the item is read first; the items then give both steps one deadline.
     """
     if if_match is None:
         return context.items, None

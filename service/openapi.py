@@ -26,7 +26,8 @@ Keeps items, and serves them to other services.
   parameter that is unknown or repeated is a 400.
 - **Sets** are written all or nothing.
 - **Repeats**: with an `Idempotency-Key`, a write happens once; a repeat has the first answer, and
-  `Idempotency-Replayed`. Without one, never repeat after `commit-outcome-unknown` without having looked.
+  `Idempotency-Replayed`. Without one, never repeat after `commit-outcome-unknown` without having looked, and never look
+  before the statement timeout and two seconds are over.
 """
 
 TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$"}

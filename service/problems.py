@@ -100,6 +100,12 @@ WORDS: dict[type[errors.DatabaseError], Kind] = {
     errors.TimedOut: TIMED_OUT,
 }
 
+# What a client is to do, where the title does not say it.
+ADVICE = {
+    OUTCOME_UNKNOWN: "It may still happen within the statement timeout. Repeat it under its Idempotency-Key; if it had"
+    " none, wait for that time and two seconds more before you look."
+}
+
 # Their texts come from the database, and may tell of its insides; the log has them.
 SILENT = {
     errors.Conflict,
@@ -161,4 +167,6 @@ def _told(error: Exception) -> tuple[Kind, str, Sequence[Fault], Sequence[Header
         return error.kind, str(error), error.faults, error.headers
     kind = WORDS.get(type(error), INTERNAL_ERROR) if isinstance(error, errors.DatabaseError) else INTERNAL_ERROR
     silent = kind is INTERNAL_ERROR or type(error) in SILENT
+    if kind in ADVICE:
+        return kind, ADVICE[kind], (), ()
     return kind, f"{kind.title}." if silent else f"{str(error)[:1].upper()}{str(error)[1:]}.", (), ()

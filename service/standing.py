@@ -13,12 +13,12 @@ GROUP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 
 
 class Standing:
-    """A worker's side: two truths for whoever answers, as cheap to look at as any attribute."""
+    """A worker's side: whether it is leaving or stopping, and the memory that it shares with the other workers."""
 
-    def __init__(self, parent: Connection | None = None, found: MutableSequence[int] | None = None) -> None:
+    def __init__(self, parent: Connection | None = None, latest_primary: MutableSequence[int] | None = None) -> None:
         self.is_leaving = False  # callers should come back on another connection
         self.is_stopping = False  # and to another instance: the whole service leaves
-        self.found = found  # the database's primary, as any worker found it last
+        self.latest_primary = latest_primary
         self._parent = parent
 
     def begin(self) -> None:

@@ -57,7 +57,7 @@ class Supervisor(MPServer):
         self._shd: Any
         self._sockets: list[socket.socket] = []
         self._lines: dict[WorkerProcess, Line] = {}
-        self._found = RawArray("Q", 2)  # memory of all workers, without a lock that one could take to its grave
+        self._latest_primary = RawArray("Q", 2)  # without a lock, which a worker that is killed would keep
         self._replaced: list[WorkerProcess] = []  # that are still there
         self._failed_starts = 0
         self._start: Callable[[int], WorkerProcess]
@@ -101,7 +101,7 @@ class Supervisor(MPServer):
             self._shd = holder(self._sso.fileno(), False, self.backlog)  # noqa: FBT003 - it is no Unix socket
         others = [one for one in self._sockets if one is not self._sso]
         worker = super()._spawn_worker(
-            idx, target, partial(load, callback_loader, theirs, self._found, [ours, *others])
+            idx, target, partial(load, callback_loader, theirs, self._latest_primary, [ours, *others])
         )
         self._lines[worker] = Line(ours)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # which the worker inherits
@@ -221,13 +221,16 @@ def listener(host: str, port: int, backlog: int) -> socket.socket:
 
 
 def load(
-    loader: Loader, parent: Connection, found: MutableSequence[int], others: Sequence[socket.socket | Connection]
+    loader: Loader,
+    parent: Connection,
+    latest_primary: MutableSequence[int],
+    others: Sequence[socket.socket | Connection],
 ) -> Any:
     """Make a worker's application, in the worker, and close what is not for it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     for one in others:
         one.close()
-    app = loader(Standing(parent, found))
+    app = loader(Standing(parent, latest_primary))
     # What is there by now stays: to look through all of it again and again would stop everything for 50 ms each time.
     gc.collect()
     gc.freeze()

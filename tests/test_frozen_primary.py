@@ -8,6 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from db.database import Options
+from db.engine import open_database
+from db.errors import OutcomeUnknown
+from db.item_sets import Statements
+from db.models import Item
+from db.session import transaction
 from service.settings import Settings
 from tests.answers import added, added_set, code, read, serving
 from tests.conftest import migrate
@@ -23,13 +29,14 @@ LIMITS: dict[str, Any] = {"statement_timeout_ms": 500, "connect_timeout_ms": 100
 ENVIRON = {f"ITEMSVC_{name}".upper(): str(value) for name, value in LIMITS.items()}
 FOLLOWS_S = 2.0
 SEVERAL = 64
+# The connection on which single items are added, by the last statement that it ran.
 ADDS = "query LIKE '%INSERT INTO items%' AND pid <> pg_backend_pid()"
 NAMED = "SELECT count(*) FROM items WHERE name = 'chair'"
 
 
 @pytest.fixture
 def servers() -> Iterator[tuple[PostgresServer, PostgresServer]]:
-    """Give two servers that know nothing of each other, with the same password and the same items."""
+    """Give two unrelated servers with the same password and items: a row shows where it was written."""
     with PostgresServer(settings={**QUICK, "synchronous_commit": "on"}) as first:
         second = PostgresServer(settings=first.settings)
         second.password = first.password
@@ -111,6 +118,32 @@ async def test_the_one_before_is_not_read_once_it_goes_on_by_any_worker(
             assert response.status_code in {200, 201, 404}
     assert await rows(first, NAMED) == [(0,)]
     assert await rows(first, "SELECT version FROM items WHERE id = 1") == [(1,)]
+
+
+async def test_what_another_worker_has_left_acknowledges_nothing_more(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    first, second = servers
+    shared = [0, 0]
+    options = Options(latest_primary=shared, pool_size=1)
+    one, other = open_database(first.url(), options), open_database(second.url(), options)
+    sql = Statements(one)
+
+    async def write() -> None:
+        async with transaction(one) as session:
+            session.add(Item(name="chair", price=1.0))
+            await session.flush()
+            async with other.connect():  # found by another worker
+                pass
+
+    async with one.connect() as connection:
+        with pytest.raises(OutcomeUnknown, match="another server"):
+            await write()
+        with pytest.raises(OutcomeUnknown, match="another server"):
+            await connection.fetch(sql.add, sql.new.bind([("chair", 1.0, True)]))
+        assert connection.closed
+    await one.close()
+    await other.close()
 
 
 async def test_where_an_address_leads_elsewhere_than_before_every_connection_follows(

@@ -123,7 +123,7 @@ async def test_what_no_standby_has_is_acknowledged_to_nobody_and_found_once_a_st
             assert await told(server.url(), writes) == dict.fromkeys(map(str, writes), UNKNOWN)
     if keyed:
         assert set((await told(server.url(), writes)).values()) <= {"200", "201", "204"}
-        assert await count_items(behind) == before + 3 - 3
+        assert await count_items(behind) == before  # three were created, and three deleted
 
 
 async def cancel(connection: "asyncpg.Connection[Any]") -> None:
@@ -181,7 +181,8 @@ async def test_behind_pgbouncer_as_well_nothing_is_acknowledged_that_no_standby_
                 if end is not None:
                     await end(behind)
                 await asyncio.sleep(PAUSE_S)
-            assert await sending == dict.fromkeys(map(str, writes), UNKNOWN)
+            # PgBouncer may have given a backend to another client before it is cancelled: that one is timed out.
+            assert UNKNOWN in set((await sending).values()) <= {UNKNOWN, "timeout"}
             async with asyncio.timeout(LIMIT_S):
                 while await behind.fetch(WAITING):  # noqa: ASYNC110
                     await asyncio.sleep(PAUSE_S)

@@ -91,7 +91,7 @@ class Trial(NamedTuple):
         self.load.wait_for(WRITES)
         figures, [report] = self.load.end(self.pair.primary.url(), answers=ANSWERS)
         check_answered(report, DEADLINE_S)
-        return {**figures, "stale": 0}
+        return {**figures, "stale": 0}  # the journals of reads are held against those of writes, too
 
 
 class Watch:
