@@ -151,9 +151,12 @@ class Database(ABC):
 
     async def close(self) -> None:
         """Close every connection, once it is not used any more."""
+        await self._finish_abandoned()
+        await self.engine.dispose()
+
+    async def _finish_abandoned(self) -> None:
         if self._abandoned:
             await asyncio.wait(self._abandoned)
-        await self.engine.dispose()
 
 
 @contextmanager

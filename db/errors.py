@@ -1,6 +1,7 @@
 """The words the database layer may say: every failure a caller can see is one of these."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 class DatabaseError(Exception):
@@ -71,11 +72,12 @@ class OutcomeUnknown(DatabaseError):
 
 
 class AlreadyWritten(DatabaseError):
-    """An earlier attempt at the same write, under the same token, has happened; `ids` are those it touched."""
+    """An earlier attempt at the same write, under the same token, has happened: when, and which ids it touched."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
+    def __init__(self, ids: Sequence[int], written_at: datetime) -> None:
         super().__init__("this was written before")
         self.ids = tuple(ids)
+        self.written_at = written_at
 
 
 class KeyInUse(DatabaseError):

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from db.database import Connection, Database
-from db.errors import AlreadyWritten, NotFound, Stale
+from db.errors import AlreadyWritten, NotFound, OutcomeUnknown, Stale
 from db.models import FIRST_VERSION, Item, table, utc_now
 from db.pages import Page, Pages, Query
 from db.rows import POSITION
@@ -137,8 +137,8 @@ class ItemSets(Generic[T]):
         """Add items."""
         try:
             made = await connection.fetch(self._sql.add, self._sql.new.bind(rows), token)
-        except AlreadyWritten as earlier:
-            return await self.get(connection, sorted(earlier.ids))
+        except AlreadyWritten as earlier:  # by now others may have changed them, or removed them
+            made = [(id, earlier.written_at) for id in earlier.ids]
         shape = self._shape
         # Ids are drawn in the order of the set, while RETURNING promises none; and what is known need not come back.
         return [
@@ -150,8 +150,9 @@ class ItemSets(Generic[T]):
         self, connection: Connection, changes: Sequence[Change], token: bytes | None = None
     ) -> list[T | Exception]:
         """Change items, of which no id stands there twice."""
-        rows = await self._changed(connection, changes, token)
-        changed = {row[0]: self._shape(*row) for row in rows}
+        rows, touched = await self._changed(connection, changes, token)
+        changed: dict[int, T | Exception] = dict.fromkeys(touched, OutcomeUnknown("it was changed, and is gone by now"))
+        changed.update((row[0], self._shape(*row)) for row in rows)
         reasons = await self._reasons(connection, [change for change in changes if change.id not in changed])
         return [changed.get(change.id) or reasons[change.id] for change in changes]
 
@@ -172,11 +173,14 @@ class ItemSets(Generic[T]):
             return []
         return await connection.fetch(self._sql.get, self._sql.keys.bind([(id,) for id in ids]))
 
-    async def _changed(self, connection: Connection, changes: Sequence[Change], token: bytes | None) -> list[Any]:
+    async def _changed(
+        self, connection: Connection, changes: Sequence[Change], token: bytes | None
+    ) -> tuple[list[Any], Sequence[int]]:
+        """Change items, and return their rows; with the ids of those changed before, which others may have removed."""
         try:
-            return await connection.fetch(self._sql.change, self._sql.changes.bind(_ordered(changes)), token)
+            return await connection.fetch(self._sql.change, self._sql.changes.bind(_ordered(changes)), token), ()
         except AlreadyWritten as earlier:
-            return await self._read(connection, earlier.ids)
+            return await self._read(connection, earlier.ids), earlier.ids
 
     async def _reasons(self, connection: Connection, missing: Sequence[Change | Removal]) -> dict[int, Exception]:
         """Find out why these were left as they were: gone, or at another version."""

@@ -101,7 +101,8 @@ class Lane(Generic[C, M, R]):
             raise TimedOut("it took too long")
         group = self._queue.add(member, waiter, now)
         if deadline is not None:
-            self._loop.call_at(deadline, self._give_up, group, waiter)
+            timer = self._loop.call_at(deadline, self._give_up, group, waiter)
+            waiter.add_done_callback(lambda _: timer.cancel())  # or it would keep the response until then
         if not self._watched:
             self._watched = True
             self._loop.call_later(WATCH_S, self._watch)
@@ -111,7 +112,7 @@ class Lane(Generic[C, M, R]):
     def _give_up(self, group: Group[M, R], waiter: "asyncio.Future[R]") -> None:
         """Answer one who can wait no longer."""
         if not waiter.done():
-            waiter.set_exception(TimedOut("it took too long") if group in self._queue else self._unanswered())
+            waiter.set_exception(TimedOut("it took too long") if group.is_queued else self._unanswered())
 
     def _unanswered(self) -> DatabaseError:
         """Tell what is known of a set that is in flight."""

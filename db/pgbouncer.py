@@ -56,7 +56,7 @@ class PgBouncerConnection(PostgreSQLConnection):
         self._begin = begin
 
     async def _run(self, sql: str, arguments: list[Any], *, wrote: bool) -> list[Any]:
-        if self._driver.is_closed():
+        if self.closed:
             raise Lost("the connection to the database was lost")
         committing = False
         try:

@@ -77,9 +77,10 @@ class PostgreSQL(Database):
         await connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
 
     async def close(self) -> None:
-        """Close every connection."""
-        await super().close()
+        """Close every connection, once it is not used any more."""
+        await self._finish_abandoned()
         await self._primary.close()
+        await super().close()
 
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
         """Let the database cancel what takes longer, for this transaction."""
@@ -182,15 +183,17 @@ class PostgreSQLConnection:
             # What stands in the way may be the receipt, or just as well the rows, of an attempt that has happened.
             if not (found := await self._run(receipts.FIND, [key], wrote=True)):
                 raise
-        raise AlreadyWritten(found[0][0])
+        raise AlreadyWritten(*found[0])
 
     async def _run(self, sql: str, arguments: list[Any], *, wrote: bool) -> list[Any]:
-        if self._driver.is_closed():
+        if self.closed:
             raise Lost("the connection to the database was lost")
         try:
             rows: list[Any] = await self._driver.fetch(sql, *arguments)
             if wrote:
                 self._driver.check_confirmed()
+            elif self.closed:
+                raise Lost("another server has become the primary")
         except asyncpg.DataError as error:  # the driver's, before sending, as well as the server's
             raise Refused(str(error)) from error
         except (*DRIVER_ERRORS, OSError) as error:

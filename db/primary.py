@@ -111,6 +111,7 @@ class Primary:
         self._server = self._latest.server  # packed: where the connections in _callbacks lead to
         self._demotions = 0
         self._callbacks: dict[Driver, list[Callback]] = {}
+        self._finishing: set[Driver] = set()  # connections to a demoted server, until what they run has its outcome
         self._closing: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None
 
@@ -156,6 +157,7 @@ class Primary:
     def forget(self, driver: Driver) -> None:
         """Hold a connection no more: it is of no use, and is its user's to discard."""
         self._callbacks.pop(driver, None)
+        self._finishing.discard(driver)
 
     def discard(self, driver: Driver) -> None:
         """Close a connection, while others go on; what it still does, its server is told to give up."""
@@ -165,9 +167,11 @@ class Primary:
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Wait for the connections that are being closed."""
+        """Close all connections that are left, at the same time: of a silent server, each may take its limit."""
         if self._watching is not None:
             self._watching.cancel()
+        for driver in list(self._callbacks):
+            self.discard(driver)
         await asyncio.gather(*self._closing)
 
     def _follow(self, server: int) -> None:
@@ -189,8 +193,13 @@ class Primary:
         for driver, callbacks in list(left.items()):
             if terminate_busy or not callbacks:
                 driver.terminate()
+            else:
+                self._finishing.add(driver)
             for callback in callbacks:
                 callback()
+        if terminate_busy:
+            for driver in list(self._finishing):
+                driver.terminate()
 
     async def _reach(self, arguments: dict[str, Any]) -> tuple[int, Driver, Server | None]:
         # The one that was found last comes first.

@@ -24,12 +24,13 @@ class Limits(NamedTuple):
 class Group(Generic[M, R]):
     """Members that are answered together, and those who wait for the answer."""
 
-    __slots__ = ("member", "retried", "since", "waiters")
+    __slots__ = ("is_queued", "member", "retried", "since", "waiters")
 
     def __init__(self, member: M, waiters: "list[asyncio.Future[R]]", since: float) -> None:
         self.member = member
         self.waiters = waiters
         self.since = since
+        self.is_queued = True
         self.retried = False
 
     def answer(self, result: R | BaseException) -> None:
@@ -99,6 +100,7 @@ class Queue(Generic[M, R]):
                 break
             mark = key if self._exclusive is None else self._exclusive(group.member)
             if group.abandoned or mark not in taken:
+                group.is_queued = False
                 del self._groups[key]
                 self._length -= len(group.waiters)
             if not group.abandoned and mark not in taken:
@@ -113,16 +115,16 @@ class Queue(Generic[M, R]):
             if key in waiting:
                 group.waiters += waiting.pop(key).waiters
             self._groups[key] = group
+            group.is_queued = True
         self._groups.update(waiting)
         self._length = sum(len(group.waiters) for group in self._groups.values())
 
     def clear(self) -> list[Group[M, R]]:
         """Let everyone go."""
         groups, self._groups, self._length = list(self._groups.values()), {}, 0
+        for group in groups:
+            group.is_queued = False
         return groups
-
-    def __contains__(self, group: object) -> bool:
-        return group in self._groups.values()
 
     def expire(self, until: float) -> None:
         """Give up on those who have waited since before."""

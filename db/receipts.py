@@ -19,7 +19,7 @@ receipts = table(Receipt)
 TOKEN = "token"  # noqa: S105 - the name of an argument
 NO_IDS: ColumnElement[Any] = literal_column("'{}'")
 # A write, as only writes wait for a synchronous standby: what is found may be a commit that none has (db.replication).
-FIND = "UPDATE receipts SET ids = ids WHERE token = $1 RETURNING ids"
+FIND = "UPDATE receipts SET ids = ids WHERE token = $1 RETURNING ids, created_at"
 
 
 def with_receipt(source: UpdateBase) -> Select[Any]:

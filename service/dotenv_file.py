@@ -12,7 +12,8 @@ from dotenv.parser import Binding, parse_stream
 
 # python-dotenv takes any word for a name: a URL, or one in double quotes, or one after a second byte order mark.
 NAME = re.compile(r"[\w.-]+")
-ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([\w.-]+)\s*=")
+# Also behind a semicolon, or what other programs take for the end of a line.
+ASSIGNMENT = re.compile(r"(?:^|[\s;])(?:export\s+)?([\w.-]+)\s*=", re.MULTILINE)
 
 
 class Dotenv(NamedTuple):
@@ -65,7 +66,7 @@ def _fault(binding: Binding, values: Mapping[str, str], names: Collection[str]) 
     if binding.error or (name and not NAME.fullmatch(name)):
         return "cannot be read"
     if lost := _assigned_inside(binding).intersection(names):
-        return f"has {min(lost)} inside of its quotes; expected them to end before"
+        return f"has {min(lost)} inside of its value; expected a line of its own"
     value = binding.value or ""
     if name in names and values.get(name, value) != value:
         return f"sets {name} to another value than before; expected one of them"
@@ -73,8 +74,10 @@ def _fault(binding: Binding, values: Mapping[str, str], names: Collection[str]) 
 
 
 def _assigned_inside(binding: Binding) -> set[str]:
-    _, *lines = binding.original.string.strip().split("\n")
-    return {match[1] for line in lines if (match := ASSIGNMENT.match(line))}
+    """Return the names before an equals sign in a value; PORT only where a line begins, as a command may have it."""
+    text = binding.original.string.strip()
+    found = [match for match in ASSIGNMENT.finditer(text) if match.start()]
+    return {match[1] for match in found if match[1] != "PORT" or text[match.start()] in "\r\n"}
 
 
 def _line(binding: Binding) -> int:

@@ -1,6 +1,7 @@
 """Everything the service can be told from outside: one frozen value, read once, with every fault listed."""
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from getpass import getuser
@@ -19,6 +20,7 @@ from db.primary import TARGETS
 from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
 
 PREFIX = "ITEMSVC_"
+SEPARATORS = re.compile("[-._]+")
 PLATFORM_NAMES = {"database_url": "DATABASE_URL", "port": "PORT"}
 FILE_SUFFIX = "_FILE"
 SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
@@ -176,7 +178,7 @@ def _known() -> set[str]:
 def _unknown(names: set[str]) -> list[str]:
     known, faults = _known(), []
     for name in sorted(names - known):
-        upper = name.upper()  # in another case it is not read, and was meant
+        upper = SEPARATORS.sub("_", name.upper()).strip("_")  # in another case it is not read, and was meant
         if upper not in known and not upper.startswith(PREFIX):
             continue
         # Compared without the prefix, as DATABASE_URL and PORT have none.
@@ -238,7 +240,7 @@ def _problem(url: URL, text: str) -> str:
         return "has a %00; expected no such character"
     _, _, query = FRONT.sub("", text, count=1).partition("?")
     if url.get_backend_name() == "sqlite":
-        return _problem_of_options(url, query) or _problem_of_sqlite(url)
+        return _problem_of_options(url, query) or _problem_of_sqlite(url, text)
     if "@" in f"{url.host}{query}":
         return "has two @; expected the one in the password as %40"
     return _problem_of_options(url, query) or _problem_of_postgresql(url)
@@ -259,10 +261,12 @@ def _problem_of_options(url: URL, query: str) -> str:
     return ""
 
 
-def _problem_of_sqlite(url: URL) -> str:
+def _problem_of_sqlite(url: URL, text: str) -> str:
     path, is_uri = url.database or "", SWITCH[str(url.query.get("uri", "off"))]
     if url.host or url.port or url.username or url.password:
         return "has two slashes; expected three and a relative path, or four and an absolute one"
+    if path != path.strip() or (not path and text.partition(":")[2] != "//"):
+        return "has no path, or blanks around it; expected sqlite:///PATH, or sqlite:// for a database in memory"
     if path.startswith("file:") != is_uri or (url.query.keys() - {"uri"} and not is_uri):
         return "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or only sqlite:///PATH"
     if path.startswith("file://") and not path.startswith(("file:///", "file://localhost/")):

@@ -94,7 +94,24 @@ def test_a_line_that_cannot_be_read_is_a_fault_although_a_real_variable_would_wi
 
 def test_a_setting_that_is_lost_in_the_quotes_of_a_line_above_is_a_fault(dotenv: Path) -> None:
     dotenv.write_text(f"GREETING='hello\nexport DATABASE_URL = postgres://items:{HIDDEN}@db.test/items\n# the users'\n")
-    assert faults(dotenv) == [".env, line 1, has DATABASE_URL inside of its quotes; expected them to end before"]
+    assert faults(dotenv) == [".env, line 1, has DATABASE_URL inside of its value; expected a line of its own"]
+
+
+@pytest.mark.parametrize("end", ["; ", " ", "\x0b", "\x0c", "\x85", "\u2028"])
+def test_a_setting_behind_another_one_in_the_same_line_is_a_fault(dotenv: Path, end: str) -> None:
+    dotenv.write_text(f"A=1{end}DATABASE_URL=postgres://items:{HIDDEN}@db.test/items\n")
+    assert faults(dotenv) == [".env, line 1, has DATABASE_URL inside of its value; expected a line of its own"]
+
+
+@pytest.mark.parametrize("name", ["DATABASE-URL", "DATABASE.URL", "DATABASE_URL.", "_DATABASE_URL"])
+def test_a_name_with_other_separators_is_a_fault(dotenv: Path, name: str) -> None:
+    dotenv.write_text(f"{name}=postgres://items:{HIDDEN}@db.test/items\n")
+    assert faults(dotenv) == [f"{name} is not a setting; did you mean DATABASE_URL?"]
+
+
+def test_a_command_of_others_may_set_a_port(dotenv: Path) -> None:
+    dotenv.write_text('RUN="docker run -e PORT=80 items"\n')
+    assert read_settings({}, dotenv).port == 8000
 
 
 def test_a_value_of_others_may_have_several_lines(dotenv: Path) -> None:

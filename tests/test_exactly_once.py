@@ -11,9 +11,11 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.attempts import TOKEN_BYTES
 from db.database import Options
 from db.engine import open_database
 from db.errors import OutcomeUnknown
+from db.item_sets import Change, ItemSets, NewItem, Removal
 from db.lanes import LOST_TRIES
 from db.models import Item
 from db.session import transact
@@ -257,6 +259,22 @@ async def test_who_is_told_that_it_took_too_long_finds_nothing_changed_now_or_la
                 await asyncio.sleep(PAUSE_S)
             assert (again.status_code, (await read(client, lamp["id"]))["version"]) == (200, 2)
         assert [item["id"] for item in await everything(client)] == [lamp["id"], chair["id"]]
+
+
+@on_postgresql
+async def test_a_write_that_is_found_again_is_answered_as_it_was_though_its_items_are_gone(database_url: str) -> None:
+    database = open_database(database_url)
+    sets = ItemSets(database, lambda *columns: columns)
+    lamps, tokens = [NewItem("lamp", 1.0, True)] * 2, [bytes([number] * TOKEN_BYTES) for number in (1, 2)]
+    async with database.connect() as connection:
+        made: Any = await sets.add(connection, lamps, tokens[0])
+        changes = [Change(made[0][0], price=2.0)]
+        [changed] = await sets.change(connection, changes, tokens[1])
+        await sets.remove(connection, [Removal(columns[0]) for columns in made])
+        assert await sets.add(connection, lamps, tokens[0]) == made
+        [unknown] = await sets.change(connection, changes, tokens[1])
+        assert (isinstance(changed, tuple), type(unknown)) == (True, OutcomeUnknown)
+    await database.close()
 
 
 @pytest.mark.parametrize("keyed", [True, False])

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 from db.database import Options
 from db.engine import open_database
-from db.errors import OutcomeUnknown
+from db.errors import Lost, OutcomeUnknown, Unavailable
 from db.item_sets import Statements
 from db.models import Item
 from db.session import transaction
@@ -22,7 +23,7 @@ from tests.postgres import HOST, QUICK, PostgresServer
 from tests.serving import ServiceProcess
 from tests.test_failover import RECOVERY_S, both
 from tests.test_outage import LAMP, recovered, requests
-from tests.waiting import LIMIT_S, PAUSE_S
+from tests.waiting import LIMIT_S, PAUSE_S, wait_until
 
 # So that a frozen server is found out soon.
 LIMITS: dict[str, Any] = {"statement_timeout_ms": 500, "connect_timeout_ms": 1000, "pool_wait_ms": 60_000}
@@ -139,11 +140,47 @@ async def test_what_another_worker_has_left_acknowledges_nothing_more(
     async with one.connect() as connection:
         with pytest.raises(OutcomeUnknown, match="another server"):
             await write()
-        with pytest.raises(OutcomeUnknown, match="another server"):
+        with pytest.raises(Lost):  # nothing is sent there any more
             await connection.fetch(sql.add, sql.new.bind([("chair", 1.0, True)]))
         assert connection.closed
     await one.close()
     await other.close()
+
+
+async def test_a_connection_that_is_busy_on_a_demoted_server_is_ended_once_another_one_is_found(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    first, second = servers
+    options = Options(latest_primary=[0, 0])
+    one, other = open_database(first.url(), options), open_database(second.url(), options)
+    sql = Statements(one)
+    elsewhere = open_database(first.url())
+    async with elsewhere.engine.begin() as locked, one.connect() as busy, one.connect() as idle:
+        await locked.exec_driver_sql("LOCK TABLE items")
+        busy.when_closed(lambda: None)  # as a lane does
+        reading = asyncio.create_task(busy.fetch(sql.get, sql.keys.bind([(1,)])))
+        await asyncio.to_thread(wait_until, lambda: first.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        driver = idle._driver  # type: ignore[attr-defined]
+        one._primary.note(driver, asyncpg.ReadOnlySQLTransactionError())  # type: ignore[attr-defined]
+        async with other.connect():
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(reading, LIMIT_S)
+    await elsewhere.close()
+    await one.close()
+    await other.close()
+
+
+async def test_a_stop_waits_for_a_silent_server_with_all_connections_at_the_same_time(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    first, _ = servers
+    database = open_database(first.url(), Options(statement_timeout_ms=10_000))  # and a second, for each of four
+    async with AsyncExitStack() as opened:
+        for _ in range(database.options.pool_size):
+            _ = await opened.enter_async_context(database.engine.connect())
+    await asyncio.to_thread(first.freeze)
+    async with asyncio.timeout(LIMIT_S):
+        await database.close()
 
 
 async def test_where_an_address_leads_elsewhere_than_before_every_connection_follows(

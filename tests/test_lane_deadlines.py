@@ -1,6 +1,8 @@
 """Lanes and time: nobody waits for longer than was said, and everybody learns what is known by then."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -48,6 +50,12 @@ async def test_one_whose_time_is_over_is_not_queued(database: PretendedDatabase)
         with pytest.raises(TimedOut):
             lane.submit(1, asyncio.get_running_loop().time()).cancel()
     assert not database.sets
+
+
+async def test_an_answer_is_let_go_of_long_before_the_deadline(database: PretendedDatabase) -> None:
+    async with database.lane() as lane:
+        answer = weakref.ref(await lane.submit(1, asyncio.get_running_loop().time() + 600))
+        await until(lambda: gc.collect() >= 0 and answer() is None)
 
 
 async def test_one_who_cannot_wait_for_as_long_is_dropped_alone(database: PretendedDatabase) -> None:

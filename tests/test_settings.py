@@ -238,6 +238,8 @@ def test_a_database_url_can_name_several_hosts(url: str, hosts: str) -> None:
         ("sqlite:///file:items.db?uri=1&mode=x", "has a value of mode that does not exist; expected ro, rw, rwc"),
         ("sqlite:///file:items.db?uri=1&uri=0", "has uri more than once; expected one value"),
         ("sqlite:///file:items.db?uri=1&mode=", "has an option without a value; expected one after each ="),
+        ("sqlite:///", "has no path, or blanks around it; expected sqlite:///PATH"),  # of an empty $DB
+        ("sqlite:///items.db ", "has no path, or blanks around it; expected sqlite:///PATH"),
         ("sqlite:///file:items.db", "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or only"),
         ("sqlite:///file:items.db?mode=ro", "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or"),
         ("sqlite:///items.db?uri=true", "is half a URI of SQLite; expected sqlite:///file:PATH?uri=true, or only"),
@@ -263,7 +265,7 @@ def test_the_values_of_ssl_are_those_of_the_driver() -> None:
         assert read_settings({"DATABASE_URL": f"postgres://h/d?sslmode={mode}"}).database_url.endswith(f"?ssl={mode}")
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
 def test_several_workers_on_a_database_in_memory_are_a_fault(url: str) -> None:
     [fault] = faults({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"})
     assert fault == "ITEMSVC_WORKERS is 2; expected 1: workers cannot share SQLite's memory"
