@@ -48,7 +48,7 @@ def measured(plan: Plan, console: Console) -> Run:
 
 
 def compete(contest: Contest, run: Run, progress: Progress, task: TaskID) -> None:
-    """Give everybody every turn, and note the samples."""
+    """Return everybody every turn, and note the samples."""
     name = DATABASE_TITLES[contest.part.database]
     with contest.everybody() as servers:
         for server in servers:

@@ -24,7 +24,7 @@ class Client:
         self._connection.close()
 
     def next_page(self, path: str) -> str:
-        """Give the path that an answer's `Link` header calls the next page, or nothing."""
+        """Return the path that an answer's `Link` header calls the next page, or nothing."""
         self._connection.request("GET", path)
         response = self._connection.getresponse()
         response.read()
@@ -41,7 +41,7 @@ class Client:
 
 
 def answers(port: int, path: str) -> bool:
-    """Tell whether a contestant serves this path already."""
+    """Return whether a contestant serves this path already."""
     try:
         with Client(port) as client:
             status, _body = client.ask("GET", path)

@@ -42,7 +42,7 @@ class Server:
         return max(map(worker_rss_bytes, self.processes), default=0)
 
 
-class Turn(NamedTuple):
+class ConcurrencyLimiter(NamedTuple):
     """Whose turn it is, in which round, and what is asked by how many at once."""
 
     server: Server
@@ -109,20 +109,20 @@ class Contest:
             if workload.key in self.part.cells:
                 yield workload, [server for server in servers if workload.key not in server.contestant.leaves_out]
 
-    def turns(self, workload: Workload, asked: Sequence[Server]) -> Iterator[Turn]:
+    def turns(self, workload: Workload, asked: Sequence[Server]) -> Iterator[ConcurrencyLimiter]:
         """List the turns of a workload; each round begins with another contestant."""
         for connections in self.part.cells[workload.key]:
             for number in range(self.plan.rounds):
                 first = number % len(asked)
                 for server in (*asked[first:], *asked[:first]):
-                    yield Turn(server, number + 1, workload, connections)
+                    yield ConcurrencyLimiter(server, number + 1, workload, connections)
 
     def warm_up(self, server: Server, workload: Workload, crowds: Sequence[int]) -> None:
         """Ask a workload once, by as many as will ever ask it."""
         seconds, rows = self.plan.warm_up_seconds, self.plan.rows
         server.driver.drive(workload, server.port, connections=max(crowds), seconds=seconds, rows=rows)
 
-    def measure(self, turn: Turn) -> Sample:
+    def measure(self, turn: ConcurrencyLimiter) -> Sample:
         """Measure one turn, on a table that is new if it will be changed."""
         server, number, workload, connections = turn
         if workload.changes_items:

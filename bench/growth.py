@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.answers import expect
 from bench.arguments import add_some, positive
 from bench.client import Client
-from bench.contest import Contest, Turn
+from bench.contest import ConcurrencyLimiter, Contest
 from bench.contestants import OURS
 from bench.databases import DATABASES
 from bench.drivers.found import find_driver
@@ -83,7 +83,7 @@ def measure(growth: Growth, part: Part, rows: int) -> None:
                 contest.warm_up(server, workload, [ALONE])
             for number in range(growth.rounds):
                 for workload in questions:
-                    sample = contest.measure(Turn(server, number + 1, workload, ALONE))
+                    sample = contest.measure(ConcurrencyLimiter(server, number + 1, workload, ALONE))
                     growth.points.append(Point(rows=rows, sample=sample))
 
 

@@ -1,1 +1,1 @@
-"""Keeps items: models, row sets, lanes and the verbs over them."""
+"""Keeps items: models, row batches, batchers and the verbs over them."""

@@ -1,11 +1,11 @@
-"""The words the database layer may say: every failure a caller can see is one of these."""
+"""Every error of the database layer that a caller can see."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 
 class DatabaseError(Exception):
-    """The root of every word below."""
+    """The root of every error below."""
 
 
 class NotFound(DatabaseError):
@@ -16,7 +16,7 @@ class NotFound(DatabaseError):
         self.ids = tuple(ids)
 
 
-class Stale(DatabaseError):
+class VersionMismatch(DatabaseError):
     """A row is no longer at the version its caller expected."""
 
     def __init__(self, ids: Sequence[int]) -> None:
@@ -28,7 +28,7 @@ class Conflict(DatabaseError):
     """A unique or foreign key stands against the write; nothing was changed."""
 
 
-class Refused(DatabaseError):
+class InvalidValue(DatabaseError):
     """A check constraint or a data type stands against the write; nothing was changed."""
 
 
@@ -44,19 +44,19 @@ class Unavailable(DatabaseError):
     """The database cannot be reached, or could not run this; nothing was changed."""
 
 
-class Lost(Unavailable):
+class ConnectionLost(Unavailable):
     """Nothing was changed: the connection was lost before a commit, or the commit was found not to have happened."""
 
 
-class Contended(Unavailable):
+class SerializationFailure(Unavailable):
     """Others were in the way, and the transaction was rolled back: the same again may succeed."""
 
 
-class Full(Unavailable):
+class StorageFull(Unavailable):
     """The database has no room left on its disk; nothing was changed."""
 
 
-class Outdated(Unavailable):
+class SchemaMismatch(Unavailable):
     """The schema is not the one that a statement was written for."""
 
 
@@ -71,7 +71,7 @@ class OutcomeUnknown(DatabaseError):
     """
 
 
-class AlreadyWritten(DatabaseError):
+class DuplicateWrite(DatabaseError):
     """An earlier attempt at the same write, under the same token, has happened: when, and which ids it touched."""
 
     def __init__(self, ids: Sequence[int], written_at: datetime) -> None:
@@ -93,30 +93,30 @@ SQLSTATES: dict[str, type[DatabaseError]] = {
     "23505": Conflict,
     "23503": Conflict,
     "23P01": Conflict,
-    "23502": Refused,
-    "23514": Refused,
-    "22": Refused,
+    "23502": InvalidValue,
+    "23514": InvalidValue,
+    "22": InvalidValue,
     "55P03": TimedOut,
     "57014": TimedOut,
-    "40": Contended,  # a deadlock or a serialization failure
-    "0A000": Contended,  # a cached plan whose result has another type since the table was changed: it is planned anew
-    "42P01": Outdated,  # no such table
-    "42703": Outdated,  # no such column
+    "40": SerializationFailure,  # a deadlock or a serialization failure
+    "0A000": SerializationFailure,  # a cached plan whose result has another type since a table was changed
+    "42P01": SchemaMismatch,  # no such table
+    "42703": SchemaMismatch,  # no such column
     "28": Unavailable,
     "3D": Unavailable,
-    "53100": Full,
+    "53100": StorageFull,
     "53": Unavailable,
     "58": Unavailable,  # its disk, or its system
 }
 
 # SQLite's result codes, extended ones first (sqlite.org/rescode.html).
 SQLITE_CODES: dict[int, type[DatabaseError]] = {
-    275: Refused,  # CONSTRAINT_CHECK
-    1299: Refused,  # CONSTRAINT_NOTNULL
+    275: InvalidValue,  # CONSTRAINT_CHECK
+    1299: InvalidValue,  # CONSTRAINT_NOTNULL
     19: Conflict,  # CONSTRAINT, any other
-    18: Refused,  # TOOBIG
-    20: Refused,  # MISMATCH
-    25: Refused,  # RANGE
+    18: InvalidValue,  # TOOBIG
+    20: InvalidValue,  # MISMATCH
+    25: InvalidValue,  # RANGE
     9: TimedOut,  # INTERRUPT
     5: Unavailable,  # BUSY
     6: Unavailable,  # LOCKED
@@ -124,7 +124,7 @@ SQLITE_CODES: dict[int, type[DatabaseError]] = {
     8: Unavailable,  # READONLY
     10: Unavailable,  # IOERR
     11: Unavailable,  # CORRUPT
-    13: Full,
+    13: StorageFull,
     14: Unavailable,  # CANTOPEN
     15: Unavailable,  # PROTOCOL
     26: Unavailable,  # NOTADB
@@ -137,17 +137,17 @@ LOST = ("08", READ_ONLY, "57P0")
 
 
 def sqlstate_of(error: BaseException) -> str | None:
-    """Give PostgreSQL's code of an error; one of SQLAlchemy's may have it in its cause alone: a cached plan's has."""
+    """Return PostgreSQL's code of an error; one of SQLAlchemy's may have it in its cause alone: a cached plan's has."""
     codes = [getattr(one, "sqlstate", None) for one in (error, error.__cause__)]
     return next(filter(None, codes), None)
 
 
-def means_demoted(error: BaseException) -> bool:
+def is_demoted(error: BaseException) -> bool:
     """Whether a server said that it takes no writes: it is no primary, or none any more."""
     return sqlstate_of(error) == READ_ONLY
 
 
-def means_undone(error: BaseException) -> bool:
+def is_undone(error: BaseException) -> bool:
     """Whether a server said that it did not do a statement, which is then so even if the connection is lost.
 
     An ERROR stands in place of what was asked for; FATAL and PANIC may come after it. PgBouncer, whose code is 08P01,
@@ -159,7 +159,7 @@ def means_undone(error: BaseException) -> bool:
     return any(getattr(one, "severity_en", None) == "ERROR" for one in errors) and not sqlstate.startswith("08")
 
 
-def word_for(error: BaseException) -> type[DatabaseError] | None:
+def error_class(error: BaseException) -> type[DatabaseError] | None:
     """Find the word for a driver's error by its code; None if it has none, or if the connection is lost."""
     sqlstate = sqlstate_of(error)
     if sqlstate:
@@ -170,7 +170,7 @@ def word_for(error: BaseException) -> type[DatabaseError] | None:
     return None
 
 
-def means_lost(error: BaseException) -> bool:
+def is_connection_lost(error: BaseException) -> bool:
     """Whether an error says that the connection it came from is lost."""
     sqlstate = sqlstate_of(error)
     return sqlstate.startswith(LOST) if sqlstate else isinstance(error, OSError | TimeoutError)

@@ -1,6 +1,6 @@
-"""Items: every verb takes a set, and gives a set in the same order.
+"""Items: every verb takes a batch, and gives a batch in the same order.
 
-A single item is a set of one, which shares its statement with whoever waits beside it.
+A single item is a batch of one, which shares its statement with whoever waits beside it.
 """
 
 import asyncio
@@ -13,21 +13,21 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.database import Connection, Database
+from db.batching.batcher import Batcher
+from db.batching.queue import Limits
+from db.engines.database import Connection, Database
 from db.errors import NotFound, TimedOut
-from db.idempotency import Claim, Idempotency, SessionConnection
-from db.item_sets import Change, ItemSets, NewItem, Removal, all_or_nothing, key
-from db.lanes import Lane
-from db.pages import Page, Query
-from db.queues import Limits
-from db.session import transact
+from db.tables.pagination import Page, Query
+from db.tables.statements import Change, ItemSets, NewItem, Removal, all_or_nothing, key
+from db.transactions.idempotency import Idempotency, IdempotencyKey, SessionConnection
+from db.transactions.runner import run_in_transaction
 
 __all__ = ["Change", "Items", "KeyedItems", "NewItem", "Removal"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-# What may take long leaves a second connection for what does not. While a set waits for the disk, others are written.
+# What may take long leaves a second connection for what does not. While a batch waits for the disk, others are written.
 LIST_CONNECTIONS, BULK_CONNECTIONS = 2, 4
 
 Bulk = Callable[[Connection, bytes], Awaitable[Any]]
@@ -36,7 +36,7 @@ Bulk = Callable[[Connection, bytes], Awaitable[Any]]
 class Items(Generic[T]):
     """The verbs. A row is handed out as `shape(*columns)`, in the order of the columns of the table.
 
-    All of them raise the words of db.errors. With `coalesce` off every request is a set of one, run on one of
+    All of them raise the words of db.errors. With `coalesce` off every request is a batch of one, run on one of
     `connections` for each verb.
     """
 
@@ -45,30 +45,30 @@ class Items(Generic[T]):
     ) -> None:
         self._database = database
         self._sets = sets = ItemSets(database, shape)
-        self._deadline: float | None = None  # of one request; None: the lane's own limit, which needs no timer
+        self._deadline: float | None = None  # of one request; None: the batcher's own limit, which needs no timer
         self._timeout_s = limits.timeout_ms / 1000
-        alone = limits._replace(set_size_max=1)
+        alone = limits._replace(batch_size_max=1)
         bounds, several = (limits, 1) if coalesce else (alone, connections)
         lists, bulk = max(several, LIST_CONNECTIONS), max(several, BULK_CONNECTIONS)
-        connect = partial(database.connect, one_plan=True)
-        self._reads = Lane("read", connect, self._get, bounds, several, shared=coalesce, repeatable=True)
-        self._lists = Lane("list", database.connect, self._page, alone, lists, shared=coalesce, repeatable=True)
-        self._adds = Lane("add", connect, sets.add, bounds, several)
-        self._changes = Lane("change", connect, sets.change, bounds, several, exclusive=key)
-        self._removals = Lane("remove", connect, sets.remove, bounds, several, exclusive=key)
-        self._bulk_reads = Lane("bulk read", connect, _run, alone, bulk, repeatable=True)
-        self._bulk_writes = Lane("bulk write", connect, _run, alone, bulk)
+        connect = partial(database.connect, generic_plan=True)
+        self._reads = Batcher("read", connect, self._get, bounds, several, deduplicate=coalesce, idempotent=True)
+        self._lists = Batcher("list", database.connect, self._page, alone, lists, deduplicate=coalesce, idempotent=True)
+        self._adds = Batcher("add", connect, sets.add, bounds, several)
+        self._changes = Batcher("change", connect, sets.change, bounds, several, unique_key=key)
+        self._removals = Batcher("remove", connect, sets.remove, bounds, several, unique_key=key)
+        self._bulk_reads = Batcher("bulk read", connect, _run, alone, bulk, idempotent=True)
+        self._bulk_writes = Batcher("bulk write", connect, _run, alone, bulk)
         self._idempotency = Idempotency(database)
-        self._keyed_adds = Lane("keyed add", _nothing, self._add_each, bounds, several, exclusive=_scope)
+        self._keyed_adds = Batcher("keyed add", _nothing, self._add_each, bounds, several, unique_key=_scope)
 
     @property
-    def _lanes(self) -> "list[Lane[Any, Any, Any]]":
-        return [value for value in vars(self).values() if isinstance(value, Lane)]
+    def _batchers(self) -> "list[Batcher[Any, Any, Any]]":
+        return [value for value in vars(self).values() if isinstance(value, Batcher)]
 
     async def __aenter__(self) -> Self:
-        """Connect, all lanes at once, and wait for the first attempts, whether they succeed or not."""
+        """Connect, all batchers at once, and wait for the first attempts, whether they succeed or not."""
         try:
-            await asyncio.gather(*(lane.__aenter__() for lane in self._lanes))
+            await asyncio.gather(*(batcher.__aenter__() for batcher in self._batchers))
         except BaseException:
             await self.__aexit__()
             raise
@@ -76,7 +76,7 @@ class Items(Generic[T]):
 
     async def __aexit__(self, *_: object) -> None:
         """Answer what is queued, then disconnect."""
-        await asyncio.gather(*(lane.__aexit__() for lane in self._lanes))
+        await asyncio.gather(*(batcher.__aexit__() for batcher in self._batchers))
 
     def until(self, deadline: float = inf) -> Self:
         """Return the same items with one deadline, by the loop's clock, for all steps of a request.
@@ -95,8 +95,8 @@ class Items(Generic[T]):
     def _left_s(self) -> float:
         return self._effective_deadline() - asyncio.get_running_loop().time()
 
-    def keyed(self, claim: Claim) -> "KeyedItems[T]":
-        """Give the same items to a caller who may repeat a write."""
+    def keyed(self, claim: IdempotencyKey) -> "KeyedItems[T]":
+        """Return the same items to a caller who may repeat a write."""
         return KeyedItems(self, claim)
 
     def get_one(self, id: int) -> Awaitable[T]:
@@ -134,7 +134,7 @@ class Items(Generic[T]):
         async def work(session: AsyncSession) -> list[T]:
             return all_or_nothing(await self._sets.change(SessionConnection(session), changes))
 
-        return await transact(self._database, work, self._left_s())
+        return await run_in_transaction(self._database, work, self._left_s())
 
     async def remove(self, ids: Sequence[int]) -> list[int]:
         """Remove those that exist, and give their ids in the order they were asked for."""
@@ -159,26 +159,26 @@ class Items(Generic[T]):
         clock = asyncio.get_running_loop().time
 
         async def work(session: AsyncSession) -> list[T | Exception]:
-            earlier = await self._idempotency.earlier(session, [member.claim for member in members])
+            earlier = await self._idempotency.find(session, [member.claim for member in members])
             # This may be a late try: who was told that nobody knows must not have it written now.
             late = [TimedOut("nobody waits any more") if member.deadline <= clock() else None for member in members]
             earlier = [fault or gone for fault, gone in zip(earlier, late, strict=True)]
             new = [member for member, fault in zip(members, earlier, strict=True) if fault is None]
-            added: dict[Claim, Any] = {}
+            added: dict[IdempotencyKey, Any] = {}
             if new:
                 rows = await self._sets.add(SessionConnection(session), [member.row for member in new])
                 added = {member.claim: row for member, row in zip(new, rows, strict=True)}
-                await self._idempotency.keep(session, added)
+                await self._idempotency.save(session, added)
             return [fault or added[member.claim] for member, fault in zip(members, earlier, strict=True)]
 
-        return await transact(self._database, work, max(member.deadline for member in members) - clock())
+        return await run_in_transaction(self._database, work, max(member.deadline for member in members) - clock())
 
 
 class KeyedRow(NamedTuple):
     """A new item, under which key it is added, and until when, by the loop's clock."""
 
     row: NewItem
-    claim: Claim
+    claim: IdempotencyKey
     deadline: float
 
 
@@ -188,7 +188,7 @@ class KeyedItems(Items[T]):
     Reads are as ever, but for the one item that a write may depend on.
     """
 
-    def __init__(self, items: Items[T], claim: Claim) -> None:
+    def __init__(self, items: Items[T], claim: IdempotencyKey) -> None:
         vars(self).update(vars(items.until()))
         self._claim = claim
 
@@ -230,7 +230,7 @@ class KeyedItems(Items[T]):
         async def work(connection: Connection) -> U:
             return result(await verb(connection))
 
-        return await self._idempotency.once(self._claim, work, self._left_s())
+        return await self._idempotency.run_once(self._claim, work, self._left_s())
 
 
 async def _run(connection: Connection, works: Sequence[Bulk], token: bytes) -> list[Any]:
@@ -238,11 +238,11 @@ async def _run(connection: Connection, works: Sequence[Bulk], token: bytes) -> l
 
 
 class _Nothing:
-    """The connection of a lane whose sets are transactions, which take theirs from the pool."""
+    """The connection of a batcher whose batches are transactions, which take theirs from the pool."""
 
     closed = False
 
-    def when_closed(self, callback: Callable[[], None]) -> None:
+    def add_close_callback(self, callback: Callable[[], None]) -> None:
         """Do nothing: it is never lost."""
 
 
@@ -264,6 +264,6 @@ def _gone(ids: Sequence[int], reasons: Sequence[Exception | None]) -> list[int]:
 
 
 def _only(results: Sequence[U | Exception]) -> U:
-    """Give the result of a set of one."""
+    """Return the result of a batch of one."""
     [result] = all_or_nothing(results)
     return result

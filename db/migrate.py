@@ -12,11 +12,11 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, String, column, select, table
 
-from db.database import Connection as LaneConnection
-from db.database import Database, translated
-from db.errors import NoSuchRevision, Outdated
-from db.lanes import Lane
-from db.queues import Limits
+from db.batching.batcher import Batcher
+from db.batching.queue import Limits
+from db.engines.database import Connection as BatchConnection
+from db.engines.database import Database, translate_errors
+from db.errors import NoSuchRevision, SchemaMismatch
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def _revision(connection: Connection) -> str | None:
 
 @cache
 def head() -> str:
-    """Give the revision that this code wants."""
+    """Return the revision that this code wants."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
@@ -48,8 +48,8 @@ async def downgrade(database: Database, revision: str) -> None:
 
 
 async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
-    with translated():
-        async with database.turns.to_write, database.engine.begin() as connection:
+    with translate_errors():
+        async with database.locks.to_write, database.engine.begin() as connection:
             await database.lock_schema(connection)
             before = await connection.run_sync(_revision)
             try:
@@ -62,22 +62,22 @@ async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
 
 
 async def current(database: Database) -> str | None:
-    """Give the revision that the database is at; None before the first. Raises Unavailable."""
-    with translated():
+    """Return the revision that the database is at; None before the first. Raises Unavailable."""
+    with translate_errors():
         async with database.engine.connect() as connection:
             return await connection.run_sync(_revision)
 
 
-def probe(database: Database) -> Lane[LaneConnection, None, str | None]:
-    """Make a lane on which `current` can be asked as often as one likes. Raises Unavailable."""
+def probe(database: Database) -> Batcher[BatchConnection, None, str | None]:
+    """Make a batcher on which `current` can be asked as often as one likes. Raises Unavailable."""
     version = column("version_num", String())
     statement = database.statement(select(version).select_from(table("alembic_version", version)))
 
-    async def run(connection: LaneConnection, askers: Sequence[None], _token: bytes) -> list[str | None]:
+    async def run(connection: BatchConnection, askers: Sequence[None], _token: bytes) -> list[str | None]:
         try:
             rows = await connection.fetch(statement, {})
-        except Outdated:
+        except SchemaMismatch:
             rows = []
         return [rows[0][0] if rows else None for _ in askers]
 
-    return Lane("probe", database.connect, run, Limits(), shared=True, repeatable=True)
+    return Batcher("probe", database.connect, run, Limits(), deduplicate=True, idempotent=True)

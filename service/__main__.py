@@ -13,14 +13,14 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from db import migrate
-from db.database import Database, Options
-from db.engine import open_database
+from db.engines.database import Database, Options
+from db.engines.engine import open_database
 from db.errors import DatabaseError, NoSuchRevision
-from service import server
-from service.openapi import document
+from service.observability.logging import log_settings
+from service.openapi.document import document
 from service.routes import ROUTES
+from service.server import granian
 from service.settings import Settings, SettingsError, read_settings
-from service.telemetry import log_settings
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def options(given: argparse.Namespace) -> dict[str, str]:
-    """Give the settings that the command line overrides, by variable."""
+    """Return the settings that the command line overrides, by variable."""
     variables = {"host": "ITEMSVC_HOST", "port": "PORT", "workers": "ITEMSVC_WORKERS"}
     return {variables[name]: value for name, value in vars(given).items() if name in variables and value is not None}
 
@@ -79,12 +79,12 @@ def failed(what: str, faults: Sequence[str]) -> int:
 def serve(settings: Settings, _given: argparse.Namespace) -> int:
     """Serve until stopped."""
     try:
-        host, port = server.address(settings.host, settings.port)
+        host, port = granian.address(settings.host, settings.port)
     except (OSError, UnicodeError) as error:
         return failed(f"The service cannot listen on {settings.host}, port {settings.port}", [str(error)])
-    if open_database(settings.database_url).migrates_itself:
+    if open_database(settings.database_url).auto_migrate:
         asyncio.run(with_database(settings, migrate.upgrade))  # before the workers, so that a fault is said once
-    server.serve(replace(settings, host=host, port=port))
+    granian.serve(replace(settings, host=host, port=port))
     return 0
 
 

@@ -9,25 +9,25 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from db import migrate
-from db.database import Options
-from db.engine import open_database
+from db.batching.queue import Limits
+from db.engines.database import Options
+from db.engines.engine import open_database
 from db.items import Items
-from db.queues import Limits
-from db.sweeper import Sweeper
-from service.bodies import Bodies
+from db.transactions.retention import ExpiredRowsCleaner
 from service.context import Context
-from service.openapi import document
-from service.problems import NO_SUCH_PATH, ProblemError
+from service.http.body import BodyReader
+from service.http.middleware import RequestMiddleware
+from service.http.problems import NO_SUCH_PATH, ProblemError
+from service.openapi.document import document
 from service.routes import ROUTES
 from service.schemas import ItemResponse
 from service.settings import Settings
-from service.standing import Standing
-from service.telemetry import Telemetry
+from service.worker_state import WorkerState
 
 
-def create_app(settings: Settings, standing: Standing | None = None) -> Router:
+def create_app(settings: Settings, worker_state: WorkerState | None = None) -> Router:
     """Make the application; it connects when its lifespan starts."""
-    standing = standing or Standing()
+    worker_state = worker_state or WorkerState()
     database = open_database(
         settings.database_url,
         Options(
@@ -37,42 +37,44 @@ def create_app(settings: Settings, standing: Standing | None = None) -> Router:
             statement_timeout_ms=settings.statement_timeout_ms,
             pgbouncer=settings.pgbouncer,
             echo=settings.debug,
-            latest_primary=standing.latest_primary,
+            latest_primary=worker_state.latest_primary,
         ),
     )
     limits = Limits(
-        settings.set_size_max, settings.queue_length_max, settings.queue_age_ms_max, settings.request_timeout_ms
+        settings.batch_size_max, settings.queue_length_max, settings.queue_wait_ms_max, settings.request_timeout_ms
     )
     items = Items(database, ItemResponse, limits=limits, coalesce=settings.coalesce, connections=settings.pool_size)
     probe = migrate.probe(database)
 
-    bodies = Bodies(
+    bodies = BodyReader(
         bytes_max=settings.body_bytes_max,
         timeout_ms=settings.body_timeout_ms,
         bytes_per_s_min=settings.body_bytes_per_s_min,
     )
-    context = Context(settings, items, partial(probe.submit, None), bodies, cache(partial(document, ROUTES)), standing)
+    context = Context(
+        settings, items, partial(probe.submit, None), bodies, cache(partial(document, ROUTES)), worker_state
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Router) -> AsyncIterator[dict[str, Context]]:
         try:
-            if database.migrates_itself:
+            if database.auto_migrate:
                 await migrate.upgrade(database)
-            async with items, probe, Sweeper(database, key_lifetime_s=settings.idempotency_key_lifetime_s):
-                standing.begin()
+            async with items, probe, ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s):
+                worker_state.start()
                 yield {"context": context}
         finally:
             await database.close()
 
     telemetry = Middleware(
-        Telemetry,
+        RequestMiddleware,
         requests_max=settings.requests_max,
-        standing=standing,
+        worker_state=worker_state,
         access_log=settings.access_log,
         slow_request_ms=settings.slow_request_ms,
         debug=settings.debug,
     )
-    # The router alone: Telemetry answers for what is raised, which is all that the class Starlette would put around it.
+    # The router alone: RequestMiddleware answers for what is raised, all that the class Starlette would put around it.
     return Router(ROUTES, redirect_slashes=False, default=nowhere, lifespan=lifespan, middleware=[telemetry])
 
 

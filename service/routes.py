@@ -2,8 +2,10 @@
 
 from starlette.routing import Route
 
-from service import system
-from service.items import (
+from service.http.operation import Operation, Resource
+from service.http.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NO_STORE, NOT_READY, OVERLOADED, STALE
+from service.resources import documents, health
+from service.resources.items import (
     change_item,
     change_items,
     create_items,
@@ -13,8 +15,6 @@ from service.items import (
     read_item,
     replace_item,
 )
-from service.operation import Operation, Resource
-from service.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NO_STORE, NOT_READY, OVERLOADED, STALE
 
 ROUTES = [
     Route(
@@ -44,7 +44,7 @@ ROUTES = [
             DELETE=Operation(delete_items),
         ),
     ),
-    Route("/livez", Resource(GET=Operation(system.live, cache_control=NO_STORE))),
-    Route("/readyz", Resource(GET=Operation(system.ready, problems=[NOT_READY], cache_control=NO_STORE))),
-    Route("/openapi.json", Resource(GET=Operation(system.openapi, problems=[OVERLOADED]))),
+    Route("/livez", Resource(GET=Operation(health.live, cache_control=NO_STORE))),
+    Route("/readyz", Resource(GET=Operation(health.ready, problems=[NOT_READY], cache_control=NO_STORE))),
+    Route("/openapi.json", Resource(GET=Operation(documents.openapi, problems=[OVERLOADED]))),
 ]

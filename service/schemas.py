@@ -26,7 +26,9 @@ Price = Annotated[
     Meta(ge=0, le=DOUBLE_MAX, description="A finite price, a double on the wire and in the table.", examples=[9.5]),
 ]
 InStock = Annotated[bool, Meta(description="Whether it can be bought now.", examples=[True])]
-Moment = Annotated[datetime, Meta(tz=True, description="A moment, in UTC.", examples=["2026-01-31T12:00:00.000000Z"])]
+Timestamp = Annotated[
+    datetime, Meta(tz=True, description="A moment, in UTC.", examples=["2026-01-31T12:00:00.000000Z"])
+]
 
 
 class ItemCreate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +48,7 @@ class ItemPatch(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ItemSetPatch(Struct, frozen=True, forbid_unknown_fields=True):
-    """A merge patch for one item of a set; with a version, only while the item is still at it."""
+    """A merge patch for one item of a batch; with a version, only while the item is still at it."""
 
     id: ItemId
     version: Version | UnsetType = UNSET
@@ -63,8 +65,8 @@ class ItemResponse(Struct, frozen=True, gc=False):  # what it holds refers to no
     price: Price
     in_stock: InStock
     version: Version
-    created_at: Moment
-    updated_at: Moment
+    created_at: Timestamp
+    updated_at: Timestamp
 
 
 ItemCreateSet = Annotated[list[ItemCreate], Meta(min_length=1, max_length=SET_LENGTH_MAX)]

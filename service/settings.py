@@ -15,8 +15,8 @@ from msgspec.structs import FieldInfo, fields
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from db.hosts import FRONT, PORT_MAX, Host, HostsError, hosts_of, parse_url
-from db.primary import TARGETS
+from db.engines.failover import TARGETS
+from db.engines.url import FRONT, PORT_MAX, Host, HostsError, hosts_of, parse_url
 from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
 
 PREFIX = "ITEMSVC_"
@@ -46,7 +46,7 @@ class SettingsError(Exception):
     """The settings cannot be used: `faults` has a sentence for every reason, and none of them shows a secret."""
 
     def __init__(self, faults: Sequence[str]) -> None:
-        """Give each fault a line of the text."""
+        """Return each fault a line of the text."""
         super().__init__("\n".join(faults))
         self.faults = list(faults)
 
@@ -75,9 +75,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
     workers: Annotated[int, Meta(ge=1, le=64, description="Processes that serve.")] = 1
     coalesce: Annotated[bool, Meta(description="Let requests that wait at the same time share a statement.")] = True
-    set_size_max: Annotated[int, Meta(ge=1, le=1000, description="Requests that share one statement.")] = 256
-    queue_length_max: Annotated[int, Meta(ge=1, le=10**6, description="Requests waiting in a lane; then 503.")] = 4096
-    queue_age_ms_max: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait in a lane; then 503.")] = 1000
+    batch_size_max: Annotated[int, Meta(ge=1, le=1000, description="Requests that share one statement.")] = 256
+    queue_length_max: Annotated[int, Meta(ge=1, le=10**6, description="Requests waiting in a batcher; then 503.")] = (
+        4096
+    )
+    queue_wait_ms_max: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait in a batcher; then 503.")] = 1000
     pool_size: Annotated[int, Meta(ge=1, le=100, description="A worker's connections for transactions.")] = 4
     pool_wait_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="Longest wait for one of them that is foreseen; then 503.")
@@ -121,7 +123,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"Settings({', '.join(f'{row.variable}={row.value}' for row in self.described())})"
 
     def described(self) -> list[Setting]:
-        """Give the table of all settings, with the values of this one."""
+        """Return the table of all settings, with the values of this one."""
         return [
             Setting(
                 variable=_variable(field.name),

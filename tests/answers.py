@@ -10,7 +10,7 @@ import httpx
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from db.engine import open_database
+from db.engines.engine import open_database
 from service.app import create_app
 from service.settings import Settings
 
@@ -24,7 +24,7 @@ DECODE: dict[str, Callable[[bytes], Any]] = {JSON: msgspec.json.decode, MSGPACK:
 NEXT = re.compile('<(.*)>; rel="next"')
 # A machine that is busy must not look like a service that is.
 PATIENT: dict[str, Any] = {
-    "queue_age_ms_max": 60_000,
+    "queue_wait_ms_max": 60_000,
     "pool_wait_ms": 60_000,
     "statement_timeout_ms": 60_000,
     "request_timeout_ms": 120_000,
@@ -48,7 +48,7 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:
-    """Give the problem that an error is answered with, once its form is what every problem's is."""
+    """Return the problem that an error is answered with, once its form is what every problem's is."""
     assert response.status_code >= 400, (response.status_code, response.content)
     assert response.headers["content-type"] == PROBLEM
     told: dict[str, Any] = response.json()
@@ -66,12 +66,12 @@ def problem(response: httpx.Response) -> dict[str, Any]:
 
 
 def code(response: httpx.Response) -> tuple[int, str]:
-    """Give an error's status and code."""
+    """Return an error's status and code."""
     return response.status_code, str(problem(response)["code"])
 
 
 def pointers(response: httpx.Response) -> list[str]:
-    """Give the places that an error points to."""
+    """Return the places that an error points to."""
     return [fault["pointer"] for fault in problem(response)["errors"]]
 
 
@@ -107,7 +107,7 @@ async def pages(client: httpx.AsyncClient, url: str) -> AsyncIterator[list[Item]
 
 
 def next_url(response: httpx.Response) -> str | None:
-    """Give the address of the next page, if there is one."""
+    """Return the address of the next page, if there is one."""
     if "link" not in response.headers:
         return None
     match = NEXT.fullmatch(response.headers["link"])
@@ -116,12 +116,12 @@ def next_url(response: httpx.Response) -> str | None:
 
 
 async def walked(client: httpx.AsyncClient, url: str) -> list[Item]:
-    """Give all items of a list, page after page."""
+    """Return all items of a list, page after page."""
     return [item async for page in pages(client, url) for item in page]
 
 
 async def everything(client: httpx.AsyncClient) -> list[Item]:
-    """Give all items there are."""
+    """Return all items there are."""
     return await walked(client, "/items?limit=1000")
 
 

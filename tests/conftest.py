@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
-from db.engine import open_database
+from db.engines.engine import open_database
 from db.migrate import upgrade
 from service.settings import Settings
 from tests.answers import PATIENT, serving
@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def migrate(url: str) -> None:
-    """Give an empty database the current schema."""
+    """Return an empty database the current schema."""
 
     async def run() -> None:
         database = open_database(url)
@@ -80,7 +80,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give a PostgreSQL server: TEST_DATABASE_URL's, the one shared by all workers, or this process's own."""
+    """Return a PostgreSQL server: TEST_DATABASE_URL's, the one shared by all workers, or this process's own."""
     address = Path(getattr(request.config, "workerinput", {}).get(ADDRESS_KEY, "-"))
     if SERVER_VARIABLE in os.environ:
         yield os.environ[SERVER_VARIABLE]
@@ -114,7 +114,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give a migrated database that nobody else uses."""
+    """Return a migrated database that nobody else uses."""
     if backend == POSTGRESQL:
         databases: Databases = request.getfixturevalue("postgres_databases")
         with databases.fresh() as url:
@@ -126,7 +126,7 @@ def database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -
 
 @pytest.fixture
 def empty_database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give a database that nobody has migrated."""
+    """Return a database that nobody has migrated."""
     if backend == POSTGRESQL:
         databases: Databases = request.getfixturevalue("postgres_databases")
         with databases.empty() as url:
@@ -137,12 +137,12 @@ def empty_database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequ
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, database_url: str) -> Settings:
-    """Give the settings of a service on the test's own database, with the values a test was parametrized with."""
+    """Return the settings of a service on the test's own database, with the values a test was parametrized with."""
     return Settings(database_url=database_url, **{**PATIENT, **getattr(request, "param", {})})
 
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client of a whole service that is up."""
+    """Return a client of a whole service that is up."""
     async with serving(settings) as client:
         yield client

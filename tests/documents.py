@@ -19,7 +19,7 @@ from bench.record import Run
 from bench.report.files import RESULTS
 from bench.report.tables import summary
 from service.__main__ import main
-from service.operation import Resource
+from service.http.operation import Resource
 from service.routes import ROUTES
 from service.settings import Settings
 from tests.answers import serving
@@ -39,7 +39,7 @@ SHOWN_HEADERS = ("location", "etag", "link", "x-total-count")
 
 
 def written(page: str) -> str:
-    """Give the page with every block as the code has it now."""
+    """Return the page with every block as the code has it now."""
     page = replaced(page, "calls", asyncio.run(calls(block(page, "calls"))))
     page = replaced(page, "figures", figures())
     page = replaced(page, "routes", routes())
@@ -48,7 +48,7 @@ def written(page: str) -> str:
 
 
 def block(page: str, name: str) -> str:
-    """Give what stands between a block's marks."""
+    """Return what stands between a block's marks."""
     match = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page, re.DOTALL)
     assert match is not None, f"the README has no block {name}"
     return match[1]
@@ -165,7 +165,7 @@ def figure(name: str, value: Any) -> str:
 
 
 def everything() -> dict[Path, str]:
-    """Give each document as it has to be now."""
+    """Return each document as it has to be now."""
     readme, reliability = (file.read_text(encoding="utf-8") for file in (README, RELIABILITY))
     return {README: written(readme), RELIABILITY: replaced(reliability, "faults", faults())}
 

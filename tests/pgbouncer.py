@@ -45,7 +45,7 @@ class PgBouncerServer:
         return (self._folder / "log").read_text(errors="replace")
 
     def url(self, database_url: str) -> str:
-        """Give the address of one of the server's databases, through PgBouncer."""
+        """Return the address of one of the server's databases, through PgBouncer."""
         url = make_url(database_url).set(host=HOST, port=self._port)
         return url.render_as_string(hide_password=False)
 

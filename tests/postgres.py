@@ -98,7 +98,7 @@ class PostgresServer:
         return (self.folder / "log").read_text(errors="replace")
 
     def url(self, database: str = "postgres") -> str:
-        """Give the address of a database, with the password in it."""
+        """Return the address of a database, with the password in it."""
         url = URL.create("postgresql+asyncpg", SUPERUSER, self.password, HOST, self.port, database)
         return url.render_as_string(hide_password=False)
 
@@ -287,7 +287,7 @@ class ReplicatedPair:
 
     @property
     def url(self) -> str:
-        """Give the address of the database, on either of both hosts."""
+        """Return the address of the database, on either of both hosts."""
         place = f"{HOST}:{self.primary.port}"
         return self.primary.url().replace(place, f"{place},{HOST}:{self.standby.port}")
 
@@ -335,13 +335,13 @@ class Databases:
 
     @contextmanager
     def fresh(self) -> Iterator[str]:
-        """Give the address of a migrated database that is dropped on leaving the block, whoever still uses it."""
+        """Return the address of a migrated database that is dropped on leaving the block, whoever still uses it."""
         with self._database(self._template) as name:
             yield self._url(name)
 
     @contextmanager
     def empty(self) -> Iterator[str]:
-        """Give the address of a database without a table, as fresh does."""
+        """Return the address of a database without a table, as fresh does."""
         with self._database("template0") as name:
             yield self._url(name)
 

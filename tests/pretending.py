@@ -1,13 +1,13 @@
-"""A database without SQL that does what a test tells it: a lane knows nothing else of one."""
+"""A database without SQL that does what a test tells it: a batcher knows nothing else of one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from db.errors import DatabaseError, OutcomeUnknown, Refused
-from db.lanes import Lane
-from db.queues import Limits
+from db.batching.batcher import Batcher
+from db.batching.queue import Limits
+from db.errors import DatabaseError, InvalidValue, OutcomeUnknown
 from tests.waiting import LIMIT_S, until
 
 BOUNDS = Limits()
@@ -30,7 +30,7 @@ class PretendedConnection:
         self.closed = False
         self._callbacks: list[Callable[[], None]] = []
 
-    def when_closed(self, callback: Callable[[], None]) -> None:
+    def add_close_callback(self, callback: Callable[[], None]) -> None:
         """Remember whom to tell."""
         self._callbacks.append(callback)
 
@@ -48,7 +48,7 @@ class Flight(NamedTuple):
     landed: "asyncio.Future[None]"
 
 
-PretendedLane = Lane[PretendedConnection, int, Answer]
+PretendedBatcher = Batcher[PretendedConnection, int, Answer]
 
 
 class PretendedDatabase:
@@ -67,16 +67,18 @@ class PretendedDatabase:
         self.fault: Exception | None = None  # why nobody can connect
         self.doors: asyncio.Event | None = None  # connecting takes until it is set
 
-    def closed_lane(self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any) -> PretendedLane:
-        """Make a lane on it."""
-        return Lane("pretended", self.connect, self.run, limits, connections, **choices)
+    def closed_batcher(self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any) -> PretendedBatcher:
+        """Make a batcher on it."""
+        return Batcher("pretended", self.connect, self.run, limits, connections, **choices)
 
     @asynccontextmanager
-    async def lane(self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any) -> AsyncIterator[PretendedLane]:
-        """Open a lane on it; whatever a test finds there, it ends."""
-        async with asyncio.timeout(LIMIT_S), self.closed_lane(limits, connections, **choices) as lane:
+    async def batcher(
+        self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any
+    ) -> AsyncIterator[PretendedBatcher]:
+        """Open a batcher on it; whatever a test finds there, it ends."""
+        async with asyncio.timeout(LIMIT_S), self.closed_batcher(limits, connections, **choices) as batcher:
             try:
-                yield lane
+                yield batcher
             except BaseException:
                 self.let_go()
                 raise
@@ -107,7 +109,7 @@ class PretendedDatabase:
         else:
             await asyncio.sleep(0)
         if self.refused.intersection(members):
-            raise Refused(f"not with {self.refused.intersection(members)}")
+            raise InvalidValue(f"not with {self.refused.intersection(members)}")
         self.done += members
         return self.answer(members)
 
@@ -130,19 +132,19 @@ class PretendedDatabase:
             self.land()
 
 
-async def send(database: PretendedDatabase, lane: PretendedLane, *members: int) -> "list[asyncio.Future[Answer]]":
+async def send(database: PretendedDatabase, batcher: PretendedBatcher, *members: int) -> "list[asyncio.Future[Answer]]":
     """Put members in flight, so that arrivals queue."""
     database.holds = True
     flights = len(database.flights)
-    waiters = [lane.submit(member) for member in members]
+    waiters = [batcher.submit(member) for member in members]
     await until(lambda: len(database.flights) > flights)
     return waiters
 
 
-def refusal(lane: PretendedLane, member: int) -> type[DatabaseError] | None:
-    """Tell how an arrival is refused at once; None if it may wait."""
+def refusal(batcher: PretendedBatcher, member: int) -> type[DatabaseError] | None:
+    """Return how an arrival is refused at once; None if it may wait."""
     try:
-        lane.submit(member).cancel()
+        batcher.submit(member).cancel()
     except DatabaseError as error:
         return type(error)
     return None

@@ -9,8 +9,8 @@ import msgspec
 import schemathesis
 from schemathesis import Case, HookContext, Response
 
-from service import cursors
-from service.media import MSGPACK
+from service.http import cursors
+from service.http.media_types import MSGPACK
 from service.schemas import DOUBLE_MAX, ItemResponse
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -74,7 +74,7 @@ class ServiceProcess:
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx.Client]:
-        """Give a client that waits for its answers."""
+        """Return a client that waits for its answers."""
         with httpx.Client(base_url=self.url, timeout=LIMIT_S, **options) as client:
             yield client
 

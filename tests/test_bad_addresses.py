@@ -109,7 +109,7 @@ UNREADABLE = (
 
 
 def sent_with(method: str) -> dict[str, Any]:
-    """Give what makes a request whole but for its address."""
+    """Return what makes a request whole but for its address."""
     bodies = {"PUT": b'{"name": "desk", "price": 1}', "PATCH": b'{"price": 1}', "POST": b'{"name": "desk", "price": 1}'}
     return {"content": bodies.get(method), "headers": {"content-type": JSON}}
 

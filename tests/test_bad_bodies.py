@@ -1,4 +1,4 @@
-"""Bodies that have the wrong content, in both forms: refused with a pointer to each fault, and nothing changes."""
+"""BodyReader that have the wrong content, in both forms: refused with a pointer to each fault, and nothing changes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Bodies that are too large: refused before they are read."""
+"""BodyReader that are too large: refused before they are read."""
 
 from collections.abc import AsyncIterator
 

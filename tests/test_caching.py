@@ -7,18 +7,18 @@ import httpx
 import pytest
 
 from db import errors
-from service import problems
-from service.openapi import document
-from service.operation import Operation, Resource
-from service.problems import Kind, ProblemError, render
+from service.http import problems
+from service.http.middleware import PROBES
+from service.http.operation import Operation, Resource
+from service.http.problems import ProblemError, ProblemType, render
+from service.openapi.document import document
 from service.routes import ROUTES
-from service.telemetry import PROBES
 from tests.answers import JSON, MSGPACK, added_set, code
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 DOCUMENT = document(ROUTES)
-KINDS = [value for value in vars(problems).values() if isinstance(value, Kind)]
+KINDS = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
 LAMP = {"name": "lamp", "price": 9.5}
 OPERATIONS = [
     pytest.param(route.path, method, operation, id=f"{method} {route.path}")
@@ -37,7 +37,7 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def requests(path: str, method: str) -> list[dict[str, Any]]:
-    """Give an operation's requests out of its examples: one for each form of its body, or one without."""
+    """Return an operation's requests out of its examples: one for each form of its body, or one without."""
     told = DOCUMENT["paths"][path][method.lower()]
     query: dict[str, str] = {}
     for parameter in map(resolved, told["parameters"]):
@@ -52,12 +52,12 @@ def requests(path: str, method: str) -> list[dict[str, Any]]:
 
 
 def cache_control(response: httpx.Response) -> list[str]:
-    """Give what caches are told."""
+    """Return what caches are told."""
     return response.headers.get_list("cache-control")
 
 
 def wanted(path: str) -> list[str]:
-    """Give what caches have to be told of an operation's success."""
+    """Return what caches have to be told of an operation's success."""
     return ["no-store" if path in PROBES else "no-cache"]
 
 
@@ -125,7 +125,9 @@ async def test_where_nothing_is_no_cache_stores_that(client: httpx.AsyncClient) 
 
 
 def test_every_kind_of_problem_is_stored_by_no_cache() -> None:
-    words = [word([7]) if word in {errors.NotFound, errors.Stale} else word("it is") for word in problems.WORDS]
+    words = [
+        word([7]) if word in {errors.NotFound, errors.VersionMismatch} else word("it is") for word in problems.WORDS
+    ]
     for error in [*(ProblemError(kind, "It is.") for kind in KINDS), *words, ValueError()]:
         headers = render(error, "abc").headers
         assert [value for name, value in headers if name == b"cache-control"] == [b"no-store"]

@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import make_url
 
 from db import migrate
-from db.database import Database
-from db.engine import open_database
+from db.engines.database import Database
+from db.engines.engine import open_database
 from service.__main__ import main
 from service.settings import Settings
 
@@ -37,7 +37,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Give the command line, in a folder of its own, with no settings but those a test gives."""
+    """Return the command line, in a folder of its own, with no settings but those a test gives."""
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -52,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def faults(result: Result) -> list[str]:
-    """Give the faults of a command that could not do its work, once there is nothing else in what it said."""
+    """Return the faults of a command that could not do its work, once there is nothing else in what it said."""
     assert result.code == 1
     title, *listed = result.err.splitlines()
     assert title.endswith(":")
@@ -241,7 +241,7 @@ def test_what_the_environment_of_a_driver_lacks_is_told_without_a_traceback(
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """Give a port where somebody accepts, and says nothing."""
+    """Return a port where somebody accepts, and says nothing."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

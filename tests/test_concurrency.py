@@ -11,7 +11,7 @@ import pytest
 from tests.answers import added, added_set, code, everything, read
 
 AT_ONCE = 64
-pytestmark = pytest.mark.parametrize("settings", [{}, {"coalesce": False}], indirect=True, ids=["lanes", "alone"])
+pytestmark = pytest.mark.parametrize("settings", [{}, {"coalesce": False}], indirect=True, ids=["batchers", "alone"])
 
 
 def statuses(responses: Sequence[httpx.Response]) -> dict[int, int]:

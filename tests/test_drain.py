@@ -29,7 +29,7 @@ ANEW = httpx.Limits(max_keepalive_connections=0)  # a connection for each reques
 
 @pytest.fixture
 def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
-    """Give a service with the settings that a test was parametrized with, on a database in a folder of its own."""
+    """Return a service with the settings that a test was parametrized with, on a database in a folder of its own."""
     folder = tmp_path / "items"
     folder.mkdir()
     settings = {"workers": 2, **getattr(request, "param", {})}
@@ -133,7 +133,7 @@ def test_a_drain_goes_on_when_a_worker_dies(service: ServiceProcess) -> None:
 
 
 def listeners(service: ServiceProcess) -> set[int]:
-    """Give the sockets that connections wait at."""
+    """Return the sockets that connections wait at."""
     found: list[Any] = psutil.Process(service.process.pid).net_connections("tcp")
     return {one.fd for one in found if one.status == psutil.CONN_LISTEN}
 

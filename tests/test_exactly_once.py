@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.attempts import TOKEN_BYTES
-from db.database import Options
-from db.engine import open_database
+from db.batching.batch import TOKEN_BYTES
+from db.batching.batcher import LOST_TRIES
+from db.engines.database import Options
+from db.engines.engine import open_database
 from db.errors import OutcomeUnknown
-from db.item_sets import Change, ItemSets, NewItem, Removal
-from db.lanes import LOST_TRIES
 from db.models import Item
-from db.session import transact
+from db.tables.statements import Change, ItemSets, NewItem, Removal
+from db.transactions.runner import run_in_transaction
 from service.settings import Settings
 from tests.answers import PATIENT, added, code, everything, read, serving
 from tests.faults.cuts import DELETE, MOMENTS, PATCH, POST, REPLAYED, Kind, Service, Trial, away, cut_writes, meaning
@@ -71,7 +71,7 @@ async def test_a_commit_that_the_server_still_works_at_is_waited_for_longer_than
         database = open_database(service.proxy.url(database_url), Options(statement_timeout_ms=100))
         async with slow_commits(service):
             service.proxy.cut("during", matching=POST.statement)
-            writing = asyncio.create_task(transact(database, work, 10))
+            writing = asyncio.create_task(run_in_transaction(database, work, 10))
             asked: set[Any] = set()
             while len(asked) < 3 and not writing.done():
                 asked |= {started for (started,) in await service.database.fetch(FINDING_OUT)}
@@ -101,7 +101,7 @@ async def test_a_deadline_that_ends_during_the_commit_leaves_one_item_or_none(
 
 @on_postgresql
 def test_what_nobody_could_be_told_of_in_time_is_not_written_later(database_url: str) -> None:
-    """Also where others have more time, and share the lane."""
+    """Also where others have more time, and share the batcher."""
     outage = partial(away, outage_s=0)
     figures = cut_writes(database_url, 2, outage, deadline_s=0.3, trials=[Trial(POST, "before", keyed=True)])
     assert (figures["cuts"], figures["wrong"]) == (2, 0)
@@ -300,8 +300,8 @@ async def test_a_write_in_doubt_that_fails_for_no_known_reason_is_neither_divide
     members: list[int],
 ) -> None:
     database = PretendedDatabase()
-    async with database.lane() as lane:
-        waiters = await send(database, lane, *members)
+    async with database.batcher() as batcher:
+        waiters = await send(database, batcher, *members)
         database.crash()
         for number in range(2, LOST_TRIES + 1):
             await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
@@ -310,4 +310,4 @@ async def test_a_write_in_doubt_that_fails_for_no_known_reason_is_neither_divide
         assert database.sets == [members] * LOST_TRIES
         assert len(set(database.tokens)) == 1
         database.let_go()
-        assert await outcomes([lane.submit(9)]) == [9]
+        assert await outcomes([batcher.submit(9)]) == [9]

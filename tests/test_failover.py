@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import select
 
 from db import migrate as schema
-from db.database import Options
-from db.engine import open_database
+from db.engines.database import Options
+from db.engines.engine import open_database
 from db.errors import Unavailable
-from db.item_sets import Statements, items
 from db.session import transaction
+from db.tables.statements import Statements, items
 from service.settings import Settings, read_settings
 from tests.answers import added, serving
 from tests.conftest import migrate
@@ -41,14 +41,14 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 async def changing(server: PostgresServer) -> AsyncIterator[PostgresServer]:
-    """Give a server that may be made read only."""
+    """Return a server that may be made read only."""
     yield server
     await make_read_only(server, "off")
 
 
 @pytest.fixture
 def primary() -> Iterator[PostgresServer]:
-    """Give a server that acknowledges what its standby has."""
+    """Return a server that acknowledges what its standby has."""
     with PostgresServer(settings=SAFE) as primary:
         yield primary
 
@@ -67,7 +67,7 @@ async def client(primary: PostgresServer, standby: Standby) -> AsyncIterator[htt
 
 
 def both(port: int, server: PostgresServer) -> str:
-    """Give the address of a database that is at a port or on a server, as the settings make it of libpq's."""
+    """Return the address of a database that is at a port or on a server, as the settings make it of libpq's."""
     place = f"{HOST}:{server.port}"
     url = server.url().replace(place, f"{HOST}:{port},{place}")
     return read_settings({"DATABASE_URL": url}).database_url
@@ -75,7 +75,7 @@ def both(port: int, server: PostgresServer) -> str:
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """Give a port where connections are accepted, and nobody ever answers."""
+    """Return a port where connections are accepted, and nobody ever answers."""
     with socket.create_server((HOST, 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -135,7 +135,7 @@ async def change_set(client: httpx.AsyncClient) -> httpx.Response:
     return await client.patch("/items", json=[{"id": 1, "price": 2}])
 
 
-@pytest.mark.parametrize("write", [create, change_set], ids=["by a lane", "by the pool"])
+@pytest.mark.parametrize("write", [create, change_set], ids=["by a batcher", "by the pool"])
 async def test_a_primary_that_refuses_a_write_is_left_by_every_connection_and_the_write_made_elsewhere(
     client: httpx.AsyncClient,
     primary: PostgresServer,
@@ -145,7 +145,7 @@ async def test_a_primary_that_refuses_a_write_is_left_by_every_connection_and_th
     await added(client)
     assert {response.status_code for response in await requests(client)} <= {200, 201, 404}
     everyone = await sessions(primary)
-    assert everyone > 10  # lanes and pool
+    assert everyone > 10  # batchers and pool
     await make_read_only(primary)
     await asyncio.to_thread(standby.promote)
     assert (await write(client)).is_success

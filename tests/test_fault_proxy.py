@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import open_database
+from db.engines.engine import open_database
 from tests.answers import execute
 from tests.faults.proxy import Proxy
 from tests.waiting import LIMIT_S, PAUSE_S, until
@@ -45,7 +45,7 @@ async def connected(url: str) -> AsyncIterator[Driver]:
 
 
 async def names(database_url: str) -> list[str]:
-    """Give the names of all items, read past the proxy."""
+    """Return the names of all items, read past the proxy."""
     return [name for (name,) in await execute(database_url, "SELECT name FROM items ORDER BY id")]
 
 

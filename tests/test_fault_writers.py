@@ -80,7 +80,7 @@ def told(path: Path, answers: list[bytes], **habits: Any) -> Iterator[tuple[Pret
 
 
 def first(path: Path) -> tuple[Intent, Outcome]:
-    """Give the first write, once it has an outcome."""
+    """Return the first write, once it has an outcome."""
     wait_until(lambda: any(isinstance(event, Outcome) for event in read(path / "journal")))
     intent, outcome = read(path / "journal")[:2]
     assert isinstance(intent, Intent)

@@ -40,7 +40,7 @@ NAMES = {
 
 
 def doubles(count: int) -> list[float]:
-    """Give prices out of the whole range, each with all of its digits."""
+    """Return prices out of the whole range, each with all of its digits."""
     bits = [int.from_bytes(sha256(b"%d" % number).digest()[:8]) for number in range(count)]
     return [struct.unpack("<d", struct.pack("<Q", pattern % 0x7FF0000000000000))[0] for pattern in bits]
 

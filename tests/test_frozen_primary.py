@@ -9,12 +9,12 @@ import asyncpg
 import httpx
 import pytest
 
-from db.database import Options
-from db.engine import open_database
-from db.errors import Lost, OutcomeUnknown, Unavailable
-from db.item_sets import Statements
+from db.engines.database import Options
+from db.engines.engine import open_database
+from db.errors import ConnectionLost, OutcomeUnknown, Unavailable
 from db.models import Item
 from db.session import transaction
+from db.tables.statements import Statements
 from service.settings import Settings
 from tests.answers import added, added_set, code, read, serving
 from tests.conftest import migrate
@@ -37,7 +37,7 @@ NAMED = "SELECT count(*) FROM items WHERE name = 'chair'"
 
 @pytest.fixture
 def servers() -> Iterator[tuple[PostgresServer, PostgresServer]]:
-    """Give two unrelated servers with the same password and items: a row shows where it was written."""
+    """Return two unrelated servers with the same password and items: a row shows where it was written."""
     with PostgresServer(settings={**QUICK, "synchronous_commit": "on"}) as first:
         second = PostgresServer(settings=first.settings)
         second.password = first.password
@@ -50,7 +50,7 @@ def servers() -> Iterator[tuple[PostgresServer, PostgresServer]]:
 
 @asynccontextmanager
 async def of_workers(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client of a service with two workers, on connections of its own for each request."""
+    """Return a client of a service with two workers, on connections of its own for each request."""
     async with AsyncExitStack() as opened:
         process = ServiceProcess(url, workers=2, **ENVIRON)
         await asyncio.to_thread(process.__enter__)
@@ -140,7 +140,7 @@ async def test_what_another_worker_has_left_acknowledges_nothing_more(
     async with one.connect() as connection:
         with pytest.raises(OutcomeUnknown, match="another server"):
             await write()
-        with pytest.raises(Lost):  # nothing is sent there any more
+        with pytest.raises(ConnectionLost):  # nothing is sent there any more
             await connection.fetch(sql.add, sql.new.bind([("chair", 1.0, True)]))
         assert connection.closed
     await one.close()
@@ -157,7 +157,7 @@ async def test_a_connection_that_is_busy_on_a_demoted_server_is_ended_once_anoth
     elsewhere = open_database(first.url())
     async with elsewhere.engine.begin() as locked, one.connect() as busy, one.connect() as idle:
         await locked.exec_driver_sql("LOCK TABLE items")
-        busy.when_closed(lambda: None)  # as a lane does
+        busy.add_close_callback(lambda: None)  # as a batcher does
         reading = asyncio.create_task(busy.fetch(sql.get, sql.keys.bind([(1,)])))
         await asyncio.to_thread(wait_until, lambda: first.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
         driver = idle._driver  # type: ignore[attr-defined]

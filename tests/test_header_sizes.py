@@ -8,14 +8,14 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from service.headers import combined
-from service.media import HEADER_BYTES_MAX, acceptable, supported
-from service.openapi_responses import is_conditional_read
-from service.openapi_schemas import Schemas
-from service.operation import Operation, Resource
-from service.query import ESCAPES_MAX
+from service.http.headers import combined
+from service.http.media_types import HEADER_BYTES_MAX, for_content_type, negotiate
+from service.http.middleware import LOGGED_CHARACTERS_MAX
+from service.http.operation import Operation, Resource
+from service.http.query import ESCAPES_MAX
+from service.openapi.responses import is_conditional_read
+from service.openapi.schemas import Schemas
 from service.routes import ROUTES
-from service.telemetry import LOGGED_CHARACTERS_MAX
 from tests.answers import JSON, added, code, everything, problem
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -118,11 +118,11 @@ async def test_what_nobody_reads_may_be_large(client: httpx.AsyncClient) -> None
 @on_sqlite
 async def test_large_headers_are_not_remembered(client: httpx.AsyncClient) -> None:
     await send(client, "POST", "/items", ("accept", b"*/*"))
-    before = acceptable.cache_info().currsize, supported.cache_info().currsize
+    before = negotiate.cache_info().currsize, for_content_type.cache_info().currsize
     large = b"application/json;" + filled(b"a=b;")
     await send(client, "GET", "/livez", ("accept", filled(b"*/*,")))
     await send(client, "POST", "/items", ("accept", b"*/*"), ("content-type", large))
-    assert (acceptable.cache_info().currsize, supported.cache_info().currsize) == before
+    assert (negotiate.cache_info().currsize, for_content_type.cache_info().currsize) == before
 
 
 class Name(bytes):

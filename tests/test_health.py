@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from db import migrate
-from db.engine import open_database
+from db.engines.engine import open_database
 from tests.answers import MSGPACK, code, execute, problem
 from tests.waiting import LIMIT_S, PAUSE_S
 

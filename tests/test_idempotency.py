@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from sqlalchemy import insert
 
-from db.engine import open_database
-from db.idempotency import keys
-from db.sweeper import STEP_ROWS, Sweeper
+from db.engines.engine import open_database
+from db.transactions.idempotency import keys
+from db.transactions.retention import STEP_ROWS, ExpiredRowsCleaner
 from service.settings import Settings
 from tests.answers import JSON, MSGPACK, added, added_set, code, everything, execute, problem, read, serving
 
@@ -26,7 +26,7 @@ def keyed(key: str = "k-1", **headers: str) -> dict[str, str]:
 
 
 def told(response: httpx.Response) -> tuple[int, Mapping[str, str], bytes]:
-    """Give what an answer says, whichever request it is for."""
+    """Return what an answer says, whichever request it is for."""
     headers = {name: value for name, value in response.headers.items() if name != "x-request-id"}
     body = response.content
     if response.status_code >= 400:
@@ -175,7 +175,7 @@ async def test_what_was_not_understood_is_not_kept(client: httpx.AsyncClient) ->
     assert (await client.post("/items", json=LAMP, headers=keyed())).status_code == 201
 
 
-@pytest.mark.parametrize("settings", [{}, {"coalesce": False}, {"set_size_max": 3}], indirect=True)
+@pytest.mark.parametrize("settings", [{}, {"coalesce": False}, {"batch_size_max": 3}], indirect=True)
 async def test_many_at_once_each_happen_once(client: httpx.AsyncClient) -> None:
     async def create(number: int) -> httpx.Response:
         return await client.post("/items", json={**LAMP, "price": number}, headers=keyed(f"k-{number}"))
@@ -266,9 +266,9 @@ async def test_keys_are_swept_after_their_lifetime_and_not_before(client: httpx.
         await connection.execute(insert(keys), rows)
     await client.post("/items", json=LAMP, headers=keyed())
     try:
-        sweeper = Sweeper(database, key_lifetime_s=120)
+        sweeper = ExpiredRowsCleaner(database, key_lifetime_s=120)
         assert await sweeper.sweep() == 0
-        sweeper = Sweeper(database, key_lifetime_s=60)
+        sweeper = ExpiredRowsCleaner(database, key_lifetime_s=60)
         assert await sweeper.sweep() == 2 * STEP_ROWS + 1
     finally:
         await database.close()
@@ -287,9 +287,9 @@ async def test_how_old_a_key_is_does_not_depend_on_the_clock_of_the_service(
     client: httpx.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await client.post("/items", json=LAMP, headers=keyed())
-    monkeypatch.setattr("db.sweeper.datetime", Ahead, raising=False)
+    monkeypatch.setattr("db.transactions.retention.datetime", Ahead, raising=False)
     database = open_database(database_url)
-    assert await Sweeper(database, key_lifetime_s=600).sweep() == 0
+    assert await ExpiredRowsCleaner(database, key_lifetime_s=600).sweep() == 0
     await database.close()
     again = await client.post("/items", json=LAMP, headers=keyed())
     assert (again.status_code, again.json()) == (201, first.json())

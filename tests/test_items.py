@@ -7,8 +7,8 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from service.replies import reply
-from service.standing import Standing
+from service.http.response import reply
+from service.worker_state import WorkerState
 from tests.answers import added, code, everything, pointers, read
 
 METHODS = ("GET", "PUT", "PATCH", "DELETE")
@@ -69,7 +69,7 @@ async def test_the_answer_to_head_has_no_body_that_a_server_would_have_to_drop()
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await reply({"method": "HEAD", "request_id": b"abc", "standing": Standing()}, send, 200, [], b"[]")
+    await reply({"method": "HEAD", "request_id": b"abc", "worker_state": WorkerState()}, send, 200, [], b"[]")
     assert dict(sent[0]["headers"])[b"content-length"] == b"2"
     assert sent[1]["body"] == b""
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
-from db.database import Database, translated
-from db.engine import open_database
-from db.errors import NotFound, Refused, Stale
+from db.batching.queue import Limits
+from db.engines.database import Database, translate_errors
+from db.engines.engine import open_database
+from db.errors import InvalidValue, NotFound, VersionMismatch
 from db.items import Change, Items, NewItem, Removal
 from db.migrate import upgrade
-from db.queues import Limits
 
 T = TypeVar("T")
 
@@ -103,14 +103,14 @@ async def test_new_items_that_share_a_statement_each_come_back_to_their_caller(i
 async def test_bad_rows_fail_alone_and_the_others_of_their_set_are_added(items: Items[Row], database: Database) -> None:
     rows = [LAMP, *BAD, LAMP, *BAD, *[LAMP] * 100]
     results = await together([items.add_one(row) for row in rows])
-    assert kinds(results) == [Refused if row in BAD else Row for row in rows]
+    assert kinds(results) == [InvalidValue if row in BAD else Row for row in rows]
     good = [result for result in results if isinstance(result, Row)]
     assert len({row.id for row in good}) == len(good) == len(await everything(database))
 
 
 async def test_one_bad_row_refuses_a_whole_set_that_is_all_or_nothing(items: Items[Row], database: Database) -> None:
     for bad in BAD:
-        with pytest.raises(Refused):
+        with pytest.raises(InvalidValue):
             await items.add([LAMP, bad, LAMP])
     assert await everything(database) == []
 
@@ -139,7 +139,7 @@ async def test_bad_changes_fail_alone_and_the_others_of_their_set_are_made(items
     added = await items.add([LAMP] * 20)
     changes = [Change(row.id, name="" if row.id % 7 == 0 else "chair") for row in added]
     results = await together([items.change_one(change) for change in changes])
-    assert kinds(results) == [Refused if change.name == "" else Row for change in changes]
+    assert kinds(results) == [InvalidValue if change.name == "" else Row for change in changes]
     assert [row.version for row in await items.get([row.id for row in added])] == [
         1 if change.name == "" else 2 for change in changes
     ]
@@ -149,10 +149,10 @@ async def test_changes_and_removals_tell_gone_from_stale(items: Items[Row]) -> N
     ids = [row.id for row in await items.add([LAMP] * 5)]
     await items.change_one(Change(ids[1], name="chair"))
     changes = [Change(ids[0], 1, "a"), Change(ids[1], 1, "b"), Change(99, 1, "c"), Change(98, name="d")]
-    assert kinds(await together(list(map(items.change_one, changes)))) == [Row, Stale, NotFound, NotFound]
+    assert kinds(await together(list(map(items.change_one, changes)))) == [Row, VersionMismatch, NotFound, NotFound]
     removals = [Removal(ids[0], 1), Removal(ids[1], 2), Removal(ids[2]), Removal(99, 1), Removal(98)]
     assert kinds(await together(list(map(items.remove_one, removals)))) == [
-        Stale,
+        VersionMismatch,
         type(None),
         type(None),
         NotFound,
@@ -166,7 +166,7 @@ async def test_what_was_asked_of_one_item_at_the_same_time_happens_once_each(ite
     changed = await together([items.change_one(Change(lamp.id, name=str(n))) for n in range(50)])
     assert sorted(row.version for row in changed) == list(range(2, 52))
     at_version = await together([items.change_one(Change(lamp.id, 51, price=float(n))) for n in range(50)])
-    assert sorted(kinds(at_version), key=str) == sorted([Row, *[Stale] * 49], key=str)
+    assert sorted(kinds(at_version), key=str) == sorted([Row, *[VersionMismatch] * 49], key=str)
     assert set(await together([items.get_one(lamp.id) for _ in range(50)])) == set(await items.get([lamp.id]))
     removed = await together([items.remove_one(Removal(lamp.id)) for _ in range(50)])
     assert sorted(kinds(removed), key=str) == sorted([type(None), *[NotFound] * 49], key=str)
@@ -196,8 +196,8 @@ async def test_removing_a_set_names_those_that_were_there(items: Items[Row], dat
     ("last", "word", "named"),
     [
         (Change(99, name="x"), NotFound, (99,)),
-        (Change(3, 7, name="x"), Stale, (3,)),
-        (Change(3, name=""), Refused, None),
+        (Change(3, 7, name="x"), VersionMismatch, (3,)),
+        (Change(3, name=""), InvalidValue, None),
     ],
     ids=["unknown", "stale", "refused"],
 )
@@ -244,7 +244,7 @@ async def test_the_table_itself_refuses_what_is_no_item(database: Database, back
     accepted = []
     for what, values in VALUES.items():
         sql = f"INSERT INTO items (name, price, in_stock, version) VALUES {values}"  # noqa: S608
-        with suppress(Refused), translated():
+        with suppress(InvalidValue), translate_errors():
             async with database.engine.begin() as connection:
                 await connection.exec_driver_sql(sql.format(**NOT_FINITE[backend]))
             accepted.append(what)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from db.database import Database, Options
-from db.engine import open_database
-from db.errors import DatabaseError, NotFound, Stale, TimedOut, Unavailable
-from db.idempotency import SessionConnection
-from db.item_sets import ItemSets
+from db.batching.queue import Limits
+from db.engines.database import Database, Options
+from db.engines.engine import open_database
+from db.errors import DatabaseError, NotFound, TimedOut, Unavailable, VersionMismatch
 from db.items import Change, Items, NewItem, Removal
-from db.queues import Limits
 from db.session import transaction
+from db.tables.statements import ItemSets
+from db.transactions.idempotency import SessionConnection
 from tests.test_items_verbs import Row
 
 LAMP = NewItem("lamp", 0.0, in_stock=True)
@@ -25,7 +25,7 @@ LIMIT_S = 30
 
 @pytest.fixture(params=["coalesced", "one by one"])
 async def workers(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[list[Items[Row]]]:
-    """Give what two processes would have: nothing in common but the database."""
+    """Return what two processes would have: nothing in common but the database."""
     coalesce = request.param == "coalesced"
     async with AsyncExitStack() as opened, asyncio.timeout(LIMIT_S):
         workers = []
@@ -33,7 +33,7 @@ async def workers(database_url: str, request: pytest.FixtureRequest) -> AsyncIte
             database = open_database(database_url)
             opened.push_async_callback(database.close)
             # A machine that is busy must not look like a service that is.
-            limits = Limits(queue_age_ms_max=LIMIT_S * 1000)
+            limits = Limits(queue_wait_ms_max=LIMIT_S * 1000)
             items = Items(database, Row, limits=limits, coalesce=coalesce, connections=4)
             workers.append(await opened.enter_async_context(items))
         yield workers
@@ -124,7 +124,7 @@ async def test_no_update_at_a_version_is_lost(workers: list[Items[Row]]) -> None
         while done < 5:
             row = await items.get_one(lamp.id)
             result = await outcome(items.change_one(Change(lamp.id, row.version, price=row.price + 1)))
-            assert isinstance(result, Row) or result is Stale
+            assert isinstance(result, Row) or result is VersionMismatch
             done, beaten = (done + 1, beaten) if isinstance(result, Row) else (done, beaten + 1)
         return beaten
 

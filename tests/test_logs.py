@@ -10,9 +10,10 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from service.http.middleware import RequestMiddleware
+from service.observability.logging import JSONLines, log_settings
 from service.settings import Settings
-from service.standing import Standing
-from service.telemetry import JSONLines, Telemetry, log_settings
+from service.worker_state import WorkerState
 from tests.answers import added, execute
 from tests.test_problems import FAILING_WRITES, SECRET
 
@@ -25,7 +26,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def lines(log: pytest.LogCaptureFixture, logger: str = "service") -> list[dict[str, Any]]:
-    """Give what a logger said, as it is written."""
+    """Return what a logger said, as it is written."""
     written = [JSONLines().format(record) for record in log.records if record.name == logger]
     assert not any("\n" in line for line in written)
     return [json.loads(line) for line in written]
@@ -89,7 +90,7 @@ async def test_a_failure_is_logged_with_its_request_id_and_in_debugging_with_whe
     assert (line["method"], line["path"], line["status"], line["request_id"]) == ("PATCH", "/items/1", 500, "abc")
     assert SECRET in line["error"]
     assert ("traceback" in line) == settings.debug
-    assert not settings.debug or "service/items.py" in line["traceback"]
+    assert not settings.debug or "service/resources/items.py" in line["traceback"]
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -109,7 +110,7 @@ async def test_debugging_shows_the_sql_and_its_values(
 ) -> None:
     await added(client, name="a name to look for")
     await client.get("/items")
-    told = "".join(line["message"] for line in lines(log, "db.database"))
+    told = "".join(line["message"] for line in lines(log, "db.engines.database"))
     shown = "INSERT INTO items" in told, "FROM items" in told, "a name to look for" in told
     assert shown == (settings.debug,) * 3
 
@@ -161,8 +162,8 @@ async def test_half_an_answer_is_not_finished_as_if_it_were_whole(log: pytest.Lo
         sent.append(message["type"])
 
     sent: list[str] = []
-    telemetry = Telemetry(
-        broken, standing=Standing(), requests_max=1, access_log=False, slow_request_ms=1000, debug=False
+    telemetry = RequestMiddleware(
+        broken, worker_state=WorkerState(), requests_max=1, access_log=False, slow_request_ms=1000, debug=False
     )
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with pytest.raises(ValueError, match="the rest is missing"):

@@ -1,4 +1,4 @@
-"""Bodies that cannot be decoded, or hardly: refused, whatever is in them, and nothing changes."""
+"""BodyReader that cannot be decoded, or hardly: refused, whatever is in them, and nothing changes."""
 
 import struct
 
@@ -118,7 +118,7 @@ MALFORMED_MSGPACK = {
 
 
 def nested(opening: bytes, closing: bytes, inner: bytes) -> list[bytes]:
-    """Give the same depth with its end and without."""
+    """Return the same depth with its end and without."""
     return [opening * DEPTH + inner + closing * DEPTH, opening * DEPTH]
 
 

@@ -14,8 +14,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, inspect
 
 from db import migrate
-from db.database import Database
-from db.engine import open_database
+from db.engines.database import Database
+from db.engines.engine import open_database
 from db.errors import NoSuchRevision
 from db.models import Base
 

@@ -67,7 +67,7 @@ class Model(RuleBasedStateMachine):
         return [*self.items, self.gone[number % len(self.gone)]][number % (len(self.items) + 1)]
 
     def expected(self, id: int, change: dict[str, Any], condition: str) -> tuple[Item | str, dict[str, str]]:
-        """Give the item as it should become, or the code of the problem, and the header that says the condition."""
+        """Return the item as it should become, or the code of the problem, and the header that says the condition."""
         item = self.items.get(id, {"version": 1})
         version = item["version"] + (condition == "stale")
         headers = {} if condition == "none" else {"if-match": f'"{version}-json"'}

@@ -15,17 +15,17 @@ import msgspec
 import openapi_spec_validator
 import pytest
 
-from service import problems
-from service.media import JSON, MEDIA, Media
-from service.openapi import document
-from service.operation import Operation, Resource
-from service.problems import Kind, Problem
-from service.query import QueryDecoder
+from service.http import problems
+from service.http.media_types import JSON, MEDIA_TYPES, MediaType
+from service.http.operation import Operation, Resource
+from service.http.problems import Problem, ProblemType
+from service.http.query import QueryDecoder
+from service.openapi.document import document
 from service.routes import ROUTES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = document(ROUTES)
-KINDS = [value for value in vars(problems).values() if isinstance(value, Kind)]
+KINDS = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
 
 LAMP = {"name": "lamp", "price": 9.5}
 # In this order, on an empty database, every success that is documented: the operation's path, and the request.
@@ -114,7 +114,7 @@ def test_every_operation_has_its_own_id_and_a_summary() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.code))
-def test_every_problem_is_documented_under_its_status(kind: Kind) -> None:
+def test_every_problem_is_documented_under_its_status(kind: ProblemType) -> None:
     assert kind.code in codes(DOCUMENT["components"]["responses"]["MethodNotAllowed"]) or any(
         kind.code in codes(told["responses"].get(str(int(kind.status)), {})) for _, told in operations()
     )
@@ -134,7 +134,7 @@ def test_every_answer_has_a_schema_and_an_example_that_fits_it() -> None:
 def test_every_example_of_a_body_is_decoded_in_either_media_type() -> None:
     for operation, told in operations():
         assert ("requestBody" in told) == (operation.body is not None)
-        for media in MEDIA if operation.body else ():
+        for media in MEDIA_TYPES if operation.body else ():
             for example in told["requestBody"]["content"][media.content_type]["examples"].values():
                 assert operation._decode(media, media.encode(example["value"]))
 
@@ -152,8 +152,8 @@ def test_every_default_and_example_of_a_parameter_is_read() -> None:
                     assert getattr(query, parameter["name"]) == (tuple(value) if isinstance(value, list) else value)
 
 
-@pytest.mark.parametrize("media", MEDIA, ids=lambda media: str(media.name))
-async def test_every_success_is_answered_as_documented(client: httpx.AsyncClient, media: Media) -> None:
+@pytest.mark.parametrize("media", MEDIA_TYPES, ids=lambda media: str(media.name))
+async def test_every_success_is_answered_as_documented(client: httpx.AsyncClient, media: MediaType) -> None:
     answered = set()
     for method, path, url, body, headers in SUCCESSES:
         types = {"Accept": media.content_type, **({"Content-Type": media.content_type} if body else {})}
@@ -193,7 +193,7 @@ async def test_a_wrong_method_is_answered_as_documented(client: httpx.AsyncClien
 
 @pytest.fixture
 def printed() -> Any:
-    """Give what the command prints."""
+    """Return what the command prints."""
     command = [sys.executable, "-m", "service", "openapi"]
     return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
 

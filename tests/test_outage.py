@@ -20,12 +20,12 @@ from tests.waiting import LIMIT_S, PAUSE_S, until
 LAMP = {"name": "lamp", "price": 1.0}
 UNKNOWN = 10**9
 AT_ONCE_S = 3.0
-QUEUE_AGE_MS_MAX = 60_000  # a machine that is busy must not look like a service that is
+QUEUE_WAIT_MS_MAX = 60_000  # a machine that is busy must not look like a service that is
 
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    """Give a server of the test's own, which keeps what it has acknowledged."""
+    """Return a server of the test's own, which keeps what it has acknowledged."""
     with PostgresServer(settings={**QUICK, "synchronous_commit": "on"}) as server:
         migrate(server.url())
         yield server
@@ -33,14 +33,14 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def settings(server: PostgresServer, request: pytest.FixtureRequest) -> Settings:
-    return Settings(database_url=server.url(), queue_age_ms_max=QUEUE_AGE_MS_MAX, **getattr(request, "param", {}))
+    return Settings(database_url=server.url(), queue_wait_ms_max=QUEUE_WAIT_MS_MAX, **getattr(request, "param", {}))
 
 
 @pytest.fixture
 async def served(server: PostgresServer) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client of a service in processes of its own."""
+    """Return a client of a service in processes of its own."""
     async with AsyncExitStack() as opened:
-        process = ServiceProcess(server.url(), workers=2, ITEMSVC_QUEUE_AGE_MS_MAX=str(QUEUE_AGE_MS_MAX))
+        process = ServiceProcess(server.url(), workers=2, ITEMSVC_QUEUE_WAIT_MS_MAX=str(QUEUE_WAIT_MS_MAX))
         await asyncio.to_thread(process.__enter__)
         opened.push_async_callback(asyncio.to_thread, process.__exit__)
         yield await opened.enter_async_context(httpx.AsyncClient(base_url=process.url, timeout=LIMIT_S))
@@ -134,7 +134,7 @@ class Writers:
             await asyncio.sleep(PAUSE_S)  # a refusal comes without a pause, and would leave the others none
 
     def names(self, told: str) -> set[str]:
-        """Give the items of whom they were told this."""
+        """Return the items of whom they were told this."""
         return {name for name, one in self.told.items() if one == told}
 
     async def stop(self) -> None:
@@ -230,7 +230,7 @@ async def test_a_reader_does_not_notice_that_a_connection_is_lost(
 
 
 def backends(server: PostgresServer) -> list[psutil.Process]:
-    """Give the processes of the server that serve a client."""
+    """Return the processes of the server that serve a client."""
     assert server._process is not None
     children = psutil.Process(server._process.pid).children()
     return [child for child in children if " 127.0.0.1(" in " ".join(child.cmdline())]

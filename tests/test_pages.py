@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from service import cursors
+from service.http import cursors
 from service.schemas import ItemResponse
 from tests.answers import Item, added_set, code, next_url, pages, walked
 from tests.test_lists import ORDERS, filtered, ordered, shelf
@@ -18,7 +18,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def cursor(response: httpx.Response) -> str:
-    """Give the cursor of the next page."""
+    """Return the cursor of the next page."""
     return parse_qs(urlsplit(next_url(response) or "").query)["after"][0]
 
 

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import func, make_url, select
 
 from db import migrate
-from db.database import Database, Options
-from db.engine import open_database
-from db.errors import Refused
-from db.item_sets import Statements
+from db.engines.database import Database, Options
+from db.engines.engine import open_database
+from db.errors import InvalidValue
+from db.tables.statements import Statements
 from service.settings import Settings
 from tests.answers import PATIENT, added, code, everything, execute, serving, walked
 from tests.pgbouncer import BINARY, PgBouncerServer
@@ -149,10 +149,10 @@ async def test_a_write_whose_connection_is_lost_before_it_was_committed_is_made_
 async def test_what_cannot_be_sent_leaves_no_transaction_behind(database: Database) -> None:
     sql = Statements(database)
     async with database.connect() as connection:
-        with pytest.raises(Refused):
+        with pytest.raises(InvalidValue):
             await connection.fetch(sql.get, sql.keys.bind([("one",)]))
         assert await connection.fetch(sql.get, sql.keys.bind([(1,)])) == []
-        with pytest.raises(Refused):
+        with pytest.raises(InvalidValue):
             await connection.fetch(sql.add, sql.new.bind([("lamp", -1.0, True)]))
         assert await connection.fetch(sql.get, sql.keys.bind([(1,)])) == []
 

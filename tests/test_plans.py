@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from db.database import Connection, Database
-from db.engine import open_database
-from db.item_sets import Change, ItemSets, NewItem, Removal
-from db.pages import Order, Query
-from db.receipts import TOKEN
-from db.statements import Statement
+from db.engines.commit_records import TOKEN
+from db.engines.database import Connection, Database
+from db.engines.engine import open_database
+from db.engines.statement import Statement
+from db.tables.pagination import Order, Query
+from db.tables.statements import Change, ItemSets, NewItem, Removal
 from tests.test_items_verbs import Row
 
 ROWS = 24_000  # as below
@@ -47,7 +47,7 @@ class ExplainedConnection:
         self._dialect = dialect
         self.plan: list[str] = []
         self.read = 0
-        self.when_closed = connection.when_closed
+        self.add_close_callback = connection.add_close_callback
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Explain a statement, and run it."""
@@ -66,7 +66,7 @@ class ExplainedConnection:
         return rows
 
     def scans(self) -> list[str]:
-        """Give the lines of the plans that read the whole table, or sort what they find; forget them all."""
+        """Return the lines of the plans that read the whole table, or sort what they find; forget them all."""
         plan, self.plan, self.read = self.plan, [], 0
         marks = ("Seq Scan on items", "SCAN items", "USE TEMP B-TREE")
         return [line for line in plan if any(mark in line for mark in marks) and "SCAN items USING INDEX" not in line]
@@ -94,20 +94,20 @@ def items(database: Database) -> ItemSets[Row]:
 
 
 @asynccontextmanager
-async def explained(database: Database, *, one_plan: bool) -> AsyncIterator[ExplainedConnection]:
-    async with database.connect(one_plan=one_plan) as connection:
+async def explained(database: Database, *, generic_plan: bool) -> AsyncIterator[ExplainedConnection]:
+    async with database.connect(generic_plan=generic_plan) as connection:
         driver = getattr(connection, "_driver")  # noqa: B009 - every connection has one, and shows none
         yield ExplainedConnection(connection, driver, database.engine.dialect.name)
 
 
 async def ends(items: ItemSets[Row], connection: Connection, order: Order) -> list[tuple[Any, int]]:
-    """Give where pages may begin, all over the table."""
+    """Return where pages may begin, all over the table."""
     rows = await items.get(connection, range(1, ROWS, ROWS // 12))
     return [(getattr(row, order), row.id) for row in rows if isinstance(row, Row)]
 
 
 async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(items: ItemSets[Row], database: Database) -> None:
-    async with explained(database, one_plan=False) as connection:
+    async with explained(database, generic_plan=False) as connection:
         for order, descending in product(ORDERS, [False, True]):
             depths: list[tuple[Any, int] | None] = [None, *sorted(await ends(items, connection, order))]
             for end in depths:  # beyond the fifth PostgreSQL may keep the plan
@@ -144,7 +144,7 @@ def matches(row: Row, filters: dict[str, Any]) -> bool:
 
 
 async def test_a_filtered_page_is_found_by_an_index_at_any_depth(items: ItemSets[Row], database: Database) -> None:
-    async with explained(database, one_plan=False) as connection:
+    async with explained(database, generic_plan=False) as connection:
         rows = [row for row in await items.get(connection, range(1, ROWS + 1)) if isinstance(row, Row)]
         found = [(filters, [row for row in rows if matches(row, filters)]) for filters in FILTERS]
         for (filters, matching), order, descending in product(found, ORDERS, [False, True]):
@@ -163,7 +163,7 @@ async def test_a_filtered_page_is_found_by_an_index_at_any_depth(items: ItemSets
 
 
 def whole(connection: ExplainedConnection) -> list[str]:
-    """Give the scans; to sort a set is not to sort the table."""
+    """Return the scans; to sort a set is not to sort the table."""
     return [line for line in connection.scans() if line != "USE TEMP B-TREE FOR ORDER BY"]
 
 
@@ -179,7 +179,7 @@ async def use_every_verb(items: ItemSets[Row], connection: Connection, ids: Sequ
 
 
 async def test_verbs_find_their_rows_by_the_key(items: ItemSets[Row], database: Database) -> None:
-    async with explained(database, one_plan=True) as connection:
+    async with explained(database, generic_plan=True) as connection:
         for size, ids in ((1, [7]), (2, [8, 9]), (200, range(100, ROWS, 100))):
             await use_every_verb(items, connection, ids)
             assert connection.read <= 20 * size
@@ -189,7 +189,7 @@ async def test_verbs_find_their_rows_by_the_key(items: ItemSets[Row], database: 
 async def test_a_plan_that_was_made_on_an_empty_table_serves_a_large_one(database_url: str) -> None:
     database = open_database(database_url)
     items = ItemSets(database, Row)
-    async with explained(database, one_plan=True) as connection:
+    async with explained(database, generic_plan=True) as connection:
         for _ in range(7):
             await use_every_verb(items, connection, [1, 2])
         await fill(database)

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from db import errors
-from db.engine import open_database
-from service import problems
-from service.problems import Kind, render
+from db.engines.engine import open_database
+from service.http import problems
+from service.http.problems import ProblemType, render
 from tests.answers import JSON, added, code, everything, execute, problem, read
 
-KINDS = {kind.code: kind for kind in vars(problems).values() if isinstance(kind, Kind)}
+KINDS = {kind.code: kind for kind in vars(problems).values() if isinstance(kind, ProblemType)}
 SECRET = "s3cret"
 LAMP = {"name": "lamp", "price": 1}
 
@@ -186,7 +186,7 @@ async def test_a_failure_that_nobody_thought_of_tells_nothing_but_its_request_id
 
 
 def test_every_word_of_the_database_has_a_problem_and_what_it_quotes_is_not_repeated() -> None:
-    words = [errors.NotFound([7]), errors.Stale([7])]
+    words = [errors.NotFound([7]), errors.VersionMismatch([7])]
     quoting = [word(f"{SECRET} in column price") for word in problems.WORDS if word not in {type(one) for one in words}]
     assert {type(word) for word in words + quoting} == set(problems.WORDS)
     rendered = [render(word, "abc") for word in words + quoting]

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from sqlalchemy import make_url
 
-from db.engine import open_database
+from db.engines.engine import open_database
 from tests.answers import locked
 from tests.serving import ServiceProcess
 from tests.waiting import LIMIT_S, wait_until
@@ -36,7 +36,7 @@ def service(database_url: str, workers: int) -> Iterator[ServiceProcess]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """Give a service for tests that want nothing of its database."""
+    """Return a service for tests that want nothing of its database."""
     with ServiceProcess(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'items.db'}") as service:
         yield service
 
@@ -145,7 +145,7 @@ class Writers:
 
 
 def ids(database_url: str) -> set[int]:
-    """Give all there is, of the database itself."""
+    """Return all there is, of the database itself."""
 
     async def read() -> set[int]:
         database = open_database(database_url)

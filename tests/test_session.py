@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import select, text
 
-from db.database import Database, Options
-from db.engine import open_database
-from db.errors import Conflict, OutcomeUnknown, Overloaded, Refused, Unavailable
+from db.engines.database import Database, Options
+from db.engines.engine import open_database
+from db.errors import Conflict, InvalidValue, OutcomeUnknown, Overloaded, Unavailable
 from db.models import Item
 from db.session import transaction
 from tests.waiting import LIMIT_S
@@ -94,7 +94,7 @@ async def test_a_check_that_fails_only_on_leaving_undoes_the_whole_block(databas
             await session.flush()
             session.add(Item(name="", price=1))
 
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidValue):
         await work()
     assert await names(database) == []
 
@@ -177,8 +177,8 @@ async def test_a_file_is_written_through_to_the_disk_by_whoever_writes(database:
     async with transaction(database) as session:
         found = {name: (await session.execute(text(f"PRAGMA {name}"))).scalar_one() for name in wanted}
     assert found == wanted
-    async with database.connect() as lane:
-        driver = getattr(lane, "_driver")  # noqa: B009 - every connection has one, and shows none
+    async with database.connect() as batcher:
+        driver = getattr(batcher, "_driver")  # noqa: B009 - every connection has one, and shows none
         found = {name: next(iter(await driver.execute_fetchall(f"PRAGMA {name}")))[0] for name in wanted}
     assert found == wanted
 

@@ -9,7 +9,7 @@ from asyncpg.connect_utils import SSLMode
 from msgspec.structs import asdict
 from sqlalchemy import make_url
 
-from db.hosts import hosts_of
+from db.engines.url import hosts_of
 from service.settings import Settings, SettingsError, read_settings
 
 HIDDEN = "s3cret"

@@ -28,7 +28,7 @@ ON_SQLITE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 @pytest.fixture(scope="module")
 def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """Give a service with little patience."""
+    """Return a service with little patience."""
     with ServiceProcess(
         f"sqlite:///{tmp_path_factory.mktemp('hurried') / 'items.db'}",
         ITEMSVC_BODY_TIMEOUT_MS="300",
@@ -288,7 +288,7 @@ def test_beyond_the_requests_that_may_be_served_only_probes_are(database_url: st
     patient = ServiceProcess(
         database_url,
         ITEMSVC_REQUESTS_MAX="4",
-        ITEMSVC_QUEUE_AGE_MS_MAX="60000",
+        ITEMSVC_QUEUE_WAIT_MS_MAX="60000",
         ITEMSVC_STATEMENT_TIMEOUT_MS="60000",
         ITEMSVC_REQUEST_TIMEOUT_MS="60000",
     )

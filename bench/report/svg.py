@@ -52,7 +52,7 @@ def logarithmic(lowest: float, highest: float, start: float, end: float) -> Scal
 
 
 def round_steps(highest: float, count: int) -> Iterator[float]:
-    """Give about so many round numbers from 0 to highest."""
+    """Return about so many round numbers from 0 to highest."""
     rough = highest / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
@@ -60,7 +60,7 @@ def round_steps(highest: float, count: int) -> Iterator[float]:
 
 
 def round_decades(lowest: float, highest: float) -> Iterator[float]:
-    """Give the 1, 2 and 5 of each power of ten from lowest to highest."""
+    """Return the 1, 2 and 5 of each power of ten from lowest to highest."""
     for power in range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1):
         for factor in (1, 2, 5):
             if lowest <= (step := factor * 10.0**power) <= highest:

@@ -6,7 +6,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from db.engine import open_database
+from db.engines.engine import open_database
 from db.models import Base
 
 

@@ -110,7 +110,7 @@ class Instance:
         return answer
 
     async def _link(self) -> Link:
-        """Give a connection that nobody uses."""
+        """Return a connection that nobody uses."""
         while self._idle:
             link = self._idle.pop()
             if link.is_fresh:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import open_database
+from db.engines.engine import open_database
 from db.models import Item as Model
 from db.models import table
 from tests.faults.history import OF_AN_ITEM, History, Item, called, origin, spoken
@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 def check(journal_path: Path, rows: Sequence[Row]) -> list[str]:
-    """Give a sentence for every fault: of rows that are all there are, and were read when nobody wrote any more."""
+    """Return a sentence for every fault: of rows that are all there are, and were read when nobody wrote any more."""
     history = History(read(journal_path))
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -62,7 +62,7 @@ def read_rows(database_url: str) -> list[Row]:
 
 
 def integrity_faults(database_url: str) -> list[str]:
-    """Give what SQLite finds wrong with its file; PostgreSQL has no such question."""
+    """Return what SQLite finds wrong with its file; PostgreSQL has no such question."""
 
     async def run() -> list[str]:
         database = open_database(database_url)

@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 
 def corpus() -> list[Case]:
-    """Give all there are, each once. They are for a service with a first item, which none of them deletes."""
+    """Return all there are, each once. They are for a service with a first item, which none of them deletes."""
     every = [
         *_methods(),
         *_request_lines(),
@@ -274,7 +274,7 @@ TYPE = (b"Content-Type", JSON)
 
 
 def _framings() -> Iterator[Case]:
-    """Give what one server in a chain may see as one request and the next as two."""
+    """Return what one server in a chain may see as one request and the next as two."""
     smuggled = LAMP + b"GET /smuggled HTTP/1.1\r\nHost: items.test\r\n\r\n"
     for length in LENGTHS:
         yield Case(

@@ -84,7 +84,7 @@ async def load(callers: Callers, duration_s: float) -> list[Heard]:
 
 
 def p99_ms(heard: Sequence[Heard]) -> float:
-    """Give the time within which 99 of 100 were answered."""
+    """Return the time within which 99 of 100 were answered."""
     return quantile_ms((one.took_s for one in heard), 0.99)
 
 

@@ -32,7 +32,7 @@ REPLAYED = "idempotency-replayed"
 REPEATS = "repeats"
 # Of those that the service has: none of them does anything any more.
 BUSY = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'items-service' AND state <> 'idle'"
-SIZES = "SELECT max(cardinality(ids)) FROM receipts"
+SIZES = "SELECT max(cardinality(ids)) FROM commit_records"
 WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
 
 
@@ -87,7 +87,7 @@ class Write(NamedTuple):
         )
 
     def _told(self, rows: Rows) -> Any:
-        """Give what an answer tells that is true."""
+        """Return what an answer tells that is true."""
         if self.kind.method == "DELETE":
             return None if self.kind.size is None else [row.id for row in self.before.values()]
         items = [{"name": name, **rows[name]._asdict()} for name in self.after if name in rows]
@@ -121,7 +121,7 @@ class Service:
         await self._resources.aclose()
 
     def key(self) -> str:
-        """Give a key that nobody has used."""
+        """Return a key that nobody has used."""
         return f"{self._prefix}-{next(self._numbers)}"
 
     async def write(self, kind: Kind) -> Write:
@@ -158,7 +158,7 @@ class Service:
         }
 
     async def rows(self, write: Write) -> Rows:
-        """Give what there is of a write's items, and of its doubles."""
+        """Return what there is of a write's items, and of its doubles."""
         sql = "SELECT id, name, price, version FROM items WHERE name = ANY($1) ORDER BY id"
         found = await self.database.fetch(sql, [*write.before, *write.after])
         rows = {row["name"]: Row(row["id"], row["price"], row["version"]) for row in found}
@@ -194,7 +194,7 @@ class Service:
 
 
 def told(response: httpx.Response) -> Any:
-    """Give what an answer tells of items, or of their ids."""
+    """Return what an answer tells of items, or of their ids."""
     body = response.json() if response.content else None
     if isinstance(body, list):
         return [pick(one) if isinstance(one, dict) else one for one in body]
@@ -202,12 +202,12 @@ def told(response: httpx.Response) -> Any:
 
 
 def pick(item: dict[str, Any]) -> dict[str, Any]:
-    """Give those of an item's fields that are compared."""
+    """Return those of an item's fields that are compared."""
     return {"name": item["name"], **{field: item[field] for field in Row._fields}}
 
 
 def meaning(response: httpx.Response) -> str:
-    """Tell what an answer says of its write: nothing that is allowed, if it is a failure of the service."""
+    """Return what an answer says of its write: nothing that is allowed, if it is a failure of the service."""
     if response.is_success:
         return "done"
     code = response.json()["code"]
@@ -260,7 +260,7 @@ async def once(service: Service, write: Write, moment: Moment) -> AsyncIterator[
 async def twice(service: Service, write: Write, moment: Moment) -> AsyncIterator[None]:
     """Cut the write, and whoever finds out what became of it, each at another moment."""
     service.proxy.cut(moment, matching=write.kind.statement)
-    service.proxy.cut(MOMENTS[MOMENTS.index(moment) - 1], matching="receipts")
+    service.proxy.cut(MOMENTS[MOMENTS.index(moment) - 1], matching="commit_records")
     yield
 
 

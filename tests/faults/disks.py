@@ -78,7 +78,7 @@ def refused_sets(service: ServiceProcess) -> int:
 
 
 def told(response: httpx.Response) -> str:
-    """Give an error's status and code."""
+    """Return an error's status and code."""
     return f"{response.status_code} {response.json()['code']}"
 
 
@@ -95,7 +95,7 @@ def fill_up(file: Path) -> None:
 
 @contextmanager
 def small_disk(mib: int) -> Iterator[Path]:
-    """Give a file system in memory of that size, which only root can make."""
+    """Return a file system in memory of that size, which only root can make."""
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         _run("mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=755", "tmpfs", folder)

@@ -18,7 +18,7 @@ DURABLE = {
 
 @contextmanager
 def durable_server(**options: Any) -> Iterator[PostgresServer]:
-    """Give a server whose own database has the current schema."""
+    """Return a server whose own database has the current schema."""
     settings = {**DURABLE, **options.pop("settings", {})}
     with PostgresServer(settings=settings, **options) as server:
         migrate(server.url())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx
 import psutil
 
-from db.postgresql import APPLICATION_NAME
+from db.engines.postgresql import APPLICATION_NAME
 from tests.conftest import migrate
 from tests.faults.durable import DURABLE
 from tests.faults.report import Figures
@@ -128,7 +128,7 @@ class Watch:
 
 @contextmanager
 def under_load(seed: int) -> Iterator[Trial]:
-    """Give a trial that has begun."""
+    """Return a trial that has begun."""
     with ExitStack() as opened:
         pair = opened.enter_context(ReplicatedPair(SETTINGS))
         migrate(pair.primary.url())

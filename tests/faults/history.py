@@ -139,13 +139,13 @@ class History:
 
 
 def given(fields: Fields) -> dict[str, Any]:
-    """Give those of an item's fields that are set."""
+    """Return those of an item's fields that are set."""
     values = structs.asdict(fields)
     return {name: values[name] for name in OF_AN_ITEM if isinstance(values[name], str | int | float)}
 
 
 def origin(name: str) -> str:
-    """Give the part of a name that stays when it is changed."""
+    """Return the part of a name that stays when it is changed."""
     return name.partition("~")[0]
 
 

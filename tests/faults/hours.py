@@ -72,7 +72,7 @@ def sample(worker: psutil.Process) -> Sample:
 
 
 def judged(series: Sequence[Sample], duration_s: float) -> Figures:
-    """Give what a worker had before and after. Raises AssertionError if that has grown."""
+    """Return what a worker had before and after. Raises AssertionError if that has grown."""
     warm = series[int(len(series) * WARM_UP_SHARE) :]
     start, end = warm[0], warm[-1]
     slope_mib = 600 * linear_regression([one.at_s for one in warm], [one.memory_mib for one in warm]).slope

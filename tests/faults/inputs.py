@@ -94,7 +94,7 @@ def generate(database_url: str, examples: int | None = None, limit_s: float = 36
 
 
 def schemathesis(url: str, *options: str, limit_s: float) -> str:
-    """Give what schemathesis says. Raises AssertionError if it finds anything."""
+    """Return what schemathesis says. Raises AssertionError if it finds anything."""
     program = Path(sys.executable).with_name("schemathesis")
     where = ["--config-file", "tests/schemathesis.toml", "run", f"{url}/openapi.json"]
     run = subprocess.run(

@@ -75,7 +75,7 @@ class Journal:
         os.close(self._file)
 
     def number(self) -> int:
-        """Give out a number that no other write has."""
+        """Return out a number that no other write has."""
         self._numbers += 1
         return self._numbers
 
@@ -98,6 +98,6 @@ class Journal:
 
 
 def read(path: Path) -> list[Event]:
-    """Give the events of a journal, in order, without a line that was never finished."""
+    """Return the events of a journal, in order, without a line that was never finished."""
     *lines, _ = path.read_bytes().split(b"\n")
     return [DECODER.decode(line) for line in lines]

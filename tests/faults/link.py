@@ -40,7 +40,7 @@ class Pipe:
             await self._arrived.put((asyncio.get_running_loop().time(), chunk))
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give what may pass, until the end."""
+        """Return what may pass, until the end."""
         while True:
             arrived, chunk = await self._arrived.get()
             await self._conditions.let_pass(arrived)

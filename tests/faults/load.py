@@ -110,7 +110,7 @@ NUMBERS = count()
 
 
 def quantile_ms(seconds: Iterable[float], share: float) -> float:
-    """Give the time within which a share of requests was answered."""
+    """Return the time within which a share of requests was answered."""
     ordered = sorted(seconds) or [0.0]
     return round(ordered[int(len(ordered) * share)] * 1000, 1)
 

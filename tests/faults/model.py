@@ -77,7 +77,7 @@ class FaultyModel(Model):
 
     @rule(moment=st.sampled_from(MOMENTS), times=st.integers(1, 2))
     def cut(self, moment: Moment, times: int) -> None:
-        self.proxy.cut(moment, times, matching="items|receipts")
+        self.proxy.cut(moment, times, matching="items|commit_records")
 
     @rule()
     def reset(self) -> None:
@@ -118,7 +118,7 @@ class FaultyModel(Model):
 
 @contextmanager
 def machine() -> Iterator[type[FaultyModel]]:
-    """Give a model of a service on a database of its own."""
+    """Return a model of a service on a database of its own."""
     with durable_server() as server, Proxy(HOST, server.port) as proxy, asyncio.Runner() as runner:
         service = serving(Settings(database_url=proxy.url(server.url())))
         around: dict[str, Any] = {"runner": runner, "proxy": proxy, "server": server}

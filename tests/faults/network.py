@@ -92,6 +92,6 @@ def requests(report: Report) -> int:
 
 
 def longest(reports: list[Report]) -> Figures:
-    """Give the longest wait for each deadline."""
+    """Return the longest wait for each deadline."""
     waits = zip(DEADLINES_S, reports, strict=True)
     return {f"longest_of_{deadline_s:g}_s_ms": round(report.unanswered_max_s * 1000) for deadline_s, report in waits}

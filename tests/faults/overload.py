@@ -102,7 +102,7 @@ def overload(duration_s: float = 60.0) -> Figures:
 def measure(server: PostgresServer, kind: Kind, duration_s: float) -> Measured:
     """Measure what can be done, and offer five times as much: all is served or refused, and no probe fails."""
     wait_ms = str(kind.wait_ms_max)
-    settings: dict[str, Any] = {"ITEMSVC_QUEUE_AGE_MS_MAX": wait_ms, "ITEMSVC_POOL_WAIT_MS": wait_ms, **kind.settings}
+    settings: dict[str, Any] = {"ITEMSVC_QUEUE_WAIT_MS_MAX": wait_ms, "ITEMSVC_POOL_WAIT_MS": wait_ms, **kind.settings}
     started = time.monotonic()
     with (
         Proxy(HOST, server.port) as proxy,
@@ -161,12 +161,12 @@ async def _warm_up(callers: Callers, kind: Kind, proxy: Proxy) -> None:
 
 
 def sum_up(kind: Kind, measured: Measured) -> dict[str, Any]:
-    """Give the figures."""
+    """Return the figures."""
     alone = [one.took_s for one in measured.alone]
     accepted = [one.took_s for one in measured.accepted]
     shed = [one.answered_s for one in measured.shed]
     return {
-        "queue_age_ms_max and pool_wait_ms": kind.wait_ms_max,
+        "queue_wait_ms_max and pool_wait_ms": kind.wait_ms_max,
         "unloaded_p50_ms": quantile_ms(alone, 0.5),
         "unloaded_p99_ms": quantile_ms(alone, 0.99),
         "peak_per_s": round(measured.peak_per_s, 1),
@@ -188,7 +188,7 @@ def sum_up(kind: Kind, measured: Measured) -> dict[str, Any]:
 
 
 def too_slow(figures: Mapping[str, Any]) -> list[str]:
-    """Give what is not as it was promised."""
+    """Return what is not as it was promised."""
     kept = {
         "goodput_of_peak": figures["goodput_of_peak"] >= 0.8,
         "accepted_p99_of_unloaded": figures["accepted_p99_of_unloaded"] <= 3,

@@ -67,7 +67,7 @@ class Proxy:
         return self._thread.run(self._count())
 
     def url(self, database_url: str) -> str:
-        """Give the address of a database as it is through the proxy."""
+        """Return the address of a database as it is through the proxy."""
         return make_url(database_url).set(host=HOST, port=self.port).render_as_string(hide_password=False)
 
     def set(self, **changes: Any) -> None:

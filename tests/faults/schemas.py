@@ -28,7 +28,7 @@ CHANGES = {
         "CREATE INDEX CONCURRENTLY ix_items_colour ON items (colour, id)",
         "REINDEX INDEX CONCURRENTLY pk_items",
         "REINDEX TABLE CONCURRENTLY items",
-        "REINDEX TABLE CONCURRENTLY receipts",
+        "REINDEX TABLE CONCURRENTLY commit_records",
         "REINDEX TABLE CONCURRENTLY idempotency_keys",
         "ANALYZE",
         "VACUUM",
@@ -94,7 +94,7 @@ def repeat(changes: list[str], execute: Execute, duration_s: float) -> int:
 
 @contextmanager
 def connected(url: URL) -> Iterator[Execute]:
-    """Give a way to change a database, past the service."""
+    """Return a way to change a database, past the service."""
     if url.get_backend_name() == "sqlite":
         with closing(sqlite3.connect(str(url.database), timeout=WAIT_S, isolation_level=None)) as connection:
             yield connection.execute

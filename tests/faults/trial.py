@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from sqlalchemy import make_url, text
 
-from db.engine import open_database
-from db.postgresql import APPLICATION_NAME
+from db.engines.engine import open_database
+from db.engines.postgresql import APPLICATION_NAME
 from tests.faults.checker import check, integrity_faults, read_rows
 from tests.faults.client import Client
 from tests.faults.durable import durable_server
@@ -147,7 +147,7 @@ class Survivor:
 
 @contextmanager
 def durable_database(url: str | None) -> Iterator[str]:
-    """Give a database that is there and empty, or a server's own where there is none."""
+    """Return a database that is there and empty, or a server's own where there is none."""
     with ExitStack() as opened:
         yield url or opened.enter_context(durable_server()).url()
 

@@ -33,7 +33,7 @@ class Message(NamedTuple):
         return self.whole[len(self.kind) + 4 :]
 
     def texts(self, count: int) -> list[str]:
-        """Give the texts that the body begins with."""
+        """Return the texts that the body begins with."""
         return [text.decode(errors="replace") for text in self.body.split(b"\0", count)[:count]]
 
 
@@ -52,7 +52,7 @@ class Frames:
         self._rest = bytearray()
 
     def split(self, data: bytes) -> Iterator[Message]:
-        """Give the messages that these bytes complete."""
+        """Return the messages that these bytes complete."""
         self._rest += data
         while (size := self._size()) <= len(self._rest):
             whole = bytes(self._rest[:size])
@@ -148,5 +148,5 @@ def commit(statements: Sequence[str], status: bytes) -> bool:
 
 @lru_cache(maxsize=1024)
 def plain(sql: str) -> str:
-    """Give a statement without what could be mistaken for one, in lower case."""
+    """Return a statement without what could be mistaken for one, in lower case."""
     return " ".join(NOISE.sub(" ", sql).lower().split())

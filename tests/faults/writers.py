@@ -170,7 +170,7 @@ def hear(answer: Answer, *, keyed: bool) -> Heard:
 
 
 def told_items(intent: Intent, heard: Heard) -> list[Fields]:
-    """Give what an acknowledgement says of the items."""
+    """Return what an acknowledgement says of the items."""
     if heard.told != "acknowledged":
         return []
     if heard.status == 204:

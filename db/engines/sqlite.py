@@ -1,0 +1,135 @@
+"""SQLite by aiosqlite."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import aiosqlite
+from sqlalchemy import URL, NullPool, StaticPool, event
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.types import TypeEngine
+
+from db.engines.database import Connection, Database, Locks, Options, translate_error, translate_errors
+from db.engines.limiter import ConcurrencyLimiter
+from db.engines.row_parameters import JsonEachRows, RowParameter
+from db.engines.statement import Statement
+
+
+class SQLite(Database):
+    """SQLite by aiosqlite: many readers and one writer; in memory, one connection for all of them."""
+
+    native_types = False
+    can_disconnect = False
+    auto_migrate = True  # it is nobody else's
+    has_statistics = False
+
+    def __init__(self, url: URL, options: Options) -> None:
+        # Statements commit by themselves; a transaction begins in words, below.
+        make = partial(create_async_engine, url, connect_args={"isolation_level": None, "async_creator_fn": _open_file})
+        writer = ConcurrencyLimiter(1, options.pool_wait_ms)
+        self._timeout_ms = options.statement_timeout_ms
+        if url.database in {None, "", ":memory:"}:
+            engine = batchers = make(poolclass=StaticPool)
+            locks = Locks(writer, writer)
+        else:
+            engine, batchers = make(pool_size=options.pool_size, max_overflow=0), make(poolclass=NullPool)
+            locks = Locks(writer, nullcontext())
+        for one in {engine, batchers}:
+            event.listen(one.sync_engine, "connect", self._configure)
+            event.listen(one.sync_engine, "begin", _begin_immediate)
+        super().__init__(engine, options, locks)
+        self._batchers = batchers
+
+    def _configure(self, connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {self._timeout_ms}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
+        """Make a row set of these columns."""
+        return JsonEachRows(columns)
+
+    async def lock_schema(self, connection: AsyncConnection) -> None:
+        """Do nothing: a transaction that has begun keeps every other writer out."""
+
+    async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
+        """Do nothing: it knows no limit of its own."""
+
+    async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:  # noqa: ARG002
+        """Do nothing: no other transaction writes."""
+        return [True for _ in numbers]
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Any]:
+        with translate_errors():
+            connection = await self._batchers.connect()
+        try:
+            yield (await connection.get_raw_connection()).driver_connection
+        finally:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await super().close()
+        await self._batchers.dispose()
+
+    async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:  # noqa: ARG002 - it plans when it prepares
+        return SQLiteConnection(driver, self.locks, self._timeout_ms / 1000)
+
+
+async def _open_file(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+    """Open a SQLite file; where that fails, see aiosqlite's thread to its end, or it complains about a closed loop."""
+    connection = aiosqlite.connect(*arguments, **options)
+    thread = connection._thread  # noqa: SLF001 - there is no other way to it
+    thread.daemon = True  # as SQLAlchemy does
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.to_thread(thread.join)
+        raise
+
+
+def _begin_immediate(connection: Any) -> None:
+    # A transaction that starts as a reader cannot wait for the writer's lock later: it fails at once.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class SQLiteConnection:
+    """A connection of aiosqlite: one hop to its thread for each statement."""
+
+    closed = False
+
+    def __init__(self, driver: aiosqlite.Connection, locks: Locks, timeout_s: float) -> None:
+        self._driver = driver
+        self._locks = locks
+        self._timeout_s = timeout_s
+
+    def add_close_callback(self, callback: Callable[[], None]) -> None:
+        """Do nothing: a file is not lost."""
+
+    async def fetch(
+        self,
+        statement: Statement,
+        values: Mapping[str, Any],
+        token: bytes | None = None,  # noqa: ARG002 - who asks always learns what became of a write
+    ) -> list[Any]:
+        """Run a statement and give its rows."""
+        arguments = statement.arguments(values)
+        async with self._locks.to_write if statement.writes else self._locks.to_read:
+            loop = asyncio.get_running_loop()
+            limit = loop.call_later(self._timeout_s, lambda: loop.create_task(self._driver.interrupt()))
+            try:
+                rows = await self._driver.execute_fetchall(statement.sql, arguments)
+            except aiosqlite.Error as error:
+                raise translate_error(error, lost=False, wrote=statement.writes) from error
+            finally:
+                limit.cancel()
+        return statement.read(list(rows))

@@ -1,0 +1,85 @@
+"""The servers that a database's URL names: PostgreSQL may have several, of which one takes writes."""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address
+from typing import NamedTuple
+from urllib.parse import quote
+
+from sqlalchemy import URL, make_url
+
+PORT_MAX = 65_535
+# What libpq takes and SQLAlchemy does not: several hosts between the password and the database. The password ends where
+# SQLAlchemy lets it end, at the first @, so that a comma in it is no host's.
+FRONT = re.compile(r"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?")
+SEVERAL = re.compile(r"([^/?@]*,[^/?@]*)(/[^?]*)?(?:\?(.*))?")
+HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::(.*))?")
+
+
+class Host(NamedTuple):
+    """A server, or the folder of its socket; None is what PostgreSQL's own tools would take."""
+
+    name: str | None
+    port: int | None
+
+    def __str__(self) -> str:
+        """Return the address as people write it."""
+        name = self.name or "the default host"
+        if ":" in name and not name.startswith("/"):
+            name = f"[{name}]"
+        return name if self.port is None else f"{name}:{self.port}"
+
+
+class HostsError(ValueError):
+    """A URL's hosts cannot be used; the text, which follows the URL's name, shows none of it."""
+
+
+def parse_url(text: str) -> URL:
+    """Parse a URL; hosts in libpq's form become SQLAlchemy's `?host=…&host=…`. Raises ValueError, ArgumentError."""
+    front = FRONT.match(text)
+    several = front and SEVERAL.fullmatch(text, front.end())
+    if not front or not several:
+        return make_url(text)
+    hosts, path, query = several.groups(default="")
+    if not all(names := hosts.split(",")):
+        raise HostsError("has an empty host; expected one before and after each comma")
+    options = [*(f"host={quote(name, safe='%')}" for name in names), *filter(None, [query])]
+    return make_url(f"{front[0]}{path}?{'&'.join(options)}")
+
+
+def hosts_of(url: URL) -> list[Host]:
+    """List the servers that a URL names, in its order. Raises HostsError."""
+    named = [_host(text) for text in _listed(url.query.get("host", ()))]
+    ports: list[int | None] = [_port(text) for text in _listed(url.query.get("port", ()))]
+    if ports and any(host.port is not None for host in named):
+        raise HostsError("has ports twice; expected them behind the hosts, or as port=")
+    hosts = named or [Host(url.host, None)]
+    ports = ports or [None if url.port is None else _port(str(url.port))]
+    if len(ports) not in {1, len(hosts)}:
+        raise HostsError(f"has {len(hosts)} hosts and {len(ports)} ports; expected one port, or one for each host")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    return [host if host.port is not None else Host(host.name, port) for host, port in zip(hosts, ports, strict=True)]
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    return [part for one in ([value] if isinstance(value, str) else value) for part in one.split(",")]
+
+
+def _host(text: str) -> Host:
+    if text.startswith("/"):
+        return Host(text, None)
+    match = HOST.fullmatch(text)
+    if match is not None:
+        ipv6, name, port = match.groups()
+        number = _port(port) if port else None
+        with suppress(ValueError):
+            return Host(name or str(IPv6Address(ipv6)), number)
+    raise HostsError("has a host that cannot be read; expected name, name:port or [IPv6 address]:port")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= PORT_MAX):
+        raise HostsError(f"has a port that does not exist; expected 1 to {PORT_MAX}")
+    return int(text)

@@ -1,0 +1,1 @@
+"""Rows of a table: the statements that serve a batch, and the pages of a list."""

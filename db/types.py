@@ -1,0 +1,84 @@
+"""Column types and SQL functions that mean the same on both databases."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, Integer, String, TypeDecorator, bindparam
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+
+class SQLiteTimestamp(TypeDecorator[datetime]):
+    """An aware UTC datetime, which SQLite itself keeps as text without a zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Take the UTC wall clock, so that the order of the texts is the order of time."""
+        return value and value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the zone back."""
+        return value and value.replace(tzinfo=UTC)
+
+
+class SQLiteFloat64(TypeDecorator[float]):
+    """A float, which SQLite's RETURNING hands out as an integer where it has no fraction."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002
+        """Make it a float again."""
+        return value if value is None else float(value)
+
+
+# As variants, so that on PostgreSQL nothing stands between the driver and the value.
+Timestamp = DateTime(timezone=True).with_variant(SQLiteTimestamp(), "sqlite")
+Float64: TypeEngine[float] = Double().with_variant(SQLiteFloat64(), "sqlite")
+# SQLite grows only an INTEGER PRIMARY KEY by itself; PostgreSQL sorts by code point only when told to.
+BigIntId = BigInteger().with_variant(Integer(), "sqlite")
+Ids = ARRAY(BigInteger).with_variant(JSON(), "sqlite")
+Name = String(255).with_variant(String(255, collation="C"), "postgresql")
+
+
+class utc_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
+    """The database's clock; every row of one statement gets the same moment."""
+
+    type = Timestamp
+    inherit_cache = True
+
+
+class seconds_ago(FunctionElement[datetime]):  # noqa: N801 - as above
+    """What the database's clock said so many seconds ago, to be compared with what it said when a row was made."""
+
+    type = Timestamp
+    inherit_cache = True
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(bindparam("seconds", seconds, type_=Integer()))
+
+
+@compiles(utc_now)
+def _utc_now(_element: object, _compiler: object, **_options: Any) -> str:
+    return "now()"
+
+
+@compiles(utc_now, "sqlite")
+def _utc_now_sqlite(_element: object, _compiler: object, **_options: Any) -> str:
+    # Six digits, as SQLAlchemy writes them: one width, so that text order is time order.
+    return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
+
+
+@compiles(seconds_ago)
+def _seconds_ago(element: seconds_ago, compiler: SQLCompiler, **options: Any) -> str:
+    return f"now() - make_interval(secs => {compiler.process(element.clauses, **options)})"
+
+
+@compiles(seconds_ago, "sqlite")
+def _seconds_ago_sqlite(element: seconds_ago, compiler: SQLCompiler, **options: Any) -> str:
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', -{compiler.process(element.clauses, **options)} || ' seconds')"

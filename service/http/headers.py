@@ -1,0 +1,77 @@
+"""What the headers of a request say."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from service.http.media_types import MEDIA_TYPES, bounded
+from service.http.problems import INVALID_HEADER, Header, ProblemError
+
+Headers = Mapping[bytes, bytes]
+
+# The versions that If-Match names; None without the header, or with `*`.
+IfMatch = frozenset[int] | None
+
+# One element of a list, which may be empty (RFC 9110, section 5.6.1).
+ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
+# As it is written in an answer, and so far below the largest int64 that no item gets there.
+VERSION_TAG = re.compile("([1-9][0-9]{0,17})-(?:" + "|".join(media.name for media in MEDIA_TYPES) + ")")
+# Seconds above 0, with up to three decimals.
+TIME_LIMIT = re.compile(rb"(?!0*(\.0*)?$)[0-9]{1,6}(\.[0-9]{1,3})?")
+IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+
+
+def combined(pairs: Sequence[Header]) -> Headers:
+    """Return headers by name; those that were sent more than once as one list (RFC 9110, section 5.3)."""
+    headers = dict(pairs)
+    if len(headers) == len(pairs):
+        return headers
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(several) for name, several in values.items()}
+
+
+def expected_versions(header: bytes | None) -> IfMatch:
+    """Read If-Match by strong comparison (RFC 9110, section 13.1.1): a weak or foreign tag is no version of ours.
+
+    Raises a 400, and a 431.
+    """
+    if header is None or header.strip() == b"*":
+        return None
+    found = [VERSION_TAG.fullmatch(opaque) for weak, opaque in entity_tags(header, "If-Match") if not weak]
+    return frozenset(int(match[1]) for match in found if match)
+
+
+def names(header: bytes, tag: bytes) -> bool:
+    """Whether If-None-Match names a tag, by weak comparison. Raises a 400, and a 431."""
+    if header.strip() == b"*":
+        return True
+    wanted = tag.decode()[1:-1]
+    return any(opaque == wanted for _, opaque in entity_tags(header, "If-None-Match"))
+
+
+def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
+    """Split a list of entity tags into their weak marks and opaque parts. Raises a 400, and a 431."""
+    text, position, tags = bounded(header, name).decode("latin-1"), 0, []
+    while position < len(text):
+        match = ENTITY_TAG.match(text, position)
+        if match is None:
+            raise ProblemError(INVALID_HEADER, f'{name} must be * or a list of tags like "1-json".')
+        if match[2] is not None:
+            tags.append((match[1], match[2]))
+        position = match.end()
+    return tags
+
+
+def time_limit(header: bytes) -> float:
+    """Read X-Request-Timeout: how many seconds the caller will wait. Raises a 400, and a 431."""
+    if TIME_LIMIT.fullmatch(bounded(header, "X-Request-Timeout")):
+        return float(header)
+    raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be a number of seconds above 0, like 2.5.")
+
+
+def idempotency_key(header: bytes) -> bytes:
+    """Read Idempotency-Key. Raises a 400."""
+    if IDEMPOTENCY_KEY.fullmatch(header):
+        return header
+    raise ProblemError(INVALID_HEADER, "Idempotency-Key must be 1 to 255 visible ASCII characters.")

@@ -1,0 +1,41 @@
+"""Logs: JSON lines on standard error."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+
+class JSONLines(logging.Formatter):
+    """One JSON object a line: when, how grave, who, what, and the fields that were given along."""
+
+    _standard = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record down."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update((name, value) for name, value in vars(record).items() if name not in self._standard)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def log_settings(*, debug: bool) -> dict[str, Any]:
+    """Return the logging of every process, in the form of logging.config: JSON lines to standard error."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": {"()": "service.observability.logging.JSONLines"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stderr"}},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+        "loggers": {
+            "alembic": {"level": "WARNING"},
+            "sqlalchemy.engine": {"level": "INFO" if debug else "WARNING"},
+        },
+    }

@@ -1,0 +1,140 @@
+"""OpenAPI 3.1, out of ROUTES and the Structs: served as /openapi.json, printed by `python -m service openapi`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import getdoc
+from typing import Any
+
+from starlette.routing import Route
+
+from service.http.headers import ENTITY_TAG, IDEMPOTENCY_KEY, TIME_LIMIT
+from service.http.media_types import OFFERED
+from service.http.middleware import REQUEST_ID
+from service.http.operation import SAFE, Operation, Resource
+from service.http.problems import CONTENT_TYPE, Problem
+from service.openapi.responses import REQUEST_ID_EXAMPLE, TEXT, components, is_conditional_read, responses
+from service.openapi.schemas import Schema, Schemas
+
+VERSION = "0.1.0"
+DESCRIPTION = f"""\
+Keeps items, and serves them to other services.
+
+- **Media types**: bodies and answers are {OFFERED.replace(", ", " or ")}, by `Content-Type` and `Accept`. What is a
+  `date-time` in JSON is a timestamp in MessagePack.
+- **Problems**: every error is {CONTENT_TYPE.decode()} (RFC 9457). Rely on `status`, `code` and `retryable`; `errors`
+  points at each fault.
+- **Everywhere**: an unknown path is a 404, a method that a path does not have is a 405 with `Allow`, and a query
+  parameter that is unknown or repeated is a 400.
+- **Batches** are written all or nothing.
+- **Repeats**: with an `Idempotency-Key`, a write happens once; a repeat has the first answer, and
+  `Idempotency-Replayed`. Without one, never repeat after `commit-outcome-unknown` without having looked, and never look
+  before the statement timeout and two seconds are over.
+"""
+
+TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$"}
+REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
+    "X-Request-ID": (
+        f"The id of the request in its answer and in logs; replaced unless it is `{REQUEST_ID.pattern.decode()}`.",
+        TEXT | {"examples": [REQUEST_ID_EXAMPLE]},
+    ),
+    "X-Request-Timeout": (
+        "How many seconds the answer will be waited for; the service's own limit may be shorter.",
+        TEXT | {"pattern": f"^{TIME_LIMIT.pattern.decode()}$", "examples": ["2.5"]},
+    ),
+    "Idempotency-Key": (
+        "A key of the caller's own, under which this write happens once, and a repeat is answered as it was.",
+        TEXT | {"pattern": f"^{IDEMPOTENCY_KEY.pattern.decode()}$", "examples": ["8e03978e-40d5-43dd-bc93"]},
+    ),
+    "If-Match": ("Only while the item has one of these tags; else 412.", TAGS | {"examples": ['"1-json"']}),
+    "If-None-Match": ("Only if the item has none of these tags; else 304.", TAGS | {"examples": ['"1-json"']}),
+}
+
+
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """Describe the service."""
+    schemas = Schemas()
+    schemas.of(Problem)
+    paths = {route.path_format: path_item(route, schemas) for route in routes}
+    tags = dict.fromkeys(operation["tags"][0] for path in paths.values() for operation in path.values())
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Items",
+            "version": VERSION,
+            "description": DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/", "description": "Where this document is served."}],
+        "tags": [{"name": tag} for tag in tags],
+        "security": [],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "parameters": {name: request_header(name) for name in REQUEST_HEADERS},
+            **components(),
+        },
+    }
+
+
+def path_item(route: Route, schemas: Schemas) -> dict[str, Any]:
+    """Describe a path: each of its methods, and HEAD where there is GET."""
+    resource = route.endpoint
+    assert isinstance(resource, Resource)  # noqa: S101 - narrows the type
+    methods = {
+        method.lower(): described(method, operation, schemas) for method, operation in resource.operations.items()
+    }
+    return {**methods, "head": without_content(methods["get"])} if "get" in methods else methods
+
+
+def described(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    """Describe an operation."""
+    handler = operation.handler
+    body = {"requestBody": {"required": True, "content": schemas.content(operation.body)}} if operation.body else {}
+    return {
+        "operationId": handler.__name__,
+        "summary": (getdoc(handler) or "").partition("\n")[0],
+        "tags": [handler.__module__.rpartition(".")[2]],
+        "parameters": list(parameters(method, operation, schemas)),
+        **body,
+        "responses": responses(method, operation, schemas),
+    }
+
+
+def without_content(get: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe HEAD: what GET answers, but only its headers."""
+    answers = {
+        status: {name: part for name, part in response.items() if name != "content"}
+        for status, response in get["responses"].items()
+    }
+    summary = f"{get['summary'].removesuffix('.')}: only the headers."
+    return {**get, "operationId": f"{get['operationId']}_headers", "summary": summary, "responses": answers}
+
+
+def parameters(method: str, operation: Operation, schemas: Schemas) -> Iterator[dict[str, Any]]:
+    """Describe what an operation takes beside a body."""
+    for name, kind in operation.path.items():
+        yield parameter("path", name, schemas.of(kind), required=True)
+    if operation.query:
+        (fields,) = Schemas().forms(operation.query)
+        for name, schema in fields["properties"].items():
+            yield parameter("query", name, schema, required=name in fields["required"])
+    if operation.conditional:
+        yield {"$ref": "#/components/parameters/If-Match"}
+    if is_conditional_read(method, operation, schemas):
+        yield {"$ref": "#/components/parameters/If-None-Match"}
+    if method not in SAFE:
+        yield {"$ref": "#/components/parameters/Idempotency-Key"}
+    yield {"$ref": "#/components/parameters/X-Request-Timeout"}
+    yield {"$ref": "#/components/parameters/X-Request-ID"}
+
+
+def parameter(place: str, name: str, schema: Schema, *, required: bool) -> dict[str, Any]:
+    """Describe a parameter; several values are written with commas."""
+    style = {"style": "form", "explode": False} if schema.get("type") == "array" else {}
+    description = schema.pop("description", "")
+    return {"name": name, "in": place, "description": description, "required": required, **style, "schema": schema}
+
+
+def request_header(name: str) -> dict[str, Any]:
+    """Describe a header of a request."""
+    description, schema = REQUEST_HEADERS[name]
+    return parameter("header", name, schema | {"description": description}, required=False)

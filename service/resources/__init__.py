@@ -1,0 +1,1 @@
+"""What the service serves: a module for each resource, with its handlers."""

@@ -1,0 +1,31 @@
+"""What orchestration and people ask of the service itself."""
+
+import asyncio
+
+from db import migrate
+from db.errors import DatabaseError
+from service.context import Context
+from service.http.problems import NOT_READY, ProblemError
+from service.schemas import Health
+
+READINESS_TIMEOUT_S = 2
+
+
+async def live(context: Context) -> Health:  # noqa: ARG001 - it asks nobody
+    """Return whether the process is alive; the database is not asked."""
+    return Health("alive")
+
+
+async def ready(context: Context) -> Health:
+    """Return whether requests can be served: the database answers, and its schema is the one wanted here."""
+    if context.worker_state.is_stopping:
+        raise ProblemError(NOT_READY, "The service is stopping.")
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_S):
+            revision = await context.revision()
+    except (DatabaseError, TimeoutError):
+        raise ProblemError(NOT_READY, "The database does not answer.") from None
+    if revision != migrate.head():
+        at = revision or "base"
+        raise ProblemError(NOT_READY, f"The schema is at {at}, not at {migrate.head()}: run migrate.")
+    return Health("ready")
