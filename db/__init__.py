@@ -1,1 +1,1 @@
-"""Keeps items: models, row batches, batchers and the verbs over them."""
+"""The database layer: models, transactions, batched statements, and the verbs of items over them."""

@@ -1,15 +1,15 @@
-"""Every error of the database layer that a caller can see."""
+"""The errors of the database layer, and the codes of PostgreSQL and SQLite that each of them stands for."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 
 class DatabaseError(Exception):
-    """The root of every error below."""
+    """The base class of every error below."""
 
 
 class NotFound(DatabaseError):
-    """No row has one of these ids."""
+    """No row has any of `ids`."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         super().__init__("no item has the id " + ", ".join(map(str, ids)))
@@ -17,7 +17,7 @@ class NotFound(DatabaseError):
 
 
 class VersionMismatch(DatabaseError):
-    """A row is no longer at the version its caller expected."""
+    """The rows with these `ids` exist, but not at the version that the write expected."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         super().__init__("the version has moved on for the id " + ", ".join(map(str, ids)))
@@ -25,54 +25,54 @@ class VersionMismatch(DatabaseError):
 
 
 class Conflict(DatabaseError):
-    """A unique or foreign key stands against the write; nothing was changed."""
+    """The write violates a unique, foreign key or exclusion constraint; nothing was changed."""
 
 
 class InvalidValue(DatabaseError):
-    """A check constraint or a data type stands against the write; nothing was changed."""
+    """The write violates a check or NOT NULL constraint or a data type; nothing was changed."""
 
 
 class TimedOut(DatabaseError):
-    """It took too long to be waited for any further; nothing was changed."""
+    """The operation reached its time limit; nothing was changed."""
 
 
 class Overloaded(DatabaseError):
-    """A bound on waiting work is reached; the statement was not sent."""
+    """A limit on waiting work is reached; the statement was not sent."""
 
 
 class Unavailable(DatabaseError):
-    """The database cannot be reached, or could not run this; nothing was changed."""
+    """The database cannot be reached, or could not run the statement; nothing was changed."""
 
 
 class ConnectionLost(Unavailable):
-    """Nothing was changed: the connection was lost before a commit, or the commit was found not to have happened."""
+    """The connection was lost before the commit, or the commit was found not to have happened; nothing was changed."""
 
 
 class SerializationFailure(Unavailable):
-    """Others were in the way, and the transaction was rolled back: the same again may succeed."""
+    """The transaction was rolled back because of a concurrent one; the same transaction may succeed when repeated."""
 
 
 class StorageFull(Unavailable):
-    """The database has no room left on its disk; nothing was changed."""
+    """The database's disk is full; nothing was changed."""
 
 
 class SchemaMismatch(Unavailable):
-    """The schema is not the one that a statement was written for."""
+    """A table or column that the statement names does not exist: the schema is at another revision."""
 
 
 class NoSuchRevision(DatabaseError):
-    """There is no such revision of the schema, or no way to it from where the schema is; nothing was changed."""
+    """The schema has no such revision, or none that is reachable from its current one; nothing was changed."""
 
 
 class OutcomeUnknown(DatabaseError):
-    """A write may have been committed, or may be lost in a failover, and nothing could be found out in time.
+    """A write may or may not be committed, or may be lost in a failover, and its outcome was not found in time.
 
     Its connection was lost, or no synchronous standby has confirmed its commit.
     """
 
 
 class DuplicateWrite(DatabaseError):
-    """An earlier attempt at the same write, under the same token, has happened: when, and which ids it touched."""
+    """A write with the same token was committed before, at `written_at`, and wrote the rows with `ids`."""
 
     def __init__(self, ids: Sequence[int], written_at: datetime) -> None:
         super().__init__("this was written before")
@@ -81,11 +81,11 @@ class DuplicateWrite(DatabaseError):
 
 
 class KeyInUse(DatabaseError):
-    """A write under the same idempotency key is not finished."""
+    """Another write with the same idempotency key is still running."""
 
 
 class KeyReused(DatabaseError):
-    """The idempotency key belongs to another write."""
+    """The idempotency key was used before, for another request."""
 
 
 # PostgreSQL's SQLSTATE codes, or their first two digits: a class (PostgreSQL documentation, appendix A).
@@ -130,37 +130,40 @@ SQLITE_CODES: dict[int, type[DatabaseError]] = {
     26: Unavailable,  # NOTADB
 }
 
-# The server said that this connection ends, or is of no more use: 08 connection, 25006 read only (a demoted primary),
-# 57P0x shutdown. What was in flight may or may not have happened.
+# The server reported that this connection ends, or is of no more use: 08 connection, 25006 read only (a demoted
+# primary), 57P0x shutdown. A statement in flight may or may not have happened.
 READ_ONLY = "25006"
-LOST = ("08", READ_ONLY, "57P0")
+CONNECTION_LOST = ("08", READ_ONLY, "57P0")
 
 
 def sqlstate_of(error: BaseException) -> str | None:
-    """Return PostgreSQL's code of an error; one of SQLAlchemy's may have it in its cause alone: a cached plan's has."""
-    codes = [getattr(one, "sqlstate", None) for one in (error, error.__cause__)]
+    """Return PostgreSQL's five-character code of an error, or None if it has none.
+
+    SQLAlchemy's errors may have the code in their cause alone, as that of an outdated cached plan (0A000) has.
+    """
+    codes = [getattr(each, "sqlstate", None) for each in (error, error.__cause__)]
     return next(filter(None, codes), None)
 
 
 def is_demoted(error: BaseException) -> bool:
-    """Whether a server said that it takes no writes: it is no primary, or none any more."""
+    """Return whether the server reported that it accepts no writes: it is not a primary, or no longer one."""
     return sqlstate_of(error) == READ_ONLY
 
 
 def is_undone(error: BaseException) -> bool:
-    """Whether a server said that it did not do a statement, which is then so even if the connection is lost.
+    """Return whether the server reported that it did not execute the statement, even if the connection is lost then.
 
-    An ERROR stands in place of what was asked for; FATAL and PANIC may come after it. PgBouncer, whose code is 08P01,
-    calls a server that is lost an ERROR, too.
+    An ERROR is the server's response in place of the result; FATAL and PANIC may come after a result. PgBouncer reports
+    a lost server as an ERROR, too, with the code 08P01; that one is excluded.
     """
     # SQLAlchemy's errors have the code only, and the driver's own error as their cause.
     errors = [error, error.__cause__]
     sqlstate = sqlstate_of(error) or "08"
-    return any(getattr(one, "severity_en", None) == "ERROR" for one in errors) and not sqlstate.startswith("08")
+    return any(getattr(each, "severity_en", None) == "ERROR" for each in errors) and not sqlstate.startswith("08")
 
 
 def error_class(error: BaseException) -> type[DatabaseError] | None:
-    """Find the word for a driver's error by its code; None if it has none, or if the connection is lost."""
+    """Return the class of db.errors for a driver's error, by its code; None if the tables above do not have it."""
     sqlstate = sqlstate_of(error)
     if sqlstate:
         return SQLSTATES.get(sqlstate) or SQLSTATES.get(sqlstate[:2])
@@ -171,6 +174,6 @@ def error_class(error: BaseException) -> type[DatabaseError] | None:
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether an error says that the connection it came from is lost."""
+    """Return whether an error means that the connection that raised it is lost."""
     sqlstate = sqlstate_of(error)
-    return sqlstate.startswith(LOST) if sqlstate else isinstance(error, OSError | TimeoutError)
+    return sqlstate.startswith(CONNECTION_LOST) if sqlstate else isinstance(error, OSError | TimeoutError)

@@ -1,6 +1,6 @@
-"""Items: every verb takes a batch, and gives a batch in the same order.
+"""Items: every verb for one item, and for many at once; results are in the order of the arguments.
 
-A single item is a batch of one, which shares its statement with whoever waits beside it.
+The verbs for one item share a statement with concurrent requests for the same verb: a batcher runs them as one batch.
 """
 
 import asyncio
@@ -18,55 +18,72 @@ from db.batching.queue import Limits
 from db.engines.database import Connection, Database
 from db.errors import NotFound, TimedOut
 from db.tables.pagination import Page, Query
-from db.tables.statements import Change, ItemSets, NewItem, Removal, all_or_nothing, key
+from db.tables.statements import ItemDeletion, ItemRow, ItemStatements, ItemUpdate, all_or_nothing, item_id
 from db.transactions.idempotency import Idempotency, IdempotencyKey, SessionConnection
 from db.transactions.runner import run_in_transaction
 
-__all__ = ["Change", "Items", "KeyedItems", "NewItem", "Removal"]
+__all__ = ["IdempotentItems", "ItemDeletion", "ItemRow", "ItemUpdate", "Items"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-# What may take long leaves a second connection for what does not. While a batch waits for the disk, others are written.
+# A list may take long, and a second connection serves shorter ones meanwhile. While one bulk write waits for the disk,
+# the next ones are executed.
 LIST_CONNECTIONS, BULK_CONNECTIONS = 2, 4
 
-Bulk = Callable[[Connection, bytes], Awaitable[Any]]
+BulkOperation = Callable[[Connection, bytes], Awaitable[Any]]
 
 
 class Items(Generic[T]):
-    """The verbs. A row is handed out as `shape(*columns)`, in the order of the columns of the table.
+    """The verbs of items. An item is returned as `make_item(*columns)`, in the order of the columns of the table.
 
-    All of them raise the words of db.errors. With `coalesce` off every request is a batch of one, run on one of
-    `connections` for each verb.
+    Every verb raises the errors of db.errors. If `coalesce` is off, every request is a batch of one, and each verb has
+    `connections` connections.
     """
 
     def __init__(
-        self, database: Database, shape: Callable[..., T], *, limits: Limits, coalesce: bool, connections: int
+        self, database: Database, make_item: Callable[..., T], *, limits: Limits, coalesce: bool, connections: int
     ) -> None:
         self._database = database
-        self._sets = sets = ItemSets(database, shape)
+        self._statements = statements = ItemStatements(database, make_item)
         self._deadline: float | None = None  # of one request; None: the batcher's own limit, which needs no timer
         self._timeout_s = limits.timeout_ms / 1000
-        alone = limits._replace(batch_size_max=1)
-        bounds, several = (limits, 1) if coalesce else (alone, connections)
-        lists, bulk = max(several, LIST_CONNECTIONS), max(several, BULK_CONNECTIONS)
+        single = limits._replace(batch_size_max=1)
+        bounds, connections = (limits, 1) if coalesce else (single, connections)
+        list_connections, bulk_connections = max(connections, LIST_CONNECTIONS), max(connections, BULK_CONNECTIONS)
         connect = partial(database.connect, generic_plan=True)
-        self._reads = Batcher("read", connect, self._get, bounds, several, deduplicate=coalesce, idempotent=True)
-        self._lists = Batcher("list", database.connect, self._page, alone, lists, deduplicate=coalesce, idempotent=True)
-        self._adds = Batcher("add", connect, sets.add, bounds, several)
-        self._changes = Batcher("change", connect, sets.change, bounds, several, unique_key=key)
-        self._removals = Batcher("remove", connect, sets.remove, bounds, several, unique_key=key)
-        self._bulk_reads = Batcher("bulk read", connect, _run, alone, bulk, idempotent=True)
-        self._bulk_writes = Batcher("bulk write", connect, _run, alone, bulk)
+        self._get_batcher = Batcher(
+            "items get", connect, self._get_batch, bounds, connections, deduplicate=coalesce, idempotent=True
+        )
+        self._page_batcher = Batcher(
+            "items page",
+            database.connect,
+            self._page_batch,
+            single,
+            list_connections,
+            deduplicate=coalesce,
+            idempotent=True,
+        )
+        self._create_batcher = Batcher("items create", connect, statements.create, bounds, connections)
+        self._update_batcher = Batcher(
+            "items update", connect, statements.update, bounds, connections, unique_key=item_id
+        )
+        self._delete_batcher = Batcher(
+            "items delete", connect, statements.delete, bounds, connections, unique_key=item_id
+        )
+        self._bulk_read_batcher = Batcher("items bulk read", connect, _run, single, bulk_connections, idempotent=True)
+        self._bulk_write_batcher = Batcher("items bulk write", connect, _run, single, bulk_connections)
         self._idempotency = Idempotency(database)
-        self._keyed_adds = Batcher("keyed add", _nothing, self._add_each, bounds, several, unique_key=_scope)
+        self._idempotent_create_batcher = Batcher(
+            "items idempotent create", _no_connection, self._create_batch_once, bounds, connections, unique_key=_scope
+        )
 
     @property
     def _batchers(self) -> "list[Batcher[Any, Any, Any]]":
         return [value for value in vars(self).values() if isinstance(value, Batcher)]
 
     async def __aenter__(self) -> Self:
-        """Connect, all batchers at once, and wait for the first attempts, whether they succeed or not."""
+        """Start all batchers at once, and wait for their first attempts to connect, whether they succeed or not."""
         try:
             await asyncio.gather(*(batcher.__aenter__() for batcher in self._batchers))
         except BaseException:
@@ -75,170 +92,179 @@ class Items(Generic[T]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Answer what is queued, then disconnect."""
+        """Run the queued calls to their end, then disconnect."""
         await asyncio.gather(*(batcher.__aexit__() for batcher in self._batchers))
 
     def until(self, deadline: float = inf) -> Self:
-        """Return the same items with one deadline, by the loop's clock, for all steps of a request.
+        """Return these items with one deadline, by the loop's clock, for all steps of a request.
 
         It is the given one, but no later than the service's own time limit from now.
         """
         bounded = copy(self)
-        bounded._deadline = min(deadline, self._effective_deadline())  # noqa: SLF001 - it is one of us
+        bounded._deadline = min(deadline, self._effective_deadline())  # noqa: SLF001 - it is of this class
         return bounded
 
     def _effective_deadline(self) -> float:
-        """Return the moment, by the loop's clock, by which what begins now is answered."""
+        """Return the time, by the loop's clock, by which a verb that begins now ends."""
         now = asyncio.get_running_loop().time()
         return now + self._timeout_s if self._deadline is None else self._deadline
 
-    def _left_s(self) -> float:
+    def _remaining_s(self) -> float:
         return self._effective_deadline() - asyncio.get_running_loop().time()
 
-    def keyed(self, claim: IdempotencyKey) -> "KeyedItems[T]":
-        """Return the same items to a caller who may repeat a write."""
-        return KeyedItems(self, claim)
+    def with_idempotency_key(self, key: IdempotencyKey) -> "IdempotentItems[T]":
+        """Return these items for one request with an idempotency key."""
+        return IdempotentItems(self, key)
 
-    def get_one(self, id: int) -> Awaitable[T]:
-        """Read one item. Raises NotFound."""
-        return self._reads.submit(id, self._deadline)
+    def get(self, id: int) -> Awaitable[T]:
+        """Return an item. Raise NotFound if it does not exist."""
+        return self._get_batcher.submit(id, self._deadline)
 
-    def add_one(self, row: NewItem) -> Awaitable[T]:
-        """Add one item."""
-        return self._adds.submit(row, self._deadline)
+    def create(self, row: ItemRow) -> Awaitable[T]:
+        """Create an item, and return it."""
+        return self._create_batcher.submit(row, self._deadline)
 
-    def change_one(self, change: Change) -> Awaitable[T]:
-        """Change one item. Raises NotFound, Stale."""
-        return self._changes.submit(change, self._deadline)
+    def update(self, update: ItemUpdate) -> Awaitable[T]:
+        """Update an item, and return it. Raise NotFound or VersionMismatch."""
+        return self._update_batcher.submit(update, self._deadline)
 
-    def remove_one(self, removal: Removal) -> Awaitable[None]:
-        """Remove one item. Raises NotFound, Stale."""
-        return self._removals.submit(removal, self._deadline)
+    def delete(self, deletion: ItemDeletion) -> Awaitable[None]:
+        """Delete an item. Raise NotFound or VersionMismatch."""
+        return self._delete_batcher.submit(deletion, self._deadline)
 
     def page(self, query: Query) -> Awaitable[Page[T]]:
-        """Read a page of the list."""
-        return self._lists.submit(query, self._deadline)
+        """Return a page of the list."""
+        return self._page_batcher.submit(query, self._deadline)
 
-    async def get(self, ids: Sequence[int]) -> list[T]:
-        """Read the items that exist, in the order of their ids."""
-        found = await self._bulk_reads.submit(lambda connection, _: self._sets.get(connection, ids), self._deadline)
+    async def get_many(self, ids: Sequence[int]) -> list[T]:
+        """Return the items that exist, in the order of `ids`."""
+        found = await self._bulk_read_batcher.submit(
+            lambda connection, _: self._statements.get(connection, ids), self._deadline
+        )
         return [item for item in found if not isinstance(item, NotFound)]
 
-    async def add(self, rows: Sequence[NewItem]) -> list[T]:
-        """Add all or none."""
-        return all_or_nothing(await self._write(partial(self._sets.add, rows=rows)))
+    async def create_many(self, rows: Sequence[ItemRow]) -> list[T]:
+        """Create items, all or none, and return them."""
+        return all_or_nothing(await self._bulk_write(partial(self._statements.create, rows=rows)))
 
-    async def change(self, changes: Sequence[Change]) -> list[T]:
-        """Change all or none; no id may stand there twice. Raises NotFound, Stale."""
+    async def update_many(self, updates: Sequence[ItemUpdate]) -> list[T]:
+        """Update items, all or none, each id at most once, and return them. Raise NotFound or VersionMismatch."""
 
         async def work(session: AsyncSession) -> list[T]:
-            return all_or_nothing(await self._sets.change(SessionConnection(session), changes))
+            return all_or_nothing(await self._statements.update(SessionConnection(session), updates))
 
-        return await run_in_transaction(self._database, work, self._left_s())
+        return await run_in_transaction(self._database, work, self._remaining_s())
 
-    async def remove(self, ids: Sequence[int]) -> list[int]:
-        """Remove those that exist, and give their ids in the order they were asked for."""
-        return _gone(ids, await self._write(partial(self._sets.remove, removals=_removals(ids))))
+    async def delete_many(self, ids: Sequence[int]) -> list[int]:
+        """Delete the items that exist, and return their ids in the order of `ids`."""
+        errors = await self._bulk_write(partial(self._statements.delete, deletions=_deletions(ids)))
+        return _deleted_ids(ids, errors)
 
-    async def _write(self, work: Callable[..., Awaitable[list[Any]]]) -> list[Any]:
-        written: list[Any] = await self._bulk_writes.submit(
-            lambda connection, token: work(connection, token=token), self._deadline
+    async def _bulk_write(self, verb: Callable[..., Awaitable[list[Any]]]) -> list[Any]:
+        results: list[Any] = await self._bulk_write_batcher.submit(
+            lambda connection, token: verb(connection, token=token), self._deadline
         )
-        return written
+        return results
 
-    def _get(self, connection: Connection, ids: Sequence[int], _token: bytes) -> Awaitable[list[T | NotFound]]:
-        return self._sets.get(connection, ids)
+    def _get_batch(self, connection: Connection, ids: Sequence[int], _token: bytes) -> Awaitable[list[T | NotFound]]:
+        return self._statements.get(connection, ids)
 
-    async def _page(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
-        return [await self._sets.page(connection, query) for query in queries]
+    async def _page_batch(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
+        return [await self._statements.page(connection, query) for query in queries]
 
-    async def _add_each(
-        self, _connection: "_Nothing", members: "Sequence[KeyedRow]", _token: bytes
+    async def _create_batch_once(
+        self, _connection: "_NoConnection", members: "Sequence[IdempotentCreate]", _token: bytes
     ) -> list[T | Exception]:
-        """Add those that were not added before, and that somebody still waits for, in one transaction."""
+        """Create the items of new keys whose deadline has not passed, in one transaction; return the rest's errors."""
         clock = asyncio.get_running_loop().time
 
         async def work(session: AsyncSession) -> list[T | Exception]:
-            earlier = await self._idempotency.find(session, [member.claim for member in members])
-            # This may be a late try: who was told that nobody knows must not have it written now.
-            late = [TimedOut("nobody waits any more") if member.deadline <= clock() else None for member in members]
-            earlier = [fault or gone for fault, gone in zip(earlier, late, strict=True)]
-            new = [member for member, fault in zip(members, earlier, strict=True) if fault is None]
-            added: dict[IdempotencyKey, Any] = {}
+            earlier = await self._idempotency.find(session, [member.key for member in members])
+            # This may be a retry: a client whose deadline has passed was sent OutcomeUnknown, and must not have it
+            # written now.
+            late = [TimedOut("the deadline has passed") if member.deadline <= clock() else None for member in members]
+            errors = [found or expired for found, expired in zip(earlier, late, strict=True)]
+            new = [member for member, error in zip(members, errors, strict=True) if error is None]
+            created: dict[IdempotencyKey, Any] = {}
             if new:
-                rows = await self._sets.add(SessionConnection(session), [member.row for member in new])
-                added = {member.claim: row for member, row in zip(new, rows, strict=True)}
-                await self._idempotency.save(session, added)
-            return [fault or added[member.claim] for member, fault in zip(members, earlier, strict=True)]
+                rows = await self._statements.create(SessionConnection(session), [member.row for member in new])
+                created = {member.key: row for member, row in zip(new, rows, strict=True)}
+                await self._idempotency.save(session, created)
+            return [error or created[member.key] for member, error in zip(members, errors, strict=True)]
 
         return await run_in_transaction(self._database, work, max(member.deadline for member in members) - clock())
 
 
-class KeyedRow(NamedTuple):
-    """A new item, under which key it is added, and until when, by the loop's clock."""
+class IdempotentCreate(NamedTuple):
+    """An item to create, the idempotency key of its request, and the request's deadline by the loop's clock."""
 
-    row: NewItem
-    claim: IdempotencyKey
+    row: ItemRow
+    key: IdempotencyKey
     deadline: float
 
 
-class KeyedItems(Items[T]):
-    """The verbs for one caller's key: a write that was made before raises Replay, and KeyInUse while it is being made.
+class IdempotentItems(Items[T]):
+    """The verbs of items for one idempotency key: a write happens once, and its response is stored with it.
 
-    Reads are as ever, but for the one item that a write may depend on.
+    A write raises ReplayedResponse if it happened before, KeyInUse while it is running, and KeyReused if the key was
+    used for another request. Reads are those of Items, except `get`, which a write may depend on.
     """
 
-    def __init__(self, items: Items[T], claim: IdempotencyKey) -> None:
+    def __init__(self, items: Items[T], key: IdempotencyKey) -> None:
         vars(self).update(vars(items.until()))
-        self._claim = claim
+        self._key = key
 
-    async def get_one(self, id: int) -> T:
-        """Read one item, to write it then. Raises NotFound."""
-        await self._idempotency.check(self._claim, self._left_s())
-        return await super().get_one(id)
+    async def get(self, id: int) -> T:
+        """Return an item that the write depends on. Raise NotFound, or an error of the key, as a write."""
+        await self._idempotency.check(self._key, self._remaining_s())
+        return await super().get(id)
 
-    async def add_one(self, row: NewItem) -> T:
-        """Add one item, in a transaction with others that wait."""
+    async def create(self, row: ItemRow) -> T:
+        """Create an item, in one transaction with concurrent requests that create one, and return it."""
         deadline = self._effective_deadline()
-        with self._idempotency.running(self._claim.scope):
-            added: T = await self._keyed_adds.submit(KeyedRow(row, self._claim, deadline), deadline)
-            return added
+        with self._idempotency.running(self._key.scope):
+            item: T = await self._idempotent_create_batcher.submit(IdempotentCreate(row, self._key, deadline), deadline)
+            return item
 
-    async def change_one(self, change: Change) -> T:
-        """Change one item. Raises NotFound, Stale."""
-        return await self._once(lambda connection: self._sets.change(connection, [change]), _only)
+    async def update(self, update: ItemUpdate) -> T:
+        """Update an item, and return it. Raise NotFound or VersionMismatch."""
+        return await self._run_once(lambda connection: self._statements.update(connection, [update]), _only_result)
 
-    async def remove_one(self, removal: Removal) -> None:
-        """Remove one item. Raises NotFound, Stale."""
-        await self._once(lambda connection: self._sets.remove(connection, [removal]), _only)
+    async def delete(self, deletion: ItemDeletion) -> None:
+        """Delete an item. Raise NotFound or VersionMismatch."""
+        await self._run_once(lambda connection: self._statements.delete(connection, [deletion]), _only_result)
 
-    async def add(self, rows: Sequence[NewItem]) -> list[T]:
-        """Add all or none."""
-        return await self._once(lambda connection: self._sets.add(connection, rows), all_or_nothing)
+    async def create_many(self, rows: Sequence[ItemRow]) -> list[T]:
+        """Create items, all or none, and return them."""
+        return await self._run_once(lambda connection: self._statements.create(connection, rows), all_or_nothing)
 
-    async def change(self, changes: Sequence[Change]) -> list[T]:
-        """Change all or none; no id may stand there twice. Raises NotFound, Stale."""
-        return await self._once(lambda connection: self._sets.change(connection, changes), all_or_nothing)
+    async def update_many(self, updates: Sequence[ItemUpdate]) -> list[T]:
+        """Update items, all or none, each id at most once, and return them. Raise NotFound or VersionMismatch."""
+        return await self._run_once(lambda connection: self._statements.update(connection, updates), all_or_nothing)
 
-    async def remove(self, ids: Sequence[int]) -> list[int]:
-        """Remove those that exist, and give their ids in the order they were asked for."""
-        return await self._once(lambda connection: self._sets.remove(connection, _removals(ids)), partial(_gone, ids))
+    async def delete_many(self, ids: Sequence[int]) -> list[int]:
+        """Delete the items that exist, and return their ids in the order of `ids`."""
+        return await self._run_once(
+            lambda connection: self._statements.delete(connection, _deletions(ids)), partial(_deleted_ids, ids)
+        )
 
-    async def _once(self, verb: Callable[[Connection], Awaitable[list[Any]]], result: Callable[[list[Any]], U]) -> U:
-        """Do a verb once, and answer with what its results come to."""
+    async def _run_once(
+        self, verb: Callable[[Connection], Awaitable[list[Any]]], reduce: Callable[[list[Any]], U]
+    ) -> U:
+        """Run a verb unless it was run with this key before, and return what `reduce` makes of its results."""
 
         async def work(connection: Connection) -> U:
-            return result(await verb(connection))
+            return reduce(await verb(connection))
 
-        return await self._idempotency.run_once(self._claim, work, self._left_s())
-
-
-async def _run(connection: Connection, works: Sequence[Bulk], token: bytes) -> list[Any]:
-    return [await work(connection, token) for work in works]
+        return await self._idempotency.run_once(self._key, work, self._remaining_s())
 
 
-class _Nothing:
-    """The connection of a batcher whose batches are transactions, which take theirs from the pool."""
+async def _run(connection: Connection, operations: Sequence[BulkOperation], token: bytes) -> list[Any]:
+    return [await operation(connection, token) for operation in operations]
+
+
+class _NoConnection:
+    """A stand-in for the connection of a batcher whose batches are transactions, which take theirs from the pool."""
 
     closed = False
 
@@ -247,23 +273,23 @@ class _Nothing:
 
 
 @asynccontextmanager
-async def _nothing() -> AsyncIterator[_Nothing]:
-    yield _Nothing()
+async def _no_connection() -> AsyncIterator[_NoConnection]:
+    yield _NoConnection()
 
 
-def _scope(member: KeyedRow) -> str:
-    return member.claim.scope
+def _scope(member: IdempotentCreate) -> str:
+    return member.key.scope
 
 
-def _removals(ids: Sequence[int]) -> list[Removal]:
-    return [Removal(id) for id in ids]
+def _deletions(ids: Sequence[int]) -> list[ItemDeletion]:
+    return [ItemDeletion(id) for id in ids]
 
 
-def _gone(ids: Sequence[int], reasons: Sequence[Exception | None]) -> list[int]:
-    return [id for id, reason in zip(ids, reasons, strict=True) if reason is None]
+def _deleted_ids(ids: Sequence[int], errors: Sequence[Exception | None]) -> list[int]:
+    return [id for id, error in zip(ids, errors, strict=True) if error is None]
 
 
-def _only(results: Sequence[U | Exception]) -> U:
-    """Return the result of a batch of one."""
+def _only_result(results: Sequence[U | Exception]) -> U:
+    """Return the result of a batch of one, or raise it if it is an exception."""
     [result] = all_or_nothing(results)
     return result

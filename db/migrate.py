@@ -1,4 +1,4 @@
-"""Brings a database's schema to the revision that this code wants."""
+"""Migrations: bring the schema of a database to another revision, and read the revision it is at."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -33,17 +33,17 @@ def _revision(connection: Connection) -> str | None:
 
 @cache
 def head() -> str:
-    """Return the revision that this code wants."""
+    """Return the newest revision, which this code is written for."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema up, in one transaction; nothing happens if it is there already. Raises NoSuchRevision."""
+    """Bring the schema up to a revision, in one transaction; do nothing if it is there. Raise NoSuchRevision."""
     await _migrate(database, partial(command.upgrade, revision=revision))
 
 
 async def downgrade(database: Database, revision: str) -> None:
-    """Bring the schema down, in one transaction; "base" is before the first revision. Raises NoSuchRevision."""
+    """Bring the schema down to a revision, in one transaction; "base" is before the first. Raise NoSuchRevision."""
     await _migrate(database, partial(command.downgrade, revision=revision))
 
 
@@ -58,26 +58,26 @@ async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
                 raise NoSuchRevision(str(error)) from error
             after = await connection.run_sync(_revision)
     if before != after:
-        log.info("the schema went from %s to %s", before or "base", after or "base")
+        log.info("the schema was migrated from %s to %s", before or "base", after or "base")
 
 
 async def current(database: Database) -> str | None:
-    """Return the revision that the database is at; None before the first. Raises Unavailable."""
+    """Return the revision that the schema is at; None before the first. Raise Unavailable."""
     with translate_errors():
         async with database.engine.connect() as connection:
             return await connection.run_sync(_revision)
 
 
 def probe(database: Database) -> Batcher[BatchConnection, None, str | None]:
-    """Make a batcher on which `current` can be asked as often as one likes. Raises Unavailable."""
+    """Return a batcher whose members, all None, get what `current` returns; concurrent ones share one statement."""
     version = column("version_num", String())
     statement = database.statement(select(version).select_from(table("alembic_version", version)))
 
-    async def run(connection: BatchConnection, askers: Sequence[None], _token: bytes) -> list[str | None]:
+    async def run(connection: BatchConnection, members: Sequence[None], _token: bytes) -> list[str | None]:
         try:
             rows = await connection.fetch(statement, {})
         except SchemaMismatch:
             rows = []
-        return [rows[0][0] if rows else None for _ in askers]
+        return [rows[0][0] if rows else None for _ in members]
 
-    return Batcher("probe", database.connect, run, Limits(), deduplicate=True, idempotent=True)
+    return Batcher("schema revision", database.connect, run, Limits(), deduplicate=True, idempotent=True)

@@ -32,13 +32,13 @@ FIRST_VERSION = 1
 
 
 class Base(DeclarativeBase):
-    """The metadata that migrations are compared with."""
+    """The base class of the models; its metadata is what the migrations are compared with."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
 
 
 class Item(Base):
-    """A thing that is sold."""
+    """A product in a shop: its name, its price, and whether it is in stock."""
 
     __tablename__ = "items"
 
@@ -52,7 +52,7 @@ class Item(Base):
 
     __table_args__ = (
         CheckConstraint("length(name) BETWEEN 1 AND 255", name="name_length"),
-        # The upper bound refuses Infinity, and NaN too, which PostgreSQL sorts above everything.
+        # The upper bound excludes Infinity, and NaN too, which PostgreSQL sorts above everything.
         CheckConstraint("price >= 0 AND price <= 1.7976931348623157e308", name="price_finite"),
         CheckConstraint("in_stock IN (false, true)", name="in_stock_boolean"),
         CheckConstraint("version >= 1", name="version_positive"),
@@ -61,30 +61,30 @@ class Item(Base):
         Index(None, "price", "id"),
         Index(None, "created_at", "id"),
         Index(None, "in_stock", "id"),
-        {"sqlite_autoincrement": True},  # an id is never given out twice
+        {"sqlite_autoincrement": True},  # an id is never used twice
     )
 
 
 class IdempotencyRecord(Base):
-    """A write that its caller may repeat: which one it was, and what it was answered with."""
+    """A write with an idempotency key: the digests of its request, and the response that a repeat of it gets."""
 
     __tablename__ = "idempotency_keys"
 
-    scope: Mapped[str] = mapped_column(Text, primary_key=True)  # a digest: caller, method, path and key
-    fingerprint: Mapped[str] = mapped_column(Text)  # a digest of what else was sent
-    answer: Mapped[bytes] = mapped_column(LargeBinary)
+    scope: Mapped[str] = mapped_column(Text, primary_key=True)  # a digest of the method, path and key
+    fingerprint: Mapped[str] = mapped_column(Text)  # a digest of the rest of the request
+    response: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
 
-    __table_args__ = (Index(None, "created_at"),)  # for those that are swept
+    __table_args__ = (Index(None, "created_at"),)  # finds expired rows
 
 
 class CommitRecord(Base):
-    """A write that reached the disk, for whoever lost the connection before its answer; SQLite has no use for it."""
+    """A write that was committed, for a worker that lost the connection before the response; SQLite needs none."""
 
     __tablename__ = "commit_records"
 
     token: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    ids: Mapped[list[int] | None] = mapped_column(Ids)  # of the rows that were touched; none if it was called off
+    ids: Mapped[list[int] | None] = mapped_column(Ids)  # of the written rows; NULL: it must not commit any more
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
 
 

@@ -12,49 +12,49 @@ from sqlalchemy.types import TypeEngine
 
 
 class SQLiteTimestamp(TypeDecorator[datetime]):
-    """An aware UTC datetime, which SQLite itself keeps as text without a zone."""
+    """An aware UTC datetime, which SQLite stores as text without a zone."""
 
     impl = DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Take the UTC wall clock, so that the order of the texts is the order of time."""
+        """Return the UTC wall clock, so that the order of the texts is the order of time."""
         return value and value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Return the zone back."""
+        """Return the stored time with its zone, UTC."""
         return value and value.replace(tzinfo=UTC)
 
 
 class SQLiteFloat64(TypeDecorator[float]):
-    """A float, which SQLite's RETURNING hands out as an integer where it has no fraction."""
+    """A float, which SQLite's RETURNING returns as an integer if it has no fraction."""
 
     impl = Double
     cache_ok = True
 
     def process_result_value(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002
-        """Make it a float again."""
+        """Return the value as a float."""
         return value if value is None else float(value)
 
 
-# As variants, so that on PostgreSQL nothing stands between the driver and the value.
+# Variants, so that on PostgreSQL no Python code runs between the driver and the value.
 Timestamp = DateTime(timezone=True).with_variant(SQLiteTimestamp(), "sqlite")
 Float64: TypeEngine[float] = Double().with_variant(SQLiteFloat64(), "sqlite")
-# SQLite grows only an INTEGER PRIMARY KEY by itself; PostgreSQL sorts by code point only when told to.
+# SQLite generates ids only for an INTEGER PRIMARY KEY; PostgreSQL sorts by code point only with the collation C.
 BigIntId = BigInteger().with_variant(Integer(), "sqlite")
 Ids = ARRAY(BigInteger).with_variant(JSON(), "sqlite")
 Name = String(255).with_variant(String(255, collation="C"), "postgresql")
 
 
 class utc_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """The database's clock; every row of one statement gets the same moment."""
+    """The time by the database's clock; it is the same for every row of one statement."""
 
     type = Timestamp
     inherit_cache = True
 
 
 class seconds_ago(FunctionElement[datetime]):  # noqa: N801 - as above
-    """What the database's clock said so many seconds ago, to be compared with what it said when a row was made."""
+    """The time by the database's clock, so many seconds ago; it is comparable to what `utc_now` stored in a row."""
 
     type = Timestamp
     inherit_cache = True

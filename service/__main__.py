@@ -29,25 +29,25 @@ MIGRATION_TIMEOUT_MS = 3_600_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and give its exit code: 1 when it could not do its work, every fault listed."""
+    """Run a command and return its exit code: 1 if it failed, with all errors listed."""
     given = parser().parse_args(arguments)
     run: Callable[[Settings, argparse.Namespace], int] = given.run
     try:
         settings = read_settings(os.environ, Path(".env"), options(given))
     except SettingsError as error:
-        return failed("The settings cannot be used", error.faults)
+        return fail("The settings cannot be used", error.errors)
     logging.config.dictConfig(log_settings(debug=settings.debug))
     try:
         return run(settings, given)
     except NoSuchRevision as error:
-        return failed("Nothing was changed", [str(error)])
+        return fail("Nothing was changed", [str(error)])
     except DatabaseError as error:
-        return failed(f"The database {settings.described()[0].value} cannot be used", [str(error)])
+        return fail(f"The database {settings.described()[0].value} cannot be used", [str(error)])
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    commands = argparse.ArgumentParser(prog="python -m service", description="Keep items, and serve them over HTTP.")
+    """Return the parser of the command line."""
+    commands = argparse.ArgumentParser(prog="python -m service", description="Store items, and serve them over HTTP.")
     add = commands.add_subparsers(required=True, metavar="COMMAND").add_parser
     command = add("serve", help="serve until SIGTERM or Ctrl-C")
     for option, help_text in {"host": "address", "port": "TCP port", "workers": "number of processes"}.items():
@@ -70,9 +70,9 @@ def options(given: argparse.Namespace) -> dict[str, str]:
     return {variables[name]: value for name, value in vars(given).items() if name in variables and value is not None}
 
 
-def failed(what: str, faults: Sequence[str]) -> int:
-    """List faults."""
-    print(f"{what}:", *(f"- {fault}" for fault in faults), sep="\n", file=sys.stderr)
+def fail(what: str, errors: Sequence[str]) -> int:
+    """Print errors, and return the exit code 1."""
+    print(f"{what}:", *(f"- {error}" for error in errors), sep="\n", file=sys.stderr)
     return 1
 
 
@@ -81,15 +81,15 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
     try:
         host, port = granian.address(settings.host, settings.port)
     except (OSError, UnicodeError) as error:
-        return failed(f"The service cannot listen on {settings.host}, port {settings.port}", [str(error)])
+        return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [str(error)])
     if open_database(settings.database_url).auto_migrate:
-        asyncio.run(with_database(settings, migrate.upgrade))  # before the workers, so that a fault is said once
+        asyncio.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
     granian.serve(replace(settings, host=host, port=port))
     return 0
 
 
 def change_schema(settings: Settings, given: argparse.Namespace) -> int:
-    """Run a migration, or tell the revision."""
+    """Run a migration, and print the schema's revision."""
 
     async def run(database: Database) -> str | None:
         if given.action == "upgrade":
@@ -99,22 +99,22 @@ def change_schema(settings: Settings, given: argparse.Namespace) -> int:
         return await migrate.current(database)
 
     if given.action == "downgrade" and given.revision is None:
-        return failed("Nothing was changed", ["a downgrade needs a revision; base is the empty schema"])
+        return fail("Nothing was changed", ["a downgrade needs a revision; base is the empty schema"])
     revision = asyncio.run(with_database(settings, run))
     print(f"The schema is at {revision or 'base'}.")
     return 0
 
 
 def check(settings: Settings, _given: argparse.Namespace) -> int:
-    """Print what the service would run with, and every reason why it could not."""
+    """Print the settings, the database and its schema, and the reason if the service could not become ready."""
     width = max(len(setting.variable) for setting in settings.described())
     for setting in settings.described():
         print(f"{setting.variable:{width}}  {setting.value}")
     version, revision = asyncio.run(with_database(settings, _version_and_revision))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {revision or 'base'}", sep="\n")
     if revision != migrate.head():
-        fault = f"the schema is at {revision or 'base'}, not at {migrate.head()}: run python -m service migrate"
-        return failed("The service cannot become ready", [fault])
+        reason = f"the schema is at {revision or 'base'}, not at {migrate.head()}: run python -m service migrate"
+        return fail("The service cannot become ready", [reason])
     return 0
 
 
@@ -125,7 +125,7 @@ def print_document(_settings: Settings, _given: argparse.Namespace) -> int:
 
 
 async def with_database(settings: Settings, use: Callable[[Database], Awaitable[T]]) -> T:
-    """Open the database for a command, which may take its time."""
+    """Return the result of `use`, called with a database whose statements may take an hour."""
     options = Options(
         connect_timeout_ms=settings.connect_timeout_ms,
         statement_timeout_ms=MIGRATION_TIMEOUT_MS,

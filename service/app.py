@@ -1,4 +1,4 @@
-"""The only place that constructs things, and introduces them to each other."""
+"""The composition root: the only place that constructs the parts of the application, and connects them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ from service.worker_state import WorkerState
 
 
 def create_app(settings: Settings, worker_state: WorkerState | None = None) -> Router:
-    """Make the application; it connects when its lifespan starts."""
+    """Return the application; it connects to the database when its lifespan starts."""
     worker_state = worker_state or WorkerState()
     database = open_database(
         settings.database_url,
@@ -66,7 +66,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         finally:
             await database.close()
 
-    telemetry = Middleware(
+    middleware = Middleware(
         RequestMiddleware,
         requests_max=settings.requests_max,
         worker_state=worker_state,
@@ -74,10 +74,10 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         slow_request_ms=settings.slow_request_ms,
         debug=settings.debug,
     )
-    # The router alone: RequestMiddleware answers for what is raised, all that the class Starlette would put around it.
-    return Router(ROUTES, redirect_slashes=False, default=nowhere, lifespan=lifespan, middleware=[telemetry])
+    # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
+    return Router(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=[middleware])
 
 
-async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI application
-    """Answer for every path that is not in ROUTES."""
+async def no_such_path(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI application
+    """Raise a 404 for a path that is not in ROUTES."""
     raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")

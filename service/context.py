@@ -1,4 +1,4 @@
-"""What handlers are given: made once, by the application, and never changed."""
+"""The context: everything that handlers use, made once by the application."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Self
@@ -12,19 +12,19 @@ from service.worker_state import WorkerState
 
 
 class Context(NamedTuple):
-    """The application, as handlers see it."""
+    """What handlers use of the application; a request with a deadline or a key of its own has a copy."""
 
     settings: Settings
     items: Items[ItemResponse]
-    revision: Callable[[], Awaitable[str | None]]  # the schema's, asked of the database
+    revision: Callable[[], Awaitable[str | None]]  # reads the schema's revision from the database
     bodies: BodyReader
-    document: Callable[[], dict[str, Any]]  # OpenAPI
+    document: Callable[[], dict[str, Any]]  # returns the OpenAPI document
     worker_state: WorkerState
 
     def until(self, deadline: float) -> Self:
-        """Return the same for a request that has a deadline of its own, by the loop's clock."""
+        """Return the context of a request with a deadline of its own, by the loop's clock."""
         return self._replace(items=self.items.until(deadline))
 
-    def keyed(self, claim: IdempotencyKey) -> Self:
-        """Return the same to a caller who may repeat a write."""
-        return self._replace(items=self.items.keyed(claim))
+    def keyed(self, key: IdempotencyKey) -> Self:
+        """Return the context of a request with an Idempotency-Key: its write happens once."""
+        return self._replace(items=self.items.with_idempotency_key(key))

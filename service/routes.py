@@ -1,19 +1,20 @@
-"""The whole surface, one line for each method of each path. The first that matches serves: the hottest stands first."""
+"""All of the API, one line for each method of each path. The first match serves, so the most used path is first."""
 
 from starlette.routing import Route
 
 from service.http.operation import Operation, Resource
-from service.http.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NO_STORE, NOT_READY, OVERLOADED, STALE
+from service.http.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NOT_READY, OVERLOADED, STALE
+from service.http.response import NO_STORE
 from service.resources import documents, health
 from service.resources.items import (
-    change_item,
-    change_items,
     create_items,
     delete_item,
     delete_items,
     list_items,
     read_item,
     replace_item,
+    update_item,
+    update_items,
 )
 
 ROUTES = [
@@ -22,7 +23,7 @@ ROUTES = [
         Resource(
             GET=Operation(read_item),
             PUT=Operation(replace_item),
-            PATCH=Operation(change_item),
+            PATCH=Operation(update_item),
             DELETE=Operation(delete_item, status=204),
         ),
     ),
@@ -31,16 +32,16 @@ ROUTES = [
         Resource(
             GET=Operation(
                 list_items,
-                headers={"Link": "The next page, if there is one.", "X-Total-Count": "How many there are."},
+                headers={"Link": "The next page, if there is one.", "X-Total-Count": "How many items the list has."},
                 problems=[INVALID_CURSOR],
             ),
             POST=Operation(
                 create_items,
                 status=201,
                 location=b"/items/%d",
-                headers={"Location": "The new item, if it is one."},
+                headers={"Location": "The path of the new item, if the body is one item."},
             ),
-            PATCH=Operation(change_items, problems=[ITEM_NOT_FOUND, STALE]),
+            PATCH=Operation(update_items, problems=[ITEM_NOT_FOUND, STALE]),
             DELETE=Operation(delete_items),
         ),
     ),

@@ -1,4 +1,4 @@
-"""What crosses the wire. A constraint stands here once: it decodes, it documents, and it makes the tests' data."""
+"""The Structs of requests and responses. Each constraint is here once: for decoding, the document and the tests."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -7,9 +7,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 INT64_MAX = 2**63 - 1
 DOUBLE_MAX = 1.7976931348623157e308
-SET_LENGTH_MAX = 1000
+BATCH_LENGTH_MAX = 1000
 
-ItemId = Annotated[int, Meta(ge=1, le=INT64_MAX, description="An item's number, given out once.", examples=[7])]
+ItemId = Annotated[int, Meta(ge=1, le=INT64_MAX, description="An item's number, never used again.", examples=[7])]
 Version = Annotated[int, Meta(ge=1, le=INT64_MAX, description="Starts at 1; every change adds 1.", examples=[1])]
 Name = Annotated[
     str,
@@ -27,12 +27,12 @@ Price = Annotated[
 ]
 InStock = Annotated[bool, Meta(description="Whether it can be bought now.", examples=[True])]
 Timestamp = Annotated[
-    datetime, Meta(tz=True, description="A moment, in UTC.", examples=["2026-01-31T12:00:00.000000Z"])
+    datetime, Meta(tz=True, description="A timestamp, in UTC.", examples=["2026-01-31T12:00:00.000000Z"])
 ]
 
 
 class ItemCreate(Struct, frozen=True, forbid_unknown_fields=True):
-    """A new item, or all of an existing one."""
+    """All of a new or an existing item."""
 
     name: Name
     price: Price
@@ -47,8 +47,8 @@ class ItemPatch(Struct, frozen=True, forbid_unknown_fields=True):
     in_stock: InStock | UnsetType = UNSET
 
 
-class ItemSetPatch(Struct, frozen=True, forbid_unknown_fields=True):
-    """A merge patch for one item of a batch; with a version, only while the item is still at it."""
+class BatchItemPatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """A merge patch for one item of a batch; with a version, the item must still be at it."""
 
     id: ItemId
     version: Version | UnsetType = UNSET
@@ -57,8 +57,8 @@ class ItemSetPatch(Struct, frozen=True, forbid_unknown_fields=True):
     in_stock: InStock | UnsetType = UNSET
 
 
-class ItemResponse(Struct, frozen=True, gc=False):  # what it holds refers to nothing, so it is in no cycle
-    """An item as it is kept."""
+class ItemResponse(Struct, frozen=True, gc=False):  # its fields refer to nothing, so it is in no cycle
+    """An item as it is stored."""
 
     id: ItemId
     name: Name
@@ -69,13 +69,13 @@ class ItemResponse(Struct, frozen=True, gc=False):  # what it holds refers to no
     updated_at: Timestamp
 
 
-ItemCreateSet = Annotated[list[ItemCreate], Meta(min_length=1, max_length=SET_LENGTH_MAX)]
-ItemPatchSet = Annotated[list[ItemSetPatch], Meta(min_length=1, max_length=SET_LENGTH_MAX)]
+ItemCreateBatch = Annotated[list[ItemCreate], Meta(min_length=1, max_length=BATCH_LENGTH_MAX)]
+ItemPatchBatch = Annotated[list[BatchItemPatch], Meta(min_length=1, max_length=BATCH_LENGTH_MAX)]
 ItemIds = Annotated[
     tuple[ItemId, ...],
     Meta(
         min_length=1,
-        max_length=SET_LENGTH_MAX,
+        max_length=BATCH_LENGTH_MAX,
         description="Ids, separated by commas, each of them once.",
         examples=[[1, 2, 3]],
         extra_json_schema={"uniqueItems": True},
@@ -95,7 +95,7 @@ class ItemQuery(Struct, frozen=True, kw_only=True):
     in_stock: Annotated[bool, Meta(description="Only items that are, or are not, in stock.")] | UnsetType = UNSET
     price_min: Annotated[Price, Meta(description="Only items of at least this price.")] | UnsetType = UNSET
     price_max: Annotated[Price, Meta(description="Only items of at most this price.")] | UnsetType = UNSET
-    name_prefix: Annotated[Name, Meta(description="Only items whose name starts so.")] | UnsetType = UNSET
+    name_prefix: Annotated[Name, Meta(description="Only items whose name starts with this.")] | UnsetType = UNSET
     ids: (
         Annotated[
             ItemIds, Meta(description="These items, in this order; unknown ids are left out. Excludes all others.")
@@ -113,6 +113,6 @@ class ItemIdsQuery(Struct, frozen=True, kw_only=True):
 
 
 class Health(Struct, frozen=True):
-    """How a probe finds the service."""
+    """The state of the service, for a probe."""
 
     status: Literal["alive", "ready"]

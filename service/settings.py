@@ -1,4 +1,4 @@
-"""Everything the service can be told from outside: one frozen value, read once, with every fault listed."""
+"""The settings: one frozen value, read once from the environment, with all errors listed."""
 
 import os
 import re
@@ -27,7 +27,7 @@ SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false
 # Platforms hand out URLs that name no driver, or a scheme that SQLAlchemy no longer knows.
 DRIVERS = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 SSL_MODES = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
-# What a URL may have behind its "?", each with its words if it takes no other. To asyncpg anything else is an error at
+# What a URL may have after its "?", each with its values if it takes no other. To asyncpg anything else is an error at
 # every connection. SQLite would ignore it; of its own (sqlite.org/uri.html) those are missing that take away its locks,
 # and of Python's those that the service sets itself, such as timeout.
 OPTIONS: dict[str, dict[str, Collection[str]]] = {
@@ -43,16 +43,16 @@ OPTIONS: dict[str, dict[str, Collection[str]]] = {
 
 
 class SettingsError(Exception):
-    """The settings cannot be used: `faults` has a sentence for every reason, and none of them shows a secret."""
+    """The settings cannot be used: `errors` has a sentence for each reason, and none of them shows a secret."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        """Return each fault a line of the text."""
-        super().__init__("\n".join(faults))
-        self.faults = list(faults)
+    def __init__(self, errors: Sequence[str]) -> None:
+        """Join the errors, each on a line of the text."""
+        super().__init__("\n".join(errors))
+        self.errors = list(errors)
 
 
 class Setting(NamedTuple):
-    """A row of the settings table, as people read it: without passwords."""
+    """A row of the settings table, without passwords."""
 
     variable: str
     default: str
@@ -62,19 +62,19 @@ class Setting(NamedTuple):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the service can be told: each field is an environment variable, and its type says what may be in it."""
+    """The settings: each field is an environment variable, and its type says which values it takes."""
 
     database_url: Annotated[
         str,
         Meta(
-            description="Where the items are kept.",
+            description="The database that stores the items.",
             examples=["postgresql+asyncpg://user:password@host:5432/database", "sqlite+aiosqlite:///./items.db"],
         ),
     ] = "sqlite+aiosqlite:///./items.db"
     port: Annotated[int, Meta(ge=0, le=PORT_MAX, description="The TCP port; 0 takes any free one.")] = 8000
     host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
-    workers: Annotated[int, Meta(ge=1, le=64, description="Processes that serve.")] = 1
-    coalesce: Annotated[bool, Meta(description="Let requests that wait at the same time share a statement.")] = True
+    workers: Annotated[int, Meta(ge=1, le=64, description="Worker processes.")] = 1
+    coalesce: Annotated[bool, Meta(description="Whether requests that wait at the same time share a statement.")] = True
     batch_size_max: Annotated[int, Meta(ge=1, le=1000, description="Requests that share one statement.")] = 256
     queue_length_max: Annotated[int, Meta(ge=1, le=10**6, description="Requests waiting in a batcher; then 503.")] = (
         4096
@@ -82,7 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     queue_wait_ms_max: Annotated[int, Meta(ge=1, le=60_000, description="Longest wait in a batcher; then 503.")] = 1000
     pool_size: Annotated[int, Meta(ge=1, le=100, description="A worker's connections for transactions.")] = 4
     pool_wait_ms: Annotated[
-        int, Meta(ge=1, le=60_000, description="Longest wait for one of them that is foreseen; then 503.")
+        int, Meta(ge=1, le=60_000, description="Longest wait for one of them that is expected; then 503.")
     ] = 1000
     connect_timeout_ms: Annotated[int, Meta(ge=1, le=60_000, description="How long connecting may take.")] = 2000
     statement_timeout_ms: Annotated[int, Meta(ge=1, le=600_000, description="How long a statement may take.")] = 5000
@@ -90,15 +90,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     idempotency_key_lifetime_s: Annotated[
         int, Meta(ge=60, le=10**8, description="How long an idempotency key is remembered.")
     ] = 86_400
-    pgbouncer: Annotated[bool, Meta(description="DATABASE_URL leads to PgBouncer in transaction mode.")] = False
+    pgbouncer: Annotated[bool, Meta(description="Whether DATABASE_URL leads to PgBouncer in transaction mode.")] = False
     body_bytes_max: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body; beyond, 413.")] = 4 * 1024**2
     body_timeout_ms: Annotated[
-        int, Meta(ge=1, le=600_000, description="How long a body may take, beyond what its bytes may; then 408.")
+        int, Meta(ge=1, le=600_000, description="How long a body may take, beside the time for its bytes; then 408.")
     ] = 10_000
-    body_bytes_per_s_min: Annotated[int, Meta(ge=1, le=2**30, description="How slowly a body's bytes may come.")] = (
+    body_bytes_per_s_min: Annotated[int, Meta(ge=1, le=2**30, description="The slowest rate of a body's bytes.")] = (
         64 * 1024
     )
-    idle_timeout_ms: Annotated[  # longer than load balancers' 60 s: who closes first must not be the one who serves
+    idle_timeout_ms: Annotated[  # longer than load balancers' 60 s: the client's side has to close first
         int, Meta(ge=1, le=3_600_000, description="How long a connection may wait for a request's whole head.")
     ] = 65_000
     requests_max: Annotated[
@@ -106,10 +106,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 4096
     access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
     slow_request_ms: Annotated[int, Meta(ge=1, le=600_000, description="Always log requests slower than this.")] = 1000
-    debug: Annotated[bool, Meta(description="Log SQL and tracebacks; answers never show them.")] = False
-    shutdown_timeout_s: Annotated[int, Meta(ge=1, le=600, description="How long a stop waits for open requests.")] = 20
+    debug: Annotated[bool, Meta(description="Log SQL and tracebacks; responses never show them.")] = False
+    shutdown_timeout_s: Annotated[
+        int, Meta(ge=1, le=600, description="How long a shutdown waits for open requests.")
+    ] = 20
     drain_delay_ms: Annotated[
-        int, Meta(ge=0, le=600_000, description="How long a stop, told by SIGTERM, serves on while callers turn away.")
+        int,
+        Meta(
+            ge=0, le=600_000, description="How long the service goes on serving after SIGTERM, while clients turn away."
+        ),
     ] = 5000
     worker_lifetime_s: Annotated[
         int, Meta(ge=0, le=30 * 86_400, description="Age at which a process is replaced; 0: never.")
@@ -119,11 +124,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 0
 
     def __repr__(self) -> str:
-        """Hide the database's password."""
+        """Return the settings by variable, without the database's password."""
         return f"Settings({', '.join(f'{row.variable}={row.value}' for row in self.described())})"
 
     def described(self) -> list[Setting]:
-        """Return the table of all settings, with the values of this one."""
+        """Return the rows of the settings table, with the values of these settings."""
         return [
             Setting(
                 variable=_variable(field.name),
@@ -139,36 +144,36 @@ class Settings(Struct, frozen=True, kw_only=True):
 def read_settings(
     environ: Mapping[str, str], dotenv_path: Path | None = None, options: Mapping[str, str] | None = None
 ) -> Settings:
-    """Read the settings: options (a command line's, by variable) win over the environment, that over the .env file.
+    """Return the settings: options (a command line's, by variable) win over the environment, that over the .env file.
 
-    Raises SettingsError with every fault. An empty value is one: a DATABASE_URL that got lost on its way must not
-    become the default.
+    Raises SettingsError with all errors. An empty value is one: a DATABASE_URL that got lost on its way must not become
+    the default.
     """
     dotenv = read_dotenv(dotenv_path, _known()) if dotenv_path else Dotenv({}, [])
     sources = [options or {}, environ, dotenv.values]
-    # The environment is everybody's: a port in lower case there may be somebody else's.
+    # The environment is shared: a port in lower case there may be another program's.
     ours = {name for name in environ if name.upper().startswith(PREFIX)}
-    faults = [*dotenv.faults, *_unknown({*(options or {}), *ours, *dotenv.values})]
+    errors = [*dotenv.errors, *_unknown({*(options or {}), *ours, *dotenv.values})]
     values: dict[str, Any] = {}
     for field in fields(Settings):
         try:
             values |= _read(field, sources)
-        except _Fault as fault:
-            faults.append(str(fault))
+        except _InvalidSettingError as error:
+            errors.append(str(error))
     settings = Settings(**values)
     if settings.workers > 1 and _is_in_memory(make_url(settings.database_url)):
-        faults.append(f"{_variable('workers')} is {settings.workers}; expected 1: workers cannot share SQLite's memory")
+        errors.append(f"{_variable('workers')} is {settings.workers}; expected 1: workers cannot share SQLite's memory")
     if settings.statement_timeout_ms > settings.request_timeout_ms:
-        faults.append(
+        errors.append(
             f"{_variable('statement_timeout_ms')} is {settings.statement_timeout_ms}; expected at most "
             f"{_variable('request_timeout_ms')}, which is {settings.request_timeout_ms}"
         )
-    if faults:
-        raise SettingsError(faults)
+    if errors:
+        raise SettingsError(errors)
     return settings
 
 
-class _Fault(Exception):
+class _InvalidSettingError(Exception):
     def __init__(self, variable: str, problem: str) -> None:
         super().__init__(f"{variable} {problem}")
 
@@ -178,7 +183,7 @@ def _known() -> set[str]:
 
 
 def _unknown(names: set[str]) -> list[str]:
-    known, faults = _known(), []
+    known, errors = _known(), []
     for name in sorted(names - known):
         upper = SEPARATORS.sub("_", name.upper()).strip("_")  # in another case it is not read, and was meant
         if upper not in known and not upper.startswith(PREFIX):
@@ -187,15 +192,15 @@ def _unknown(names: set[str]) -> list[str]:
         field = upper.removeprefix(PREFIX).removesuffix(FILE_SUFFIX).lower()
         nearest = get_close_matches(field, Settings.__struct_fields__, n=1)
         hint = f"; did you mean {_variable(nearest[0])}?" if nearest else ""
-        faults.append(f"{name} is not a setting{hint}")
-    return faults
+        errors.append(f"{name} is not a setting{hint}")
+    return errors
 
 
 def _read(field: FieldInfo, sources: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     variable, file_variable = _variable(field.name), _variable(field.name) + FILE_SUFFIX
     for source in sources:
         if variable in source and file_variable in source:
-            raise _Fault(variable, f"and {file_variable} are both set; expected one of them")
+            raise _InvalidSettingError(variable, f"and {file_variable} are both set; expected one of them")
         if file_variable in source:
             text = _read_file(file_variable, source[file_variable])
             return {field.name: _decode(field, text, found=f"(in {file_variable}) is wrong")}
@@ -209,27 +214,29 @@ def _read_file(variable: str, path: str) -> str:
     try:
         return read_text(Path(path)).rstrip("\r\n")
     except (OSError, ValueError) as error:
-        raise _Fault(variable, f"is {_quoted(path)}; expected a file that can be read: {reason(error)}") from None
+        raise _InvalidSettingError(
+            variable, f"is {_quoted(path)}; expected a file that can be read: {reason(error)}"
+        ) from None
 
 
 def _decode(field: FieldInfo, text: str, *, found: str) -> Any:
     variable, problem = _variable(field.name), f"{found}; expected {_expected(field)}"
     if not text.strip() or not text.isprintable():
-        raise _Fault(variable, problem)
+        raise _InvalidSettingError(variable, problem)
     value = SWITCH.get(text.lower(), text) if _kind(field)[0] is bool else text
     try:
         return _database_url(text) if field.name == "database_url" else msgspec.convert(value, field.type, strict=False)
     except HostsError as error:
-        raise _Fault(variable, str(error)) from None
+        raise _InvalidSettingError(variable, str(error)) from None
     except (msgspec.ValidationError, ArgumentError, ValueError):  # their texts may hold a secret
-        raise _Fault(variable, problem) from None
+        raise _InvalidSettingError(variable, problem) from None
 
 
 def _database_url(text: str) -> str:
     url = parse_url(text)
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     if problem := _problem(url, text):
-        raise _Fault(_variable("database_url"), problem)
+        raise _InvalidSettingError(_variable("database_url"), problem)
     if "sslmode" in url.query:
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
     return url.render_as_string(hide_password=False)

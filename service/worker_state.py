@@ -1,15 +1,15 @@
-"""What a worker is told by its parent process, for whoever serves a request."""
+"""The state of a worker process, which its parent process changes and its requests read."""
 
 from collections.abc import MutableSequence
 
 
 class WorkerState:
-    """Whether a worker is leaving or stopping, and the memory that it shares with the other workers of the service."""
+    """Whether a worker drains or shuts down, and the memory that it shares with the service's other workers."""
 
     def __init__(self, latest_primary: MutableSequence[int] | None = None) -> None:
-        self.is_leaving = False  # clients should come back on another connection
-        self.is_stopping = False  # and to another instance: the whole service leaves
+        self.is_draining = False  # clients should open their next connection to another worker
+        self.is_shutting_down = False  # or to another instance: the whole service ends
         self.latest_primary = latest_primary
 
     def start(self) -> None:
-        """Note that the worker serves; one that has a parent process tells it so."""
+        """Note that the worker serves. A worker with a parent process reports it there."""

@@ -126,7 +126,8 @@ async def test_where_nothing_is_no_cache_stores_that(client: httpx.AsyncClient) 
 
 def test_every_kind_of_problem_is_stored_by_no_cache() -> None:
     words = [
-        word([7]) if word in {errors.NotFound, errors.VersionMismatch} else word("it is") for word in problems.WORDS
+        word([7]) if word in {errors.NotFound, errors.VersionMismatch} else word("it is")
+        for word in problems.TYPE_BY_ERROR
     ]
     for error in [*(ProblemError(kind, "It is.") for kind in KINDS), *words, ValueError()]:
         headers = render(error, "abc").headers

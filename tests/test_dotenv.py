@@ -21,7 +21,7 @@ def faults(dotenv: Path, environ: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         read_settings(environ or {}, dotenv)
     assert HIDDEN not in str(caught.value)
-    return caught.value.faults
+    return caught.value.errors
 
 
 def test_a_dotenv_file_is_read(dotenv: Path) -> None:

@@ -17,7 +17,7 @@ from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import OutcomeUnknown
 from db.models import Item
-from db.tables.statements import Change, ItemSets, NewItem, Removal
+from db.tables.statements import ItemDeletion, ItemRow, ItemStatements, ItemUpdate
 from db.transactions.runner import run_in_transaction
 from service.settings import Settings
 from tests.answers import PATIENT, added, code, everything, read, serving
@@ -264,15 +264,15 @@ async def test_who_is_told_that_it_took_too_long_finds_nothing_changed_now_or_la
 @on_postgresql
 async def test_a_write_that_is_found_again_is_answered_as_it_was_though_its_items_are_gone(database_url: str) -> None:
     database = open_database(database_url)
-    sets = ItemSets(database, lambda *columns: columns)
-    lamps, tokens = [NewItem("lamp", 1.0, True)] * 2, [bytes([number] * TOKEN_BYTES) for number in (1, 2)]
+    sets = ItemStatements(database, lambda *columns: columns)
+    lamps, tokens = [ItemRow("lamp", 1.0, True)] * 2, [bytes([number] * TOKEN_BYTES) for number in (1, 2)]
     async with database.connect() as connection:
-        made: Any = await sets.add(connection, lamps, tokens[0])
-        changes = [Change(made[0][0], price=2.0)]
-        [changed] = await sets.change(connection, changes, tokens[1])
-        await sets.remove(connection, [Removal(columns[0]) for columns in made])
-        assert await sets.add(connection, lamps, tokens[0]) == made
-        [unknown] = await sets.change(connection, changes, tokens[1])
+        made: Any = await sets.create(connection, lamps, tokens[0])
+        changes = [ItemUpdate(made[0][0], price=2.0)]
+        [changed] = await sets.update(connection, changes, tokens[1])
+        await sets.delete(connection, [ItemDeletion(columns[0]) for columns in made])
+        assert await sets.create(connection, lamps, tokens[0]) == made
+        [unknown] = await sets.update(connection, changes, tokens[1])
         assert (isinstance(changed, tuple), type(unknown)) == (True, OutcomeUnknown)
     await database.close()
 

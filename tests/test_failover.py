@@ -18,7 +18,7 @@ from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import Unavailable
 from db.session import transaction
-from db.tables.statements import Statements, items
+from db.tables.statements import CompiledStatements, items
 from service.settings import Settings, read_settings
 from tests.answers import added, serving
 from tests.conftest import migrate
@@ -198,11 +198,11 @@ async def test_a_url_can_ask_for_a_standby(primary: PostgresServer, standby: Sta
 
 async def test_a_write_that_was_refused_by_a_read_only_server_was_not_done(changing: PostgresServer) -> None:
     database = open_database(changing.url())
-    sql = Statements(database)
+    sql = CompiledStatements(database)
     async with database.connect() as writer, database.connect() as reader:
         await make_read_only(changing)
         with pytest.raises(Unavailable):
-            await writer.fetch(sql.add, sql.new.bind([("unwritten", 1.0, True)]))
+            await writer.fetch(sql.create, sql.new_rows.bind([("unwritten", 1.0, True)]))
         assert writer.closed
         assert reader.closed
     with pytest.raises(Unavailable, match="is not read-write"):
@@ -216,11 +216,11 @@ async def test_a_write_that_was_refused_by_a_read_only_server_was_not_done(chang
 
 async def test_where_any_server_will_do_one_that_is_read_only_is_not_left(changing: PostgresServer) -> None:
     database = open_database(f"{changing.url()}?target_session_attrs=any")
-    sql = Statements(database)
+    sql = CompiledStatements(database)
     async with database.connect() as writer, database.connect() as reader:
         await make_read_only(changing)
         with pytest.raises(Unavailable):
-            await writer.fetch(sql.add, sql.new.bind([("lamp", 1.0, True)]))
+            await writer.fetch(sql.create, sql.new_rows.bind([("lamp", 1.0, True)]))
         assert not reader.closed
     await database.close()
 

@@ -14,7 +14,7 @@ from db.engines.engine import open_database
 from db.errors import ConnectionLost, OutcomeUnknown, Unavailable
 from db.models import Item
 from db.session import transaction
-from db.tables.statements import Statements
+from db.tables.statements import CompiledStatements
 from service.settings import Settings
 from tests.answers import added, added_set, code, read, serving
 from tests.conftest import migrate
@@ -128,7 +128,7 @@ async def test_what_another_worker_has_left_acknowledges_nothing_more(
     shared = [0, 0]
     options = Options(latest_primary=shared, pool_size=1)
     one, other = open_database(first.url(), options), open_database(second.url(), options)
-    sql = Statements(one)
+    sql = CompiledStatements(one)
 
     async def write() -> None:
         async with transaction(one) as session:
@@ -141,7 +141,7 @@ async def test_what_another_worker_has_left_acknowledges_nothing_more(
         with pytest.raises(OutcomeUnknown, match="another server"):
             await write()
         with pytest.raises(ConnectionLost):  # nothing is sent there any more
-            await connection.fetch(sql.add, sql.new.bind([("chair", 1.0, True)]))
+            await connection.fetch(sql.create, sql.new_rows.bind([("chair", 1.0, True)]))
         assert connection.closed
     await one.close()
     await other.close()
@@ -153,12 +153,12 @@ async def test_a_connection_that_is_busy_on_a_demoted_server_is_ended_once_anoth
     first, second = servers
     options = Options(latest_primary=[0, 0])
     one, other = open_database(first.url(), options), open_database(second.url(), options)
-    sql = Statements(one)
+    sql = CompiledStatements(one)
     elsewhere = open_database(first.url())
     async with elsewhere.engine.begin() as locked, one.connect() as busy, one.connect() as idle:
         await locked.exec_driver_sql("LOCK TABLE items")
         busy.add_close_callback(lambda: None)  # as a batcher does
-        reading = asyncio.create_task(busy.fetch(sql.get, sql.keys.bind([(1,)])))
+        reading = asyncio.create_task(busy.fetch(sql.get, sql.ids.bind([(1,)])))
         await asyncio.to_thread(wait_until, lambda: first.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
         driver = idle._driver  # type: ignore[attr-defined]
         one._primary.note(driver, asyncpg.ReadOnlySQLTransactionError())  # type: ignore[attr-defined]

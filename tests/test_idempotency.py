@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert
 
 from db.engines.engine import open_database
-from db.transactions.idempotency import keys
+from db.transactions.idempotency import idempotency_records
 from db.transactions.retention import STEP_ROWS, ExpiredRowsCleaner
 from service.settings import Settings
 from tests.answers import JSON, MSGPACK, added, added_set, code, everything, execute, problem, read, serving
@@ -260,16 +260,16 @@ async def test_a_key_is_there_with_its_item_or_not_at_all(client: httpx.AsyncCli
 
 async def test_keys_are_swept_after_their_lifetime_and_not_before(client: httpx.AsyncClient, database_url: str) -> None:
     old = datetime.now(UTC) - timedelta(seconds=90)
-    rows = [{"scope": str(n), "fingerprint": "", "answer": b"", "created_at": old} for n in range(2 * STEP_ROWS + 1)]
+    rows = [{"scope": str(n), "fingerprint": "", "response": b"", "created_at": old} for n in range(2 * STEP_ROWS + 1)]
     database = open_database(database_url)
     async with database.engine.begin() as connection:
-        await connection.execute(insert(keys), rows)
+        await connection.execute(insert(idempotency_records), rows)
     await client.post("/items", json=LAMP, headers=keyed())
     try:
-        sweeper = ExpiredRowsCleaner(database, key_lifetime_s=120)
-        assert await sweeper.sweep() == 0
-        sweeper = ExpiredRowsCleaner(database, key_lifetime_s=60)
-        assert await sweeper.sweep() == 2 * STEP_ROWS + 1
+        cleaner = ExpiredRowsCleaner(database, key_lifetime_s=120)
+        assert await cleaner.clean() == 0
+        cleaner = ExpiredRowsCleaner(database, key_lifetime_s=60)
+        assert await cleaner.clean() == 2 * STEP_ROWS + 1
     finally:
         await database.close()
     assert (await client.post("/items", json=LAMP, headers=keyed())).headers["idempotency-replayed"] == "true"
@@ -289,7 +289,7 @@ async def test_how_old_a_key_is_does_not_depend_on_the_clock_of_the_service(
     first = await client.post("/items", json=LAMP, headers=keyed())
     monkeypatch.setattr("db.transactions.retention.datetime", Ahead, raising=False)
     database = open_database(database_url)
-    assert await ExpiredRowsCleaner(database, key_lifetime_s=600).sweep() == 0
+    assert await ExpiredRowsCleaner(database, key_lifetime_s=600).clean() == 0
     await database.close()
     again = await client.post("/items", json=LAMP, headers=keyed())
     assert (again.status_code, again.json()) == (201, first.json())

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from service.http.response import reply
+from service.http.response import Response, send_response
 from service.worker_state import WorkerState
 from tests.answers import added, code, everything, pointers, read
 
@@ -69,7 +69,8 @@ async def test_the_answer_to_head_has_no_body_that_a_server_would_have_to_drop()
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await reply({"method": "HEAD", "request_id": b"abc", "worker_state": WorkerState()}, send, 200, [], b"[]")
+    scope = {"method": "HEAD", "request_id": b"abc", "worker_state": WorkerState()}
+    await send_response(scope, send, Response(200, [], b"[]"))
     assert dict(sent[0]["headers"])[b"content-length"] == b"2"
     assert sent[1]["body"] == b""
 

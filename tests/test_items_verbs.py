@@ -13,7 +13,7 @@ from db.batching.queue import Limits
 from db.engines.database import Database, translate_errors
 from db.engines.engine import open_database
 from db.errors import InvalidValue, NotFound, VersionMismatch
-from db.items import Change, Items, NewItem, Removal
+from db.items import ItemDeletion, ItemRow, Items, ItemUpdate
 from db.migrate import upgrade
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     updated_at: datetime
 
 
-LAMP = NewItem("lamp", 9.5, in_stock=True)
+LAMP = ItemRow("lamp", 9.5, in_stock=True)
 BAD = [
     LAMP._replace(name=""),
     LAMP._replace(name="é" * 256),
@@ -82,27 +82,27 @@ async def everything(database: Database) -> list[tuple[Any, ...]]:
 
 
 async def test_a_set_of_new_items_comes_back_in_its_order_with_ids_drawn_in_it(items: Items[Row]) -> None:
-    rows = [NewItem(f"item {n % 7}", n / 4, in_stock=n % 2 == 0) for n in reversed(range(1000))]
-    added = await items.add(rows)
+    rows = [ItemRow(f"item {n % 7}", n / 4, in_stock=n % 2 == 0) for n in reversed(range(1000))]
+    added = await items.create_many(rows)
     assert [(row.name, row.price, row.in_stock) for row in added] == rows
     assert [row.id for row in added] == list(range(1, 1001))
     assert {(row.version, row.created_at == row.updated_at, row.created_at.utcoffset()) for row in added} == {
         (1, True, added[0].created_at.utcoffset())
     }
-    assert await items.get([row.id for row in added]) == added
+    assert await items.get_many([row.id for row in added]) == added
 
 
 async def test_new_items_that_share_a_statement_each_come_back_to_their_caller(items: Items[Row]) -> None:
-    rows = [NewItem(f"item {n}", n, in_stock=True) for n in reversed(range(300))]
-    added = await together([items.add_one(row) for row in rows])
+    rows = [ItemRow(f"item {n}", n, in_stock=True) for n in reversed(range(300))]
+    added = await together([items.create(row) for row in rows])
     assert [row.name for row in added] == [row.name for row in rows]
     assert {row.id for row in added} == set(range(1, 301))
-    assert await together([items.get_one(row.id) for row in added]) == added
+    assert await together([items.get(row.id) for row in added]) == added
 
 
 async def test_bad_rows_fail_alone_and_the_others_of_their_set_are_added(items: Items[Row], database: Database) -> None:
     rows = [LAMP, *BAD, LAMP, *BAD, *[LAMP] * 100]
-    results = await together([items.add_one(row) for row in rows])
+    results = await together([items.create(row) for row in rows])
     assert kinds(results) == [InvalidValue if row in BAD else Row for row in rows]
     good = [result for result in results if isinstance(result, Row)]
     assert len({row.id for row in good}) == len(good) == len(await everything(database))
@@ -111,106 +111,112 @@ async def test_bad_rows_fail_alone_and_the_others_of_their_set_are_added(items: 
 async def test_one_bad_row_refuses_a_whole_set_that_is_all_or_nothing(items: Items[Row], database: Database) -> None:
     for bad in BAD:
         with pytest.raises(InvalidValue):
-            await items.add([LAMP, bad, LAMP])
+            await items.create_many([LAMP, bad, LAMP])
     assert await everything(database) == []
 
 
 async def test_the_longest_name_counts_characters_not_bytes(items: Items[Row]) -> None:
-    assert (await items.add_one(LAMP._replace(name="é" * 255))).name == "é" * 255
+    assert (await items.create(LAMP._replace(name="é" * 255))).name == "é" * 255
 
 
 async def test_a_change_leaves_what_it_does_not_name(items: Items[Row]) -> None:
-    lamp = await items.add_one(LAMP)
-    changed = await items.change_one(Change(lamp.id, price=0.0))
+    lamp = await items.create(LAMP)
+    changed = await items.update(ItemUpdate(lamp.id, price=0.0))
     assert changed == lamp._replace(price=0.0, version=2, updated_at=changed.updated_at)
     assert changed.updated_at >= lamp.updated_at
-    assert await items.change_one(Change(lamp.id, in_stock=False)) == await items.get_one(lamp.id)
-    assert (await items.get_one(lamp.id))[1:5] == ("lamp", 0.0, False, 3)
+    assert await items.update(ItemUpdate(lamp.id, in_stock=False)) == await items.get(lamp.id)
+    assert (await items.get(lamp.id))[1:5] == ("lamp", 0.0, False, 3)
 
 
 async def test_a_change_that_names_nothing_changes_nothing(items: Items[Row]) -> None:
-    lamp = await items.add_one(LAMP)
-    assert await items.change_one(Change(lamp.id)) == lamp
-    assert await items.change([Change(lamp.id)]) == [lamp]
-    assert await items.get_one(lamp.id) == lamp
+    lamp = await items.create(LAMP)
+    assert await items.update(ItemUpdate(lamp.id)) == lamp
+    assert await items.update_many([ItemUpdate(lamp.id)]) == [lamp]
+    assert await items.get(lamp.id) == lamp
 
 
 async def test_bad_changes_fail_alone_and_the_others_of_their_set_are_made(items: Items[Row]) -> None:
-    added = await items.add([LAMP] * 20)
-    changes = [Change(row.id, name="" if row.id % 7 == 0 else "chair") for row in added]
-    results = await together([items.change_one(change) for change in changes])
+    added = await items.create_many([LAMP] * 20)
+    changes = [ItemUpdate(row.id, name="" if row.id % 7 == 0 else "chair") for row in added]
+    results = await together([items.update(change) for change in changes])
     assert kinds(results) == [InvalidValue if change.name == "" else Row for change in changes]
-    assert [row.version for row in await items.get([row.id for row in added])] == [
+    assert [row.version for row in await items.get_many([row.id for row in added])] == [
         1 if change.name == "" else 2 for change in changes
     ]
 
 
 async def test_changes_and_removals_tell_gone_from_stale(items: Items[Row]) -> None:
-    ids = [row.id for row in await items.add([LAMP] * 5)]
-    await items.change_one(Change(ids[1], name="chair"))
-    changes = [Change(ids[0], 1, "a"), Change(ids[1], 1, "b"), Change(99, 1, "c"), Change(98, name="d")]
-    assert kinds(await together(list(map(items.change_one, changes)))) == [Row, VersionMismatch, NotFound, NotFound]
-    removals = [Removal(ids[0], 1), Removal(ids[1], 2), Removal(ids[2]), Removal(99, 1), Removal(98)]
-    assert kinds(await together(list(map(items.remove_one, removals)))) == [
+    ids = [row.id for row in await items.create_many([LAMP] * 5)]
+    await items.update(ItemUpdate(ids[1], name="chair"))
+    changes = [ItemUpdate(ids[0], 1, "a"), ItemUpdate(ids[1], 1, "b"), ItemUpdate(99, 1, "c"), ItemUpdate(98, name="d")]
+    assert kinds(await together(list(map(items.update, changes)))) == [Row, VersionMismatch, NotFound, NotFound]
+    removals = [
+        ItemDeletion(ids[0], 1),
+        ItemDeletion(ids[1], 2),
+        ItemDeletion(ids[2]),
+        ItemDeletion(99, 1),
+        ItemDeletion(98),
+    ]
+    assert kinds(await together(list(map(items.delete, removals)))) == [
         VersionMismatch,
         type(None),
         type(None),
         NotFound,
         NotFound,
     ]
-    assert [row.id for row in await items.get(ids)] == [ids[0], ids[3], ids[4]]
+    assert [row.id for row in await items.get_many(ids)] == [ids[0], ids[3], ids[4]]
 
 
 async def test_what_was_asked_of_one_item_at_the_same_time_happens_once_each(items: Items[Row]) -> None:
-    lamp = await items.add_one(LAMP)
-    changed = await together([items.change_one(Change(lamp.id, name=str(n))) for n in range(50)])
+    lamp = await items.create(LAMP)
+    changed = await together([items.update(ItemUpdate(lamp.id, name=str(n))) for n in range(50)])
     assert sorted(row.version for row in changed) == list(range(2, 52))
-    at_version = await together([items.change_one(Change(lamp.id, 51, price=float(n))) for n in range(50)])
+    at_version = await together([items.update(ItemUpdate(lamp.id, 51, price=float(n))) for n in range(50)])
     assert sorted(kinds(at_version), key=str) == sorted([Row, *[VersionMismatch] * 49], key=str)
-    assert set(await together([items.get_one(lamp.id) for _ in range(50)])) == set(await items.get([lamp.id]))
-    removed = await together([items.remove_one(Removal(lamp.id)) for _ in range(50)])
+    assert set(await together([items.get(lamp.id) for _ in range(50)])) == set(await items.get_many([lamp.id]))
+    removed = await together([items.delete(ItemDeletion(lamp.id)) for _ in range(50)])
     assert sorted(kinds(removed), key=str) == sorted([type(None), *[NotFound] * 49], key=str)
 
 
 async def test_of_a_coalesced_set_changes_of_one_item_are_made_in_their_order(database: Database) -> None:
     async with Items(database, Row, limits=Limits(), coalesce=True, connections=1) as items:
-        lamp = await items.add_one(LAMP)
-        changed = await together([items.change_one(Change(lamp.id, name=str(n))) for n in range(9)])
+        lamp = await items.create(LAMP)
+        changed = await together([items.update(ItemUpdate(lamp.id, name=str(n))) for n in range(9)])
         assert [(row.name, row.version) for row in changed] == [(str(n), n + 2) for n in range(9)]
 
 
 async def test_reading_a_set_leaves_out_what_is_not_there_and_keeps_the_order(items: Items[Row]) -> None:
-    added = await items.add([LAMP] * 3)
-    assert [row.id for row in await items.get([3, 99, 1, 2**63 - 1, 3])] == [3, 1, 3]
-    assert kinds(await together([items.get_one(added[0].id), items.get_one(99)])) == [Row, NotFound]
+    added = await items.create_many([LAMP] * 3)
+    assert [row.id for row in await items.get_many([3, 99, 1, 2**63 - 1, 3])] == [3, 1, 3]
+    assert kinds(await together([items.get(added[0].id), items.get(99)])) == [Row, NotFound]
 
 
 async def test_removing_a_set_names_those_that_were_there(items: Items[Row], database: Database) -> None:
-    await items.add([LAMP] * 5)
-    assert await items.remove([4, 99, 1, 3]) == [4, 1, 3]
-    assert await items.remove([4, 99, 1, 3]) == []
+    await items.create_many([LAMP] * 5)
+    assert await items.delete_many([4, 99, 1, 3]) == [4, 1, 3]
+    assert await items.delete_many([4, 99, 1, 3]) == []
     assert [row[0] for row in await everything(database)] == [2, 5]
 
 
 @pytest.mark.parametrize(
     ("last", "word", "named"),
     [
-        (Change(99, name="x"), NotFound, (99,)),
-        (Change(3, 7, name="x"), VersionMismatch, (3,)),
-        (Change(3, name=""), InvalidValue, None),
+        (ItemUpdate(99, name="x"), NotFound, (99,)),
+        (ItemUpdate(3, 7, name="x"), VersionMismatch, (3,)),
+        (ItemUpdate(3, name=""), InvalidValue, None),
     ],
     ids=["unknown", "stale", "refused"],
 )
 async def test_changing_a_set_changes_all_or_nothing(
-    items: Items[Row], database: Database, last: Change, word: type[Exception], named: tuple[int, ...] | None
+    items: Items[Row], database: Database, last: ItemUpdate, word: type[Exception], named: tuple[int, ...] | None
 ) -> None:
-    await items.add([LAMP] * 3)
+    await items.create_many([LAMP] * 3)
     before = await everything(database)
     with pytest.raises(word) as caught:
-        await items.change([Change(2, 1, name="chair"), Change(1, price=1.0), last])
+        await items.update_many([ItemUpdate(2, 1, name="chair"), ItemUpdate(1, price=1.0), last])
     assert getattr(caught.value, "ids", None) == named
     assert await everything(database) == before
-    changed = await items.change([Change(2, 1, name="chair"), Change(1, price=1.0)])
+    changed = await items.update_many([ItemUpdate(2, 1, name="chair"), ItemUpdate(1, price=1.0)])
     assert [(row.id, row.name, row.price, row.version) for row in changed] == [
         (2, "chair", 9.5, 2),
         (1, "lamp", 1.0, 2),
@@ -218,9 +224,9 @@ async def test_changing_a_set_changes_all_or_nothing(
 
 
 async def test_an_id_is_never_given_out_twice(items: Items[Row]) -> None:
-    first = await items.add_one(LAMP)
-    await items.remove_one(Removal(first.id))
-    assert (await items.add_one(LAMP)).id > first.id
+    first = await items.create(LAMP)
+    await items.delete(ItemDeletion(first.id))
+    assert (await items.create(LAMP)).id > first.id
 
 
 VALUES = {

@@ -171,7 +171,7 @@ async def test_a_cursor_that_was_never_given_out_is_refused_even_if_its_checksum
     client: httpx.AsyncClient,
 ) -> None:
     for order, value in FORGED:
-        response = await client.get("/items", params={"order": order, "after": cursors._written(order, value, 1)})
+        response = await client.get("/items", params={"order": order, "after": cursors._encode(order, value, 1)})
         assert code(response) == (400, "invalid-cursor"), (order, value)
 
 
@@ -185,6 +185,6 @@ async def test_a_cursor_beyond_everything_has_nothing_after_it(client: httpx.Asy
         "created_at": (datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)),
     }
     value = ends[order.removeprefix("-")][order.startswith("-")]
-    after = cursors._written(order, value, value if order.endswith("id") else 1)
+    after = cursors._encode(order, value, value if order.endswith("id") else 1)
     response = await client.get("/items", params={"order": order, "after": after})
     assert (response.status_code, response.json()) == (200, [])

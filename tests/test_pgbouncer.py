@@ -14,7 +14,7 @@ from db import migrate
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.errors import InvalidValue
-from db.tables.statements import Statements
+from db.tables.statements import CompiledStatements
 from service.settings import Settings
 from tests.answers import PATIENT, added, code, everything, execute, serving, walked
 from tests.pgbouncer import BINARY, PgBouncerServer
@@ -147,14 +147,14 @@ async def test_a_write_whose_connection_is_lost_before_it_was_committed_is_made_
 
 
 async def test_what_cannot_be_sent_leaves_no_transaction_behind(database: Database) -> None:
-    sql = Statements(database)
+    sql = CompiledStatements(database)
     async with database.connect() as connection:
         with pytest.raises(InvalidValue):
-            await connection.fetch(sql.get, sql.keys.bind([("one",)]))
-        assert await connection.fetch(sql.get, sql.keys.bind([(1,)])) == []
+            await connection.fetch(sql.get, sql.ids.bind([("one",)]))
+        assert await connection.fetch(sql.get, sql.ids.bind([(1,)])) == []
         with pytest.raises(InvalidValue):
-            await connection.fetch(sql.add, sql.new.bind([("lamp", -1.0, True)]))
-        assert await connection.fetch(sql.get, sql.keys.bind([(1,)])) == []
+            await connection.fetch(sql.create, sql.new_rows.bind([("lamp", -1.0, True)]))
+        assert await connection.fetch(sql.get, sql.ids.bind([(1,)])) == []
 
 
 async def test_nobody_finds_a_connection_that_was_given_up_inside_a_transaction(database: Database) -> None:

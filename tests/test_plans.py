@@ -13,7 +13,7 @@ from db.engines.database import Connection, Database
 from db.engines.engine import open_database
 from db.engines.statement import Statement
 from db.tables.pagination import Order, Query
-from db.tables.statements import Change, ItemSets, NewItem, Removal
+from db.tables.statements import ItemDeletion, ItemRow, ItemStatements, ItemUpdate
 from tests.test_items_verbs import Row
 
 ROWS = 24_000  # as below
@@ -89,8 +89,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def items(database: Database) -> ItemSets[Row]:
-    return ItemSets(database, Row)
+def items(database: Database) -> ItemStatements[Row]:
+    return ItemStatements(database, Row)
 
 
 @asynccontextmanager
@@ -100,13 +100,15 @@ async def explained(database: Database, *, generic_plan: bool) -> AsyncIterator[
         yield ExplainedConnection(connection, driver, database.engine.dialect.name)
 
 
-async def ends(items: ItemSets[Row], connection: Connection, order: Order) -> list[tuple[Any, int]]:
+async def ends(items: ItemStatements[Row], connection: Connection, order: Order) -> list[tuple[Any, int]]:
     """Return where pages may begin, all over the table."""
     rows = await items.get(connection, range(1, ROWS, ROWS // 12))
     return [(getattr(row, order), row.id) for row in rows if isinstance(row, Row)]
 
 
-async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(items: ItemSets[Row], database: Database) -> None:
+async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(
+    items: ItemStatements[Row], database: Database
+) -> None:
     async with explained(database, generic_plan=False) as connection:
         for order, descending in product(ORDERS, [False, True]):
             depths: list[tuple[Any, int] | None] = [None, *sorted(await ends(items, connection, order))]
@@ -143,7 +145,9 @@ def matches(row: Row, filters: dict[str, Any]) -> bool:
     )
 
 
-async def test_a_filtered_page_is_found_by_an_index_at_any_depth(items: ItemSets[Row], database: Database) -> None:
+async def test_a_filtered_page_is_found_by_an_index_at_any_depth(
+    items: ItemStatements[Row], database: Database
+) -> None:
     async with explained(database, generic_plan=False) as connection:
         rows = [row for row in await items.get(connection, range(1, ROWS + 1)) if isinstance(row, Row)]
         found = [(filters, [row for row in rows if matches(row, filters)]) for filters in FILTERS]
@@ -167,18 +171,18 @@ def whole(connection: ExplainedConnection) -> list[str]:
     return [line for line in connection.scans() if line != "USE TEMP B-TREE FOR ORDER BY"]
 
 
-async def use_every_verb(items: ItemSets[Row], connection: Connection, ids: Sequence[int]) -> None:
+async def use_every_verb(items: ItemStatements[Row], connection: Connection, ids: Sequence[int]) -> None:
     await items.get(connection, ids)
-    await items.add(connection, [NewItem("lamp", 1.0, in_stock=True)] * len(ids))
-    await items.change(connection, [Change(id, name="x") for id in ids])
-    await items.change(connection, [Change(id, 2, name="y") for id in ids])
-    await items.change(connection, [Change(id, 2, name="z") for id in ids])  # stale
-    await items.remove(connection, [Removal(id, 2) for id in ids])  # stale
-    await items.remove(connection, [Removal(id, 3) for id in ids[::2]])
-    await items.remove(connection, [Removal(id) for id in ids])
+    await items.create(connection, [ItemRow("lamp", 1.0, in_stock=True)] * len(ids))
+    await items.update(connection, [ItemUpdate(id, name="x") for id in ids])
+    await items.update(connection, [ItemUpdate(id, 2, name="y") for id in ids])
+    await items.update(connection, [ItemUpdate(id, 2, name="z") for id in ids])  # stale
+    await items.delete(connection, [ItemDeletion(id, 2) for id in ids])  # stale
+    await items.delete(connection, [ItemDeletion(id, 3) for id in ids[::2]])
+    await items.delete(connection, [ItemDeletion(id) for id in ids])
 
 
-async def test_verbs_find_their_rows_by_the_key(items: ItemSets[Row], database: Database) -> None:
+async def test_verbs_find_their_rows_by_the_key(items: ItemStatements[Row], database: Database) -> None:
     async with explained(database, generic_plan=True) as connection:
         for size, ids in ((1, [7]), (2, [8, 9]), (200, range(100, ROWS, 100))):
             await use_every_verb(items, connection, ids)
@@ -188,7 +192,7 @@ async def test_verbs_find_their_rows_by_the_key(items: ItemSets[Row], database: 
 
 async def test_a_plan_that_was_made_on_an_empty_table_serves_a_large_one(database_url: str) -> None:
     database = open_database(database_url)
-    items = ItemSets(database, Row)
+    items = ItemStatements(database, Row)
     async with explained(database, generic_plan=True) as connection:
         for _ in range(7):
             await use_every_verb(items, connection, [1, 2])

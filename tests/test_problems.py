@@ -187,8 +187,10 @@ async def test_a_failure_that_nobody_thought_of_tells_nothing_but_its_request_id
 
 def test_every_word_of_the_database_has_a_problem_and_what_it_quotes_is_not_repeated() -> None:
     words = [errors.NotFound([7]), errors.VersionMismatch([7])]
-    quoting = [word(f"{SECRET} in column price") for word in problems.WORDS if word not in {type(one) for one in words}]
-    assert {type(word) for word in words + quoting} == set(problems.WORDS)
+    quoting = [
+        word(f"{SECRET} in column price") for word in problems.TYPE_BY_ERROR if word not in {type(one) for one in words}
+    ]
+    assert {type(word) for word in words + quoting} == set(problems.TYPE_BY_ERROR)
     rendered = [render(word, "abc") for word in words + quoting]
     assert all(b"abc" in one.body for one in rendered)
     assert not [one for one in rendered if SECRET.encode() in one.body and b"overloaded" not in one.body]

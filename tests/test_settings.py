@@ -19,9 +19,9 @@ POSTGRESQL = f"postgresql+asyncpg://items:{HIDDEN}@db.test:5432/items"
 def faults(environ: dict[str, str], dotenv_path: Path | None = None) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         read_settings(environ, dotenv_path)
-    assert str(caught.value) == "\n".join(caught.value.faults)
+    assert str(caught.value) == "\n".join(caught.value.errors)
     assert HIDDEN not in str(caught.value)
-    return caught.value.faults
+    return caught.value.errors
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Many callers, one statement: a batcher runs whatever waits as the next batch. It knows neither SQL nor HTTP.
+"""Batching of concurrent calls: calls that arrive while a statement is in flight share the next one.
 
-The first arrival leaves at once; while its batch is in flight, arrivals queue, and leave together as the next one.
+A batcher starts its first call at once; calls that arrive while its batch is in flight are queued, and run together as
+the next batch. Nothing here knows SQL or HTTP.
 """

@@ -1,4 +1,4 @@
-"""Batches that are on their way: how they are run, and the tokens by which they are known again."""
+"""A batch in flight, the function that runs it, and the token that marks its runs as one and the same write."""
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from itertools import count
@@ -7,66 +7,87 @@ from secrets import randbits
 from typing import Generic, Protocol, TypeVar
 
 from db.batching.queue import Entry
-from db.errors import DatabaseError
+from db.errors import DatabaseError, OutcomeUnknown, Unavailable
 
 M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
 
-C_contra = TypeVar("C_contra", bound="Connection", contravariant=True)
+C_contra = TypeVar("C_contra", bound="ClosableConnection", contravariant=True)
 M_contra = TypeVar("M_contra", bound=Hashable, contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 TOKEN_BYTES = 16
-NO_TOKEN = bytes(TOKEN_BYTES)
+NO_TOKEN = bytes(TOKEN_BYTES)  # of an idempotent batch, which may run twice
+STOPPING = "the service is stopping"
 
 
-class Connection(Protocol):
-    """What a batcher must know of a connection."""
+class ClosableConnection(Protocol):
+    """The part of a connection that a batcher needs."""
 
     @property
     def closed(self) -> bool:
         """Whether the connection is lost."""
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Call back, maybe more than once, when the connection is lost, or is not to be used any more."""
+        """Call `callback`, maybe more than once, when the connection is lost, or is not to be used any more."""
 
 
-class Run(Protocol[C_contra, M_contra, R_co]):
-    """How a batch is run: a result, or an exception, for each member; the same token is the same write."""
+class RunBatch(Protocol[C_contra, M_contra, R_co]):
+    """The function that runs a batch."""
 
     def __call__(
         self, connection: C_contra, members: Sequence[M_contra], token: bytes, /
     ) -> "Awaitable[Sequence[R_co | BaseException]]":
-        """Run a batch."""
+        """Return a result, or an exception, for each member in order; runs with the same token are the same write."""
 
 
 class Batch(Generic[M, R]):
-    """A batch that left the queue, and is not answered yet."""
+    """Entries that were taken from the queue to run together, and are not resolved yet."""
 
-    __slots__ = ("conflict_retries", "entries", "lost", "maybe_committed", "token")
+    __slots__ = ("conflict_retries", "entries", "maybe_committed", "token", "tries_lost")
 
     def __init__(self, entries: list[Entry[M, R]], token: bytes) -> None:
         self.entries = entries
         self.token = token
-        self.conflict_retries = 0  # how often others were in the way
-        self.lost = 0  # how often its connection was
-        self.maybe_committed = False  # whether it may have happened
+        self.conflict_retries = 0  # runs repeated because another transaction conflicted
+        self.tries_lost = 0  # runs that ended without a result, most with their connection
+        self.maybe_committed = False  # whether a run may have been committed
 
-    def answer(self, fault: Exception) -> None:
-        """Tell everyone that it failed."""
+    def resolve(self, results: Sequence[R | BaseException], batcher: str) -> None:
+        """Resolve each entry with its own result, or all with RuntimeError if the numbers differ."""
+        if len(results) != len(self.entries):  # which result belongs to which entry is unknown
+            wrong = RuntimeError(f"batcher {batcher}: {len(results)} results for {len(self.entries)} members")
+            results = [wrong] * len(self.entries)
+        for entry, result in zip(self.entries, results, strict=True):
+            entry.resolve(result)
+
+    def fail(self, error: Exception) -> None:
+        """Resolve every entry with an error."""
         for entry in self.entries:
-            entry.answer(fault)
+            entry.resolve(error)
+
+    def abort(self) -> None:
+        """Resolve every entry because the service stops; the outcome of a write may then be unknown."""
+        self.fail((OutcomeUnknown if self.maybe_committed else Unavailable)(STOPPING))
+
+    def halves(self, tokens: Iterator[bytes]) -> "list[Batch[M, R]]":
+        """Return the second half and the first, each as a batch with a token of its own."""
+        middle = len(self.entries) // 2
+        return [Batch(half, next(tokens)) for half in (self.entries[middle:], self.entries[:middle])]
 
     def is_ambiguous_after(self, error: Exception) -> bool:
-        """Whether an error leaves open what became of a write that may have happened before it."""
+        """Return whether `error` leaves it unknown if a write that may have been committed was."""
         return self.maybe_committed and not isinstance(error, DatabaseError)
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether every waiter of every entry is done."""
         return all(entry.is_cancelled for entry in self.entries)
 
 
 def tokens() -> Iterator[bytes]:
-    """Return tokens that nobody else has, in ascending order: an index takes those best."""
+    """Return an iterator over tokens of TOKEN_BYTES bytes, unique across processes, in ascending order.
+
+    An index takes ascending keys best.
+    """
     return map(methodcaller("to_bytes", TOKEN_BYTES, "big"), count(randbits(64) << 64))

@@ -1,4 +1,4 @@
-"""Who waits for a batcher, and who leaves with the next batch."""
+"""The queue of a batcher: its bounds, its entries, and which of them form the next batch."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable
@@ -13,28 +13,28 @@ R = TypeVar("R")
 
 
 class Limits(NamedTuple):
-    """The bounds of a batcher; over those of the queue an arrival is refused at once."""
+    """The bounds of a batcher; a call that would exceed one of the queue's is refused at once."""
 
-    batch_size_max: int = 256
-    queue_length_max: int = 4096
-    queue_wait_ms_max: int = 1000  # that a member has waited, or will have to
-    timeout_ms: int = 10_000  # until a member is answered, whatever happens
+    batch_size_max: int = 256  # members
+    queue_length_max: int = 4096  # waiters
+    queue_wait_ms_max: int = 1000  # both of the oldest entry until now, and of a new one by the estimate
+    timeout_ms: int = 10_000  # from a call until its waiter is resolved, whatever happens
 
 
 class Entry(Generic[M, R]):
-    """Members that are answered together, and those who wait for the answer."""
+    """One member of a batch, and the waiters that share its result: several if equal calls were deduplicated."""
 
-    __slots__ = ("is_queued", "member", "retried", "since", "waiters")
+    __slots__ = ("is_queued", "member", "queued_at", "retried", "waiters")
 
-    def __init__(self, member: M, waiters: "list[asyncio.Future[R]]", since: float) -> None:
+    def __init__(self, member: M, waiters: "list[asyncio.Future[R]]", queued_at: float) -> None:
         self.member = member
         self.waiters = waiters
-        self.since = since
+        self.queued_at = queued_at
         self.is_queued = True
         self.retried = False
 
-    def answer(self, result: R | BaseException) -> None:
-        """Tell everyone who still waits."""
+    def resolve(self, result: R | BaseException) -> None:
+        """Set the result, or the exception, of every waiter that is not done yet."""
         for waiter in self.waiters:
             if waiter.done():
                 continue
@@ -45,15 +45,15 @@ class Entry(Generic[M, R]):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether every waiter is done: cancelled, or past its deadline."""
         return all(map(asyncio.Future.done, self.waiters))
 
 
 class Queue(Generic[M, R]):
     """Entries in the order of their arrival.
 
-    With `deduplicate`, equal members that wait together are one; with `unique_key`, no two members that leave together
-    have the same key.
+    With `deduplicate`, equal members that are queued at the same time share one entry; with `unique_key`, no two
+    members of one batch have the same key.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class Queue(Generic[M, R]):
         self._unique_key = unique_key
         self.wait_estimator = WaitEstimator(connections)
         self._entries: dict[Hashable, Entry[M, R]] = {}
-        self._length = 0
+        self._length = 0  # in waiters
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
     def add(self, member: M, waiter: "asyncio.Future[R]", now: float) -> Entry[M, R]:
-        """Let someone wait. Raises Overloaded over a bound."""
+        """Queue a member, and return its entry, which may be that of an equal one. Raises Overloaded over a bound."""
         if self._length:
-            self._check(now)
+            self._check_limits(now)
         key = member if self._deduplicate else waiter
         entry = self._entries.get(key)
         if entry is None:
@@ -82,57 +82,71 @@ class Queue(Generic[M, R]):
         self._length += 1
         return entry
 
-    def _check(self, now: float) -> None:
+    def _check_limits(self, now: float) -> None:
         if self._length >= self._limits.queue_length_max:
             raise Overloaded("too many requests wait for the database")
-        waited_ms = (now - next(iter(self._entries.values())).since) * 1000
+        waited_ms = (now - next(iter(self._entries.values())).queued_at) * 1000
         will_wait_ms = self.wait_estimator.wait_s(len(self._entries) // self._limits.batch_size_max, now) * 1000
         if max(waited_ms, will_wait_ms) > self._limits.queue_wait_ms_max:
             raise Overloaded("requests wait too long for the database")
 
     def take(self) -> list[Entry[M, R]]:
-        """Take the next batch: the oldest entries, at most one for each unique key, and none that was cancelled."""
+        """Remove and return the next batch: the oldest entries, one for each unique key, and none that is cancelled."""
         if self._unique_key is None and len(self._entries) <= self._limits.batch_size_max:
             return [entry for entry in self.clear() if not entry.is_cancelled]
         taken: dict[Hashable, Entry[M, R]] = {}
         for key, entry in list(islice(self._entries.items(), 2 * self._limits.batch_size_max)):
             if len(taken) == self._limits.batch_size_max:
                 break
-            mark = key if self._unique_key is None else self._unique_key(entry.member)
-            if entry.is_cancelled or mark not in taken:
+            unique = key if self._unique_key is None else self._unique_key(entry.member)
+            if entry.is_cancelled or unique not in taken:
                 entry.is_queued = False
                 del self._entries[key]
                 self._length -= len(entry.waiters)
-            if not entry.is_cancelled and mark not in taken:
-                taken[mark] = entry
+            if not entry.is_cancelled and unique not in taken:
+                taken[unique] = entry
         return list(taken.values())
 
-    def put_back(self, entries: list[Entry[M, R]]) -> None:
-        """Let entries wait once more, ahead of the others, where equal ones join them."""
-        waiting, self._entries = self._entries, {}
+    def retry(self, entries: list[Entry[M, R]], error: DatabaseError) -> None:
+        """Queue entries once more, ahead of all others; resolve with `error` those that were retried before."""
+        again = [entry for entry in entries if not entry.retried]
+        for entry in entries:
+            if entry.retried:
+                entry.resolve(error)
+            entry.retried = True
+        self._put_back(again)
+
+    def _put_back(self, entries: list[Entry[M, R]]) -> None:
+        """Queue entries ahead of all others; a queued entry with an equal member is merged into them."""
+        queued, self._entries = self._entries, {}
         for entry in entries:
             key = entry.member if self._deduplicate else entry.waiters[0]
-            if key in waiting:
-                entry.waiters += waiting.pop(key).waiters
+            if key in queued:
+                entry.waiters += queued.pop(key).waiters
             self._entries[key] = entry
             entry.is_queued = True
-        self._entries.update(waiting)
+        self._entries.update(queued)
         self._length = sum(len(entry.waiters) for entry in self._entries.values())
 
     def clear(self) -> list[Entry[M, R]]:
-        """Let everyone go."""
+        """Remove and return all entries."""
         entries, self._entries, self._length = list(self._entries.values()), {}, 0
         for entry in entries:
             entry.is_queued = False
         return entries
 
-    def expire(self, until: float) -> None:
-        """Return up on those who have waited since before."""
-        expire(self._entries.values(), until, TimedOut("nobody had time for it"))
+    def fail(self, error: DatabaseError) -> None:
+        """Remove all entries, and resolve them with an error."""
+        for entry in self.clear():
+            entry.resolve(error)
+
+    def expire(self, queued_until: float) -> None:
+        """Resolve with TimedOut the entries that were queued no later than at this time of the loop's clock."""
+        expire(self._entries.values(), queued_until, TimedOut("it was queued for too long"))
 
 
-def expire(entries: Iterable[Entry[M, R]], until: float, fault: DatabaseError) -> None:
-    """Return up on those who have waited since before."""
+def expire(entries: Iterable[Entry[M, R]], queued_until: float, error: DatabaseError) -> None:
+    """Resolve with an error the entries that were queued no later than at this time of the loop's clock."""
     for entry in entries:
-        if entry.since <= until:
-            entry.answer(fault)
+        if entry.queued_at <= queued_until:
+            entry.resolve(error)

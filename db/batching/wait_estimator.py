@@ -1,30 +1,30 @@
-"""How long somebody will have to wait for those ahead, going by how long they took lately."""
+"""An estimate of how long a job will be queued, from how long recent jobs took."""
 
 
 class WaitEstimator:
-    """What is in flight on some connections, by the moment it left."""
+    """A moving average of the duration of jobs, and the start times of those in flight on a number of connections."""
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self._left: list[float] = []  # the oldest first
-        self._duration_s = 0.0  # of one, as it was lately
+        self._started: list[float] = []  # of the jobs in flight, the oldest first
+        self._duration_s = 0.0  # the moving average
 
     def start(self, now: float) -> float:
-        """Let one leave now."""
-        self._left.append(now)
+        """Record that a job starts at `now`, in seconds of the loop's clock, and return `now`."""
+        self._started.append(now)
         return now
 
-    def finish(self, left: float) -> None:
-        """Let one land that left at that moment."""
-        self._left.remove(left)
+    def finish(self, started: float) -> None:
+        """Record that the job that started at this time is no longer in flight."""
+        self._started.remove(started)
 
     def observe(self, duration_s: float) -> None:
-        """Learn how long one takes."""
+        """Add the duration of a job to the moving average, with a weight of 1/8."""
         self._duration_s += (duration_s - self._duration_s) / 8
 
     def wait_s(self, ahead: int, now: float) -> float:
-        """Estimate how long it is until one can leave that has others ahead of it, which leave one by one."""
+        """Return the seconds until a job with `ahead` queued jobs before it can start, one on each connection."""
         rounds, place = divmod(ahead, self._connections)
-        place -= self._connections - len(self._left)  # connections that are free come first
-        landing_s = 0.0 if place < 0 else max(0.0, self._left[place] + self._duration_s - now)
-        return landing_s + rounds * self._duration_s
+        place -= self._connections - len(self._started)  # connections that are free come first
+        until_free_s = 0.0 if place < 0 else max(0.0, self._started[place] + self._duration_s - now)
+        return until_free_s + rounds * self._duration_s

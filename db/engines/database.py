@@ -1,4 +1,4 @@
-"""What both databases have in common: how to connect, and what their failures are called."""
+"""The interface of a database and of its connections, and the translation of their errors."""
 
 import asyncio
 import logging
@@ -25,15 +25,15 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 
 
 class Options(NamedTuple):
-    """How to use the database."""
+    """Settings of the connections to a database."""
 
     pool_size: int = 4
     pool_wait_ms: int = 1000
     connect_timeout_ms: int = 2000
     statement_timeout_ms: int = 5000
     pgbouncer: bool = False
-    echo: bool = False  # the SQL of batchers; SQLAlchemy's own is a matter of its logger's level
-    latest_primary: MutableSequence[int] | None = None  # memory that the workers of a service share: LatestPrimary
+    echo: bool = False  # log the SQL of batchers; SQLAlchemy logs its own by its logger's level
+    latest_primary: MutableSequence[int] | None = None  # memory shared by the workers of a service: see LatestPrimary
 
 
 class Connection(Protocol):
@@ -44,18 +44,18 @@ class Connection(Protocol):
         """Whether the connection is lost."""
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Call back, maybe more than once, when the connection is lost, or is not to be used any more."""
+        """Call `callback`, maybe more than once, when the connection is lost, or is not to be used any more."""
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
-        """Run a statement and give its rows; a write under a token that was used before does not happen again.
+        """Run a statement and return its rows; a write under a token that was committed before is not run again.
 
-        Raises the words of db.errors: Lost when nothing can have changed, OutcomeUnknown when it may have, and
-        DuplicateWrite.
+        Raises the errors of db.errors: ConnectionLost if nothing can have changed, OutcomeUnknown if something may
+        have, and DuplicateWrite for a token that was committed before.
         """
 
 
 class EchoingConnection:
-    """A connection that logs what it runs."""
+    """A connection that logs each statement and its arguments."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -67,25 +67,28 @@ class EchoingConnection:
         return self._connection.closed
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
-        """Log a statement, run it and give its rows."""
+        """Log a statement, run it and return its rows."""
         log.info("%s %r", statement.sql, values)
         return await self._connection.fetch(statement, values, token)
 
 
 class Locks(NamedTuple):
-    """Who must wait for whom inside one process."""
+    """The locks that order the transactions of one process: to hold while writing, and while reading."""
 
     to_write: AbstractAsyncContextManager[Any]
     to_read: AbstractAsyncContextManager[Any]
 
 
 class Database(ABC):
-    """Engine, dialect and connections. Statements that stand alone use `connect`, everything else `session`."""
+    """A database: its engine, its dialect, its connections.
 
-    native_types: bool  # whether the driver takes and gives Python's own values
-    can_disconnect: bool  # whether a connection to it can be lost, and with it what became of a write
-    auto_migrate: bool  # whether the service brings the schema up when it starts
-    has_statistics: bool  # whether its planner knows what a filter matches
+    A statement that is a transaction of its own runs on a connection of `connect`, any other in a session (db/session).
+    """
+
+    native_types: bool  # whether the driver accepts and returns Python's own values
+    can_disconnect: bool  # whether a connection can be lost, and with it the outcome of a write
+    auto_migrate: bool  # whether the service migrates the schema when it starts
+    has_statistics: bool  # whether its planner estimates how many rows a filter matches
 
     def __init__(self, engine: AsyncEngine, options: Options, locks: Locks) -> None:
         self.engine = engine
@@ -95,51 +98,51 @@ class Database(ABC):
 
     @abstractmethod
     def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
-        """Make a row set of these columns."""
+        """Return a row parameter with these columns."""
 
     @abstractmethod
     def _open(self) -> AbstractAsyncContextManager[Any]:
-        """Hold a driver's connection, outside of the pool. Raises Unavailable."""
+        """Open a driver's connection outside the pool, and close it at the end. Raises Unavailable."""
 
     @abstractmethod
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:
-        """Prepare a driver's connection for batchers, and wrap it."""
+        """Prepare a driver's connection for batchers, and return it wrapped."""
 
     @abstractmethod
     async def lock_schema(self, connection: AsyncConnection) -> None:
-        """Wait until no other migration runs, and keep others out until the transaction ends."""
+        """Wait until no other migration runs, and block any other until the transaction ends."""
 
     @abstractmethod
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
-        """Let the database cancel what takes longer, for this transaction."""
+        """Set the time after which the database cancels a statement of this transaction."""
 
     @abstractmethod
     async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:
-        """Keep each of these numbers for this transaction, unless another has it."""
+        """Try to lock each of these 64-bit numbers until the transaction ends; return for each whether it is locked."""
 
     def statement(self, source: "Select[Any] | UpdateBase") -> Statement:
-        """Compile a statement once."""
+        """Return a statement, compiled for this database."""
         return Statement(source, self.engine.dialect, native_types=self.native_types)
 
     @asynccontextmanager
     async def connect(self, *, generic_plan: bool = False) -> AsyncIterator[Connection]:
-        """Hold a connection of one's own, outside of the pool. Raises Unavailable.
+        """Open a connection outside the pool, and close it at the end. Raises Unavailable.
 
         With `generic_plan` a statement is planned once, whatever its arguments: right for keys, wrong for ranges.
         """
         async with self._open() as driver:
-            own = await self._wrap(driver, generic_plan=generic_plan)
-            yield EchoingConnection(own) if self.options.echo else own
+            connection = await self._wrap(driver, generic_plan=generic_plan)
+            yield EchoingConnection(connection) if self.options.echo else connection
 
     async def version(self) -> str:
-        """Return the name and version of what is connected to. Raises Unavailable."""
+        """Return the name and version of the database server. Raises Unavailable."""
         with translate_errors():
             async with self.engine.connect() as connection:
                 numbers = connection.dialect.server_version_info or ()
         return f"{self.engine.dialect.name} {'.'.join(map(str, numbers))}"
 
     def abandon(self, task: "asyncio.Task[Any]") -> None:
-        """Cancel a task if it still runs, and let `close` wait for its end, which may take as long as a statement."""
+        """Cancel a task if it still runs; `close` waits for its end, which may take as long as a statement."""
         task.cancel()
         self._abandoned.add(task)
         task.add_done_callback(self._forget)
@@ -147,10 +150,10 @@ class Database(ABC):
     def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._abandoned.discard(task)
         if not task.cancelled():
-            task.exception()  # so that nobody complains that it was never asked for
+            task.exception()  # or asyncio logs that it was never retrieved
 
     async def close(self) -> None:
-        """Close every connection, once it is not used any more."""
+        """Wait for abandoned tasks, then close every connection."""
         await self._finish_abandoned()
         await self.engine.dispose()
 
@@ -161,7 +164,10 @@ class Database(ABC):
 
 @contextmanager
 def translate_errors(*, committing: bool = False) -> Iterator[None]:
-    """Put what SQLAlchemy raises into the words of db.errors; without a commit, nothing has changed."""
+    """Translate the errors of SQLAlchemy and its drivers into those of db.errors.
+
+    Without `committing`, nothing can have changed: a lost connection is ConnectionLost, never OutcomeUnknown.
+    """
     try:
         yield
     except PoolTimeoutError as error:
@@ -176,10 +182,13 @@ def translate_errors(*, committing: bool = False) -> Iterator[None]:
 
 
 def translate_error(error: BaseException, *, lost: bool, wrote: bool) -> BaseException:
-    """Put a driver's error into a word of db.errors; an error without a word stays what it is."""
-    word, undone = error_class(error), is_undone(error)
-    if lost and not (word and undone):
+    """Return the error of db.errors for a driver's error, or the same error if it has none.
+
+    If the connection is `lost`, a statement that `wrote` has an unknown outcome, unless the server reported it undone.
+    """
+    known, undone = error_class(error), is_undone(error)
+    if lost and not (known and undone):
         return (OutcomeUnknown if wrote and not undone else ConnectionLost)(
             f"the connection to the database failed: {str(error) or type(error).__name__}"
         )
-    return error if word is None else word(str(error))
+    return error if known is None else known(str(error))

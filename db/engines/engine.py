@@ -1,4 +1,4 @@
-"""A database behind its URL: the only file that asks which one it is."""
+"""The choice of a database by its URL: the only module that knows which there are."""
 
 from db.engines.database import Database, Options
 from db.engines.pgbouncer import PgBouncer
@@ -8,7 +8,7 @@ from db.engines.url import parse_url
 
 
 def open_database(url: str, options: Options = Options()) -> Database:
-    """Make the database of a URL; nothing is connected yet."""
+    """Return the database of a URL, not connected yet. Raises ValueError or ArgumentError if the URL is invalid."""
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return SQLite(parsed, options)

@@ -1,4 +1,4 @@
-"""The server that takes writes: found among several, and left by every connection once another one is found."""
+"""Failover: find the server that takes writes among several, and leave it on every connection for a newer one."""
 
 import asyncio
 from collections.abc import Callable, MutableSequence, Sequence
@@ -13,11 +13,11 @@ from db.errors import is_connection_lost, is_demoted
 Driver = ConfirmedConnection
 Callback = Callable[[], None]
 
-# What a server can be asked to be. Not prefer-standby: it takes a look at every host before the first is good enough.
+# The values of target_session_attrs. Not prefer-standby, which has to try every host before it accepts the first.
 TARGETS = ("any", "primary", "read-only", "read-write", "standby")
-# Of these there is one at a time, so that whoever finds another has to leave the one before.
-SINGLE = {"primary", "read-write"}
-WATCH_S = 0.2  # how often a worker looks whether another worker has found another server
+# Only one server at a time is one of these: a connection that finds another makes all leave the one before.
+SINGLE_SERVER_TARGETS = {"primary", "read-write"}
+WATCH_INTERVAL_S = 0.2  # between two looks at whether another worker has found another server
 # The timeline is the first 8 hexadecimal digits of the name of the log file that is being written: the control file has
 # the old one until a checkpoint is done after a promotion (findings/promoted-timeline.sh). In recovery no log is
 # written, and pg_current_wal_lsn() raises: 0, which is behind every primary of the cluster.
@@ -28,16 +28,16 @@ IDENTIFY = """
         extract(epoch FROM pg_postmaster_start_time())::bigint
     FROM pg_control_system()
 """
-# SQLSTATE classes of a server that is PostgreSQL's by its protocol only, or may not be asked: "syntax error or access
-# rule violation", "feature not supported". Any other error, such as a timeout, says nothing of what it knows.
-UNKNOWN_TO_IT = ("42", "0A")
+# SQLSTATE classes of a server that only speaks PostgreSQL's protocol, or denies access to IDENTIFY: "syntax error or
+# access rule violation", "feature not supported". Any other error, such as a timeout, does not show what it supports.
+UNSUPPORTED = ("42", "0A")
 
 
 class Server(NamedTuple):
-    """One run of one server, whatever the name or address that it was reached by; a restart makes another.
+    """The identity of one run of a server, whatever name or address it was reached by; a restart makes another.
 
-    A standby that is promoted begins a timeline, so that of two servers of one cluster the one with the higher timeline
-    is the newer primary. All three fit 64 bits together.
+    A standby that is promoted begins a timeline, so of two servers of one cluster the one with the higher timeline is
+    the newer primary. The three fields fit 64 bits together.
     """
 
     cluster: int  # 16 bits, of its system identifier
@@ -46,13 +46,13 @@ class Server(NamedTuple):
 
     @classmethod
     def of(cls, system_identifier: int, timeline: int, started: int) -> Self:
-        """Make one from what a server says of itself."""
+        """Return the identity from the columns of IDENTIFY."""
         folded = (system_identifier >> 32) ^ system_identifier
         return cls((folded >> 16 ^ folded) & 0xFFFF, timeline & 0xFFFF, started & 0xFFFFFFFF)
 
     @classmethod
     def unpack(cls, number: int) -> Self:
-        """Return the server that `pack` made a number of."""
+        """Return the server that `pack` returned as a number."""
         return cls(number >> 48, number >> 32 & 0xFFFF, number & 0xFFFFFFFF)
 
     def pack(self) -> int:
@@ -60,45 +60,45 @@ class Server(NamedTuple):
         return self.cluster << 48 | self.timeline << 32 | self.started
 
     def is_behind(self, other: "Server") -> bool:
-        """Whether this is what another server of the same cluster was promoted in place of."""
+        """Return whether the other server is of the same cluster and was promoted later."""
         return self.cluster == other.cluster and self.timeline < other.timeline
 
 
 class LatestPrimary:
-    """The server that any worker of a service found last, and its host: two words of 64 bits that the workers share.
+    """The server that any worker of a service found last, and its host: two 64-bit integers in shared memory.
 
-    There is no lock, as a worker that is killed would keep it. Each word is stored whole; `server` is stored only where
-    it changes, so that who reconnects never undoes what another worker has found; `host` only says where to look first.
+    There is no lock, as a worker that is killed would keep it. Each integer is stored whole; `server` is stored only if
+    it changes, so that a reconnection never undoes what another worker has found; `host` is only where to try first.
     """
 
-    def __init__(self, words: MutableSequence[int] | None = None) -> None:
-        self._words: MutableSequence[int] = words or [0, 0]
+    def __init__(self, shared: MutableSequence[int] | None = None) -> None:
+        self._shared: MutableSequence[int] = shared or [0, 0]
 
     @property
     def server(self) -> int:
-        """The server, packed; 0 if none was found yet."""
-        return self._words[0]
+        """The packed server; 0 if none was found yet."""
+        return self._shared[0]
 
     @property
     def host(self) -> int:
-        """The number of its host among the URL's."""
-        return self._words[1]
+        """The index of its host among those of the URL."""
+        return self._shared[1]
 
     def store(self, server: int, host: int) -> None:
-        """Let all workers know of another server."""
-        self._words[1] = host
-        self._words[0] = server
+        """Store a packed server and the index of its host, for all workers."""
+        self._shared[1] = host
+        self._shared[0] = server
 
 
 class HostSelector:
-    """The connections to one of several hosts, the first that is what is wanted.
+    """Connects to the first of several hosts that has the state `target`, and tracks these connections.
 
-    As in libpq, a host that cannot be reached or is not `target` is passed over, and one that refuses the password is
-    not. PostgreSQL 14 says by itself what it is; an older one is asked, which is one round trip for each connection.
+    As in libpq, a host that cannot be reached or has another state is passed over, and one that refuses the password is
+    not. PostgreSQL 14 reports its state unasked; an older server is queried, one round trip for each connection.
 
-    Where there is one such server at a time, each connection asks which it leads to, in one round trip more. If that is
-    another than the last one found, all that lead elsewhere are ended: the one before may be frozen, or cut off, or
-    take itself for the primary still.
+    For a target that only one server has at a time, each connection identifies its server, in one more round trip. If
+    that is not the last one found, every connection to any other is closed: the previous server may be frozen, or cut
+    off, or still take itself for the primary.
     """
 
     def __init__(
@@ -108,22 +108,22 @@ class HostSelector:
         self._target = target
         self._timeout_s = timeout_s
         self._latest = LatestPrimary(shared)
-        self._server = self._latest.server  # packed: where the connections in _callbacks lead to
+        self._server = self._latest.server  # packed: that of the connections in _callbacks
         self._demotions = 0
         self._callbacks: dict[Driver, list[Callback]] = {}
-        self._finishing: set[Driver] = set()  # connections to a demoted server, until what they run has its outcome
+        self._finishing: set[Driver] = set()  # connections to a demoted server, until their statement has its outcome
         self._closing: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None
 
     async def connect(self, **arguments: Any) -> Driver:
-        """Connect within the time limit, of which each host that is left has an equal share.
+        """Return a connection; every host that is not tried yet has an equal share of the time left.
 
-        Raises ConnectionError, also if the primary changed in the meantime.
+        Raises ConnectionError if no host has the target, or if the primary changed meanwhile.
         """
         before, demotions = self._latest.server, self._demotions
         host, driver, server = await self._reach(arguments)
         reached = server.pack() if server else before
-        # Another connection may have found another server, or may have been told that this one takes no writes.
+        # Meanwhile another connection may have found another server, or an error that this one takes no writes.
         if demotions != self._demotions or self._latest.server not in {before, reached}:
             driver.terminate()
             raise ConnectionError("the primary has moved in the meantime")
@@ -131,43 +131,43 @@ class HostSelector:
             self._latest.store(reached, host)
         self._follow(reached)
         self._callbacks[driver] = []
-        driver.is_current = lambda: self.holds(driver)
+        driver.is_current = lambda: self.is_usable(driver)
         driver.add_termination_listener(lambda _: self.forget(driver))
         return driver
 
-    def holds(self, driver: Driver) -> bool:
-        """Whether a connection is open, and leads to what is still taken for the primary."""
+    def is_usable(self, driver: Driver) -> bool:
+        """Return whether a connection is open, and its server is still the latest primary found."""
         return driver in self._callbacks and not driver.is_closed() and self._latest.server == self._server
 
     def watch(self, driver: Driver, callback: Callback) -> None:
-        """Call back, maybe more than once, when a connection is ended, or is to be ended by its user after its work."""
+        """Call `callback`, maybe more than once, when a connection is closed, or is to be closed after its work."""
         driver.add_termination_listener(lambda _: callback())
         if driver in self._callbacks:
             self._callbacks[driver].append(callback)
 
     def note(self, driver: Driver, error: BaseException) -> None:
-        """Leave the server if an error says that it takes no writes: no other connection may go on reading from it.
+        """Leave the server if an error shows that it takes no writes: no connection may continue to read from it.
 
-        Connections that are watched finish what they run, so that its outcome is known, and are closed by their users.
+        Connections that are watched finish their statement, so that its outcome is known; their users close them.
         """
         if is_demoted(error) and driver in self._callbacks and self._target != "any":
             self._demotions += 1
             self._leave(terminate_busy=False)
 
     def forget(self, driver: Driver) -> None:
-        """Hold a connection no more: it is of no use, and is its user's to discard."""
+        """Stop tracking a connection, which is not usable any more; its user closes it."""
         self._callbacks.pop(driver, None)
         self._finishing.discard(driver)
 
     def discard(self, driver: Driver) -> None:
-        """Close a connection, while others go on; what it still does, its server is told to give up."""
+        """Close a connection in the background, and cancel on its server the statement that it still runs."""
         self.forget(driver)
         task = asyncio.get_running_loop().create_task(cancel_and_close(driver))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Close all connections that are left, at the same time: of a silent server, each may take its limit."""
+        """Close all connections at the same time: if the server does not respond, each takes up to its time limit."""
         if self._watching is not None:
             self._watching.cancel()
         for driver in list(self._callbacks):
@@ -175,7 +175,7 @@ class HostSelector:
         await asyncio.gather(*self._closing)
 
     def _follow(self, server: int) -> None:
-        """Take a server for the primary, and end every connection that leads elsewhere, busy ones too."""
+        """Take a server for the primary, and close every connection to another, busy ones too."""
         if server != self._server:
             self._server = server
             self._leave(terminate_busy=True)
@@ -183,14 +183,14 @@ class HostSelector:
             self._watch()
 
     def _watch(self) -> None:
-        """Leave a server that another worker of the service has left, also with what waits for its answer."""
+        """Leave a server that another worker of the service has left, even where a statement waits for its result."""
         if self._latest.server != self._server:
             self._leave(terminate_busy=True)
-        self._watching = asyncio.get_running_loop().call_later(WATCH_S, self._watch)
+        self._watching = asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._watch)
 
     def _leave(self, *, terminate_busy: bool) -> None:
-        left, self._callbacks = self._callbacks, {}
-        for driver, callbacks in list(left.items()):
+        leaving, self._callbacks = self._callbacks, {}
+        for driver, callbacks in list(leaving.items()):
             if terminate_busy or not callbacks:
                 driver.terminate()
             else:
@@ -202,43 +202,46 @@ class HostSelector:
                 driver.terminate()
 
     async def _reach(self, arguments: dict[str, Any]) -> tuple[int, Driver, Server | None]:
-        # The one that was found last comes first.
-        hosts, faults = sorted(self._hosts, key=lambda one: one[0] != self._latest.host), []
+        # The host of the latest primary comes first.
+        hosts, errors = sorted(self._hosts, key=lambda host: host[0] != self._latest.host), []
         now = asyncio.get_running_loop().time
         deadline = now() + self._timeout_s
-        for passed, (number, host) in enumerate(hosts):
+        for tried, (number, host) in enumerate(hosts):
             try:
-                async with asyncio.timeout((deadline - now()) / (len(hosts) - passed)):
+                async with asyncio.timeout((deadline - now()) / (len(hosts) - tried)):
                     return number, *await self._open(host, arguments)
             except asyncpg.TargetServerAttributeNotMatched:
-                faults.append(f"{host} is not {self._target}")
+                errors.append(f"{host} is not {self._target}")
             except Exception as error:
                 if len(hosts) == 1 or not is_connection_lost(error):
                     raise
-                faults.append(f"{host}: {str(error) or type(error).__name__}")
-        raise ConnectionError("; ".join(faults))
+                errors.append(f"{host}: {str(error) or type(error).__name__}")
+        raise ConnectionError("; ".join(errors))
 
     async def _open(self, host: Host, arguments: dict[str, Any]) -> tuple[Driver, Server | None]:
-        """Connect to a host. Raises ConnectionError if another server has taken the place of the one there."""
-        place = {"host": host.name, "port": host.port, "target_session_attrs": self._target}
+        """Return a connection to a host, and its server. Raises ConnectionError if a newer primary was found before."""
+        address = {"host": host.name, "port": host.port, "target_session_attrs": self._target}
         try:
-            driver: Driver = await asyncpg.connect(**{**arguments, **place}, connection_class=ConfirmedConnection)
+            driver: Driver = await asyncpg.connect(**{**arguments, **address}, connection_class=ConfirmedConnection)
         except ValueError as error:  # of the environment: a certificate that is not there, a PGPORT that is no number
             raise ConnectionError(str(error)) from error
         try:
-            return driver, await self._identify(driver) if self._target in SINGLE else None
+            return driver, await self._identify(driver) if self._target in SINGLE_SERVER_TARGETS else None
         except BaseException:
             driver.terminate()
             raise
 
     async def _identify(self, driver: Driver) -> Server | None:
-        """Return which server it is, None if it does not say. Raises ConnectionError if another has taken its place."""
+        """Return the server of a connection, None if it is not identified.
+
+        Raises ConnectionError if a newer primary was found before.
+        """
         try:
             row = await driver.fetchrow(IDENTIFY)
         except asyncpg.PostgresError as error:
-            if error.sqlstate.startswith(UNKNOWN_TO_IT):
+            if error.sqlstate.startswith(UNSUPPORTED):
                 return None
-            raise ConnectionError(f"it does not say which server it is: {error}") from error
+            raise ConnectionError(f"it cannot be identified: {error}") from error
         assert row is not None  # noqa: S101 - narrows the type: it is one
         server, latest = Server.of(*row.values()), Server.unpack(self._latest.server)
         if server.is_behind(latest):

@@ -1,4 +1,4 @@
-"""Who may use what only few can use at a time."""
+"""A limit on how many transactions use a resource at the same time."""
 
 import asyncio
 
@@ -7,45 +7,45 @@ from db.errors import Overloaded
 
 
 class ConcurrencyLimiter:
-    """A place among few, taken in the order of arrival. Raises Overloaded over the bound of waiting.
+    """A context manager that at most `limit` tasks are in at a time, entered in the order of arrival.
 
-    That is at once, if others wait, and an arrival would have to wait for longer by what they took lately, or nobody
-    has had a turn for as long. Who is refused late has waited for nothing: it happens after twice the bound, when what
-    was foreseen was wrong.
+    Raises Overloaded at once if other tasks wait, and either the estimated wait is over the bound, or no task has
+    entered for as long as the bound. Where the estimate was wrong, it raises Overloaded after twice the bound: a task
+    that is refused late has waited in vain.
     """
 
-    def __init__(self, places: int, wait_ms: int) -> None:
-        self._places = asyncio.Semaphore(places)
-        self._estimator = WaitEstimator(places)
-        self._left: list[float] = []
+    def __init__(self, limit: int, wait_ms: int) -> None:
+        self._semaphore = asyncio.Semaphore(limit)
+        self._estimator = WaitEstimator(limit)
+        self._started: list[float] = []  # when tasks entered, the oldest first
+        self._last_start = 0.0
         self._waiting = 0
-        self._left_last = 0.0
         self._wait_s = wait_ms / 1000
 
     async def __aenter__(self) -> None:
         clock = asyncio.get_running_loop().time
-        if self._places.locked():
+        if self._semaphore.locked():
             await self._wait(clock())
         else:
-            await self._places.acquire()
-        self._left_last = self._estimator.start(clock())
-        self._left.append(self._left_last)
+            await self._semaphore.acquire()
+        self._last_start = self._estimator.start(clock())
+        self._started.append(self._last_start)
 
     async def __aexit__(self, *_: object) -> None:
-        left = self._left.pop(0)  # whoever's it was: on average it is the same
-        self._estimator.finish(left)
-        self._estimator.observe(asyncio.get_running_loop().time() - left)
-        self._places.release()
+        started = self._started.pop(0)  # maybe another task's: on average it is the same
+        self._estimator.finish(started)
+        self._estimator.observe(asyncio.get_running_loop().time() - started)
+        self._semaphore.release()
 
     async def _wait(self, now: float) -> None:
-        """Wait for a place."""
-        if self._waiting and max(now - self._left_last, self._estimator.wait_s(self._waiting, now)) > self._wait_s:
-            raise Overloaded("others use the database for too long")
+        """Acquire the semaphore. Raises Overloaded if that takes, or would take, too long."""
+        if self._waiting and max(now - self._last_start, self._estimator.wait_s(self._waiting, now)) > self._wait_s:
+            raise Overloaded("other requests use the database for too long")
         self._waiting += 1
         try:
             async with asyncio.timeout(2 * self._wait_s):
-                await self._places.acquire()
+                await self._semaphore.acquire()
         except TimeoutError:
-            raise Overloaded("others use the database for too long") from None
+            raise Overloaded("other requests use the database for too long") from None
         finally:
             self._waiting -= 1

@@ -1,7 +1,8 @@
-"""PostgreSQL behind PgBouncer in transaction mode, where any two transactions may run on different connections to it.
+"""PostgreSQL behind PgBouncer in transaction mode, where each transaction may run on another connection to PostgreSQL.
 
-What outlasts a transaction is not used: no named prepared statement, and no setting but the two that PgBouncer itself
-carries from one connection to the other. So every statement of a batcher is a transaction that begins with settings.
+Nothing that outlasts a transaction is used: no named prepared statement, and no setting but the two that PgBouncer
+itself carries from one connection to another. So each statement of a batcher runs in a transaction that begins with its
+settings.
 """
 
 from collections.abc import Mapping
@@ -14,19 +15,19 @@ from sqlalchemy import Connection as SyncConnection
 from db.engines.database import DRIVER_ERRORS, Connection, Options, translate_error
 from db.engines.failover import Driver, HostSelector
 from db.engines.postgresql import GENERIC_PLAN, PostgreSQL, PostgreSQLConnection
-from db.engines.replication import HEAR_WARNINGS
+from db.engines.replication import WARNING_SETTINGS
 from db.errors import ConnectionLost, InvalidValue, OutcomeUnknown
 
 
 class PgBouncer(PostgreSQL):
-    """PostgreSQL by asyncpg, through PgBouncer."""
+    """PostgreSQL through PgBouncer, by asyncpg."""
 
-    target = "any"  # it tells what its server was once, and it alone chooses the server
+    target = "any"  # it reports what its server was once, and it alone chooses the server
     _sqlalchemy_arguments: Mapping[str, Any] = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
 
     def __init__(self, url: URL, options: Options) -> None:
         super().__init__(url, options)
-        settings = {"statement_timeout": options.statement_timeout_ms, **HEAR_WARNINGS}
+        settings = {"statement_timeout": options.statement_timeout_ms, **WARNING_SETTINGS}
         # In one statement, as SQLAlchemy prepares it.
         self._settings_sql = "SELECT " + ", ".join(
             f"set_config('{name}', '{value}', true)" for name, value in settings.items()
@@ -35,8 +36,8 @@ class PgBouncer(PostgreSQL):
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         arguments = super()._arguments(options)
-        for name in ("statement_timeout", "idle_in_transaction_session_timeout", *HEAR_WARNINGS):
-            del arguments["server_settings"][name]  # PgBouncer refuses who sends what it does not know
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout", *WARNING_SETTINGS):
+            del arguments["server_settings"][name]  # PgBouncer refuses connections with settings unknown to it
         return {**arguments, "statement_cache_size": 0}
 
     def _apply_settings(self, connection: SyncConnection) -> None:
@@ -49,7 +50,7 @@ class PgBouncer(PostgreSQL):
 
 
 class PgBouncerConnection(PostgreSQLConnection):
-    """A connection of asyncpg to PgBouncer: four round trips for a statement, in place of one."""
+    """A connection of asyncpg to PgBouncer: a statement takes four round trips, in place of one."""
 
     def __init__(self, driver: Driver, primary: HostSelector, begin: str) -> None:
         super().__init__(driver, primary)
@@ -68,18 +69,18 @@ class PgBouncerConnection(PostgreSQLConnection):
             await self._roll_back()
             raise InvalidValue(str(error)) from error
         except (*DRIVER_ERRORS, OSError) as error:
-            if not (lost := self._note(error)):
+            if not (lost := self._report(error)):
                 await self._roll_back()
             raise translate_error(error, lost=lost or self._driver.is_closed(), wrote=committing) from error
         except OutcomeUnknown:  # the COMMIT is over, and the connection is good
             raise
-        except BaseException:  # cancelled, say: nobody may find a connection inside a transaction
+        except BaseException:  # cancelled, say: no connection may be used again inside a transaction
             self._primary.forget(self._driver)
             raise
         return rows
 
     async def _roll_back(self) -> None:
-        """Leave no transaction behind, or no connection."""
+        """Roll back the transaction if one is open; close the connection if that fails."""
         if self._driver.is_closed() or not self._driver.is_in_transaction():
             return
         try:

@@ -1,4 +1,4 @@
-"""Any number of rows as one bound SQL expression, so that one statement, and one plan, serves every size of batch."""
+"""Row parameters: any number of rows as one bound value, so that one statement, and one plan, serves any batch size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -12,22 +12,22 @@ ORDINALITY = "position"
 
 
 class RowParameter(Protocol):
-    """Bound rows that a statement reads like a table: the columns it was made of, and POSITION, their order."""
+    """Bound rows that a statement reads like a table: its columns, and ORDINALITY, the number of each row in order."""
 
     table: FromClause
 
     def contains(self, subject: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Return the condition that a batch of one column has the subject among its values."""
+        """Return the condition that `subject` is one of the values of the first column."""
 
     def bind(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        """Return the statement's arguments for these rows, of which there is at least one."""
+        """Return the arguments of a statement for these rows, at least one, each with a value for every column."""
 
 
 class UnnestRows:
-    """PostgreSQL: one array for each column, unnested side by side."""
+    """A row parameter of PostgreSQL: one array for each column, unnested side by side."""
 
     def __init__(self, columns: Mapping[str, TypeEngine[Any]]) -> None:
-        # SQLAlchemy keeps the columns' own names for values that an INSERT or UPDATE is given directly.
+        # SQLAlchemy reserves the columns' own names for the values of an INSERT or UPDATE itself.
         self._names = [f"rows_{name}" for name in columns]
         self._arrays = [
             bindparam(name, type_=ARRAY(kind)) for name, kind in zip(self._names, columns.values(), strict=True)
@@ -37,16 +37,16 @@ class UnnestRows:
         self.table: FromClause = unnested.render_derived("rows")
 
     def contains(self, subject: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Compare with the array itself: the plan is an index scan, not a join."""
+        """Return a comparison with the array itself: its plan is an index scan, not a join."""
         return subject == any_(self._arrays[0])
 
     def bind(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        """Turn rows into columns."""
+        """Return the rows as one array for each column."""
         return dict(zip(self._names, zip(*rows, strict=True), strict=True))
 
 
 class JsonEachRows:
-    """SQLite: one JSON array of arrays, read by json_each."""
+    """A row parameter of SQLite: one JSON array of arrays, read by json_each."""
 
     def __init__(self, columns: Mapping[str, TypeEngine[Any]]) -> None:
         element = func.json_each(bindparam("rows", type_=Text())).table_valued("key", "value", name="element")
@@ -58,9 +58,9 @@ class JsonEachRows:
         self.table: FromClause = select(*fields, element.c.key.label(ORDINALITY)).subquery("rows")
 
     def contains(self, subject: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Look the values up one by one in the subject's index."""
+        """Return an IN over the first column: its plan looks the values up in the index of `subject`."""
         return subject.in_(select(self._first))
 
     def bind(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-        """Return the JSON as text: a blob would be taken for SQLite's own binary JSON."""
+        """Return the rows as JSON text: SQLite would take a blob for its own binary JSON."""
         return {"rows": msgspec.json.encode(rows).decode()}

@@ -1,4 +1,4 @@
-"""SQLite by aiosqlite."""
+"""SQLite, by aiosqlite."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,11 +22,11 @@ class SQLite(Database):
 
     native_types = False
     can_disconnect = False
-    auto_migrate = True  # it is nobody else's
+    auto_migrate = True  # no other service uses the file
     has_statistics = False
 
     def __init__(self, url: URL, options: Options) -> None:
-        # Statements commit by themselves; a transaction begins in words, below.
+        # Statements commit by themselves; a transaction begins explicitly, below.
         make = partial(create_async_engine, url, connect_args={"isolation_level": None, "async_creator_fn": _open_file})
         writer = ConcurrencyLimiter(1, options.pool_wait_ms)
         self._timeout_ms = options.statement_timeout_ms
@@ -34,7 +34,8 @@ class SQLite(Database):
             engine = batchers = make(poolclass=StaticPool)
             locks = Locks(writer, writer)
         else:
-            engine, batchers = make(pool_size=options.pool_size, max_overflow=0), make(poolclass=NullPool)
+            engine = make(pool_size=options.pool_size, max_overflow=0)
+            batchers = make(poolclass=NullPool)
             locks = Locks(writer, nullcontext())
         for one in {engine, batchers}:
             event.listen(one.sync_engine, "connect", self._configure)
@@ -54,17 +55,17 @@ class SQLite(Database):
         cursor.close()
 
     def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
-        """Make a row set of these columns."""
+        """Return a row parameter with these columns."""
         return JsonEachRows(columns)
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
-        """Do nothing: a transaction that has begun keeps every other writer out."""
+        """Do nothing: a transaction that has begun blocks every other writer."""
 
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
-        """Do nothing: it knows no limit of its own."""
+        """Do nothing: SQLite has no such limit."""
 
     async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:  # noqa: ARG002
-        """Do nothing: no other transaction writes."""
+        """Return True for each number: no other transaction writes."""
         return [True for _ in numbers]
 
     @asynccontextmanager
@@ -86,10 +87,10 @@ class SQLite(Database):
 
 
 async def _open_file(*arguments: Any, **options: Any) -> aiosqlite.Connection:
-    """Open a SQLite file; where that fails, see aiosqlite's thread to its end, or it complains about a closed loop."""
+    """Open a SQLite file; if that fails, wait for aiosqlite's thread to end: it would log that the loop is closed."""
     connection = aiosqlite.connect(*arguments, **options)
     thread = connection._thread  # noqa: SLF001 - there is no other way to it
-    thread.daemon = True  # as SQLAlchemy does
+    thread.daemon = True  # as SQLAlchemy sets it
     try:
         return await connection
     except BaseException:
@@ -113,15 +114,15 @@ class SQLiteConnection:
         self._timeout_s = timeout_s
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Do nothing: a file is not lost."""
+        """Do nothing: a connection to a file is never lost."""
 
     async def fetch(
         self,
         statement: Statement,
         values: Mapping[str, Any],
-        token: bytes | None = None,  # noqa: ARG002 - who asks always learns what became of a write
+        token: bytes | None = None,  # noqa: ARG002 - the outcome of a write is always known
     ) -> list[Any]:
-        """Run a statement and give its rows."""
+        """Run a statement and return its rows. Raises TimedOut once the time limit has interrupted it."""
         arguments = statement.arguments(values)
         async with self._locks.to_write if statement.writes else self._locks.to_read:
             loop = asyncio.get_running_loop()

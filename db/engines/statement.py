@@ -1,4 +1,4 @@
-"""Statements: SQL that is compiled once."""
+"""SQL statements that are compiled once."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -7,16 +7,16 @@ from typing import Any
 from sqlalchemy import DateTime, Dialect, Select, UpdateBase
 from sqlalchemy.types import TypeEngine
 
-# For moments, which are half of what the driver does for a page: most rows were never changed since they were made,
-# those of one batch were made at once, and pages are read again.
-remembered = lru_cache(maxsize=1024)
+# For timestamps, whose decoding is half of the driver's work for a page: most rows were never changed since they were
+# created, those of one batch were created at once, and pages are read again.
+cached = lru_cache(maxsize=1024)
 
 
 class Statement:
-    """SQL that was compiled once, for one dialect, with the order of its arguments.
+    """SQL compiled once for one dialect, and the order of its arguments.
 
-    Batchers send `sent`, if there is one, in place of the source, which sessions send. With `native_types` the driver
-    takes and gives Python's own values; around any other, SQLAlchemy's types translate.
+    Sessions execute `source`; batchers send the SQL of `for_batchers`, if given, or else of `source`. With
+    `native_types` the driver accepts and returns Python's own values; else SQLAlchemy's types convert them.
     """
 
     def __init__(
@@ -25,42 +25,45 @@ class Statement:
         dialect: Dialect,
         *,
         native_types: bool,
-        sent: "Select[Any] | UpdateBase | None" = None,
+        for_batchers: "Select[Any] | UpdateBase | None" = None,
     ) -> None:
-        compiled = (source if sent is None else sent).compile(dialect=dialect)
+        compiled = (source if for_batchers is None else for_batchers).compile(dialect=dialect)
         self.source = source
         self.sql = str(compiled)
         self.writes = isinstance(source, UpdateBase)
         self._names = tuple(compiled.positiontup or ())
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._into: dict[str, Callable[[Any], Any]] = {}
-        self._out_of: list[Callable[[Any], Any] | None] | None = None
+        self._bind_processors: dict[str, Callable[[Any], Any]] = {}
+        self._result_processors: list[Callable[[Any], Any] | None] | None = None
         if native_types:
             return
         for name, bind in compiled.binds.items():
             if (process := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None:
-                self._into[name] = process
+                self._bind_processors[name] = process
         columns = source.selected_columns if isinstance(source, Select) else source.exported_columns
-        self._out_of = [_result_processor(column.type, dialect) for column in columns]
+        self._result_processors = [_result_processor(column.type, dialect) for column in columns]
 
     def arguments(self, values: Mapping[str, Any], **more: Any) -> list[Any]:
-        """Put named values in the order that the SQL wants."""
+        """Return named values in the order of the SQL's parameters; `more` adds to them."""
         values = {**self._constants, **values, **more}
-        for name, process in self._into.items():
+        for name, process in self._bind_processors.items():
             values[name] = process(values[name])
         return [values[name] for name in self._names]
 
     def read(self, rows: list[Any]) -> list[Any]:
-        """Turn what the driver gives into Python values, where the driver does not."""
-        if self._out_of is None:
+        """Return a driver's rows with Python values, converted where the driver has not done so."""
+        if self._result_processors is None:
             return rows
         return [
-            [value if process is None else process(value) for process, value in zip(self._out_of, row, strict=True)]
+            [
+                value if process is None else process(value)
+                for process, value in zip(self._result_processors, row, strict=True)
+            ]
             for row in rows
         ]
 
 
-@lru_cache(maxsize=64)  # one memory for all statements, and for all columns of a type
+@lru_cache(maxsize=64)  # one cache for all statements, and for all columns of a type
 def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     process = kind.dialect_impl(dialect).result_processor(dialect, None)
-    return remembered(process) if process and isinstance(kind, DateTime) else process
+    return cached(process) if process and isinstance(kind, DateTime) else process

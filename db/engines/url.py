@@ -1,4 +1,4 @@
-"""The servers that a database's URL names: PostgreSQL may have several, of which one takes writes."""
+"""The hosts in the URL of a database: for PostgreSQL there may be several, of which one takes writes."""
 
 import re
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ from urllib.parse import quote
 from sqlalchemy import URL, make_url
 
 PORT_MAX = 65_535
-# What libpq takes and SQLAlchemy does not: several hosts between the password and the database. The password ends where
-# SQLAlchemy lets it end, at the first @, so that a comma in it is no host's.
+# libpq accepts several hosts between the password and the database, SQLAlchemy does not. The password ends at the first
+# @, as in SQLAlchemy, so that a comma in it does not separate hosts.
 FRONT = re.compile(r"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?")
-SEVERAL = re.compile(r"([^/?@]*,[^/?@]*)(/[^?]*)?(?:\?(.*))?")
+HOST_LIST = re.compile(r"([^/?@]*,[^/?@]*)(/[^?]*)?(?:\?(.*))?")
 HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::(.*))?")
 
 
 class Host(NamedTuple):
-    """A server, or the folder of its socket; None is what PostgreSQL's own tools would take."""
+    """The address of a server, or the folder of its socket; None is the default of PostgreSQL's own tools."""
 
     name: str | None
     port: int | None
 
     def __str__(self) -> str:
-        """Return the address as people write it."""
+        """Return the address as `host:port`."""
         name = self.name or "the default host"
         if ":" in name and not name.startswith("/"):
             name = f"[{name}]"
@@ -32,16 +32,19 @@ class Host(NamedTuple):
 
 
 class HostsError(ValueError):
-    """A URL's hosts cannot be used; the text, which follows the URL's name, shows none of it."""
+    """The hosts of a URL are invalid; the message continues a sentence about the URL, and quotes none of it."""
 
 
 def parse_url(text: str) -> URL:
-    """Parse a URL; hosts in libpq's form become SQLAlchemy's `?host=…&host=…`. Raises ValueError, ArgumentError."""
+    """Return a parsed URL, with hosts in libpq's form as SQLAlchemy's `?host=…&host=…`.
+
+    Raises ArgumentError or ValueError, of which HostsError is one, if the URL is invalid.
+    """
     front = FRONT.match(text)
-    several = front and SEVERAL.fullmatch(text, front.end())
-    if not front or not several:
+    host_list = front and HOST_LIST.fullmatch(text, front.end())
+    if not front or not host_list:
         return make_url(text)
-    hosts, path, query = several.groups(default="")
+    hosts, path, query = host_list.groups(default="")
     if not all(names := hosts.split(",")):
         raise HostsError("has an empty host; expected one before and after each comma")
     options = [*(f"host={quote(name, safe='%')}" for name in names), *filter(None, [query])]
@@ -49,9 +52,9 @@ def parse_url(text: str) -> URL:
 
 
 def hosts_of(url: URL) -> list[Host]:
-    """List the servers that a URL names, in its order. Raises HostsError."""
-    named = [_host(text) for text in _listed(url.query.get("host", ()))]
-    ports: list[int | None] = [_port(text) for text in _listed(url.query.get("port", ()))]
+    """Return the hosts of a URL, in its order. Raises HostsError."""
+    named = [_host(text) for text in _split(url.query.get("host", ()))]
+    ports: list[int | None] = [_port(text) for text in _split(url.query.get("port", ()))]
     if ports and any(host.port is not None for host in named):
         raise HostsError("has ports twice; expected them behind the hosts, or as port=")
     hosts = named or [Host(url.host, None)]
@@ -63,8 +66,8 @@ def hosts_of(url: URL) -> list[Host]:
     return [host if host.port is not None else Host(host.name, port) for host, port in zip(hosts, ports, strict=True)]
 
 
-def _listed(value: str | Sequence[str]) -> list[str]:
-    return [part for one in ([value] if isinstance(value, str) else value) for part in one.split(",")]
+def _split(value: str | Sequence[str]) -> list[str]:
+    return [part for text in ([value] if isinstance(value, str) else value) for part in text.split(",")]
 
 
 def _host(text: str) -> Host:

@@ -1,4 +1,4 @@
-"""How alembic reaches the database: by the connection it was handed, or by DATABASE_URL when its own tool runs it."""
+"""The environment of alembic: the connection that db.migrate passes, or DATABASE_URL if alembic's own tool runs."""
 
 import asyncio
 import os
@@ -18,15 +18,15 @@ def run(connection: Connection) -> None:
 
 
 async def connect_and_run() -> None:
-    """Connect as the service does."""
+    """Connect as the service does, and run the migrations."""
     database = open_database(os.environ["DATABASE_URL"])
     async with database.engine.begin() as connection:
         await connection.run_sync(run)
     await database.close()
 
 
-handed = context.config.attributes.get("connection")
-if handed is None:
+passed = context.config.attributes.get("connection")
+if passed is None:
     asyncio.run(connect_and_run())
 else:
-    run(handed)
+    run(passed)

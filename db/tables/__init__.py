@@ -1,1 +1,1 @@
-"""Rows of a table: the statements that serve a batch, and the pages of a list."""
+"""The SQL of tables: statements that serve a whole batch, and keyset pagination."""

@@ -1,4 +1,4 @@
-"""Pages of the list: filters, orders, and keyset paging, where a page deep inside costs what the first one costs."""
+"""Keyset pagination: the filters, orders and pages of the list. A deep page costs what the first one costs."""
 
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
@@ -27,11 +27,11 @@ Order = Literal["id", "name", "price", "created_at"]
 
 
 class Query(Struct, frozen=True):
-    """Which items, in which order, from where on."""
+    """The filters and the order of a list, and the position of a page in it."""
 
     order: Order = "id"
     descending: bool = False
-    after: tuple[Any, int] | None = None  # the ordered value and the id of the last item of the page before
+    after: tuple[Any, int] | None = None  # the cursor: the ordered value and the id of the previous page's last item
     limit: int = 100
     offset: int = 0
     in_stock: bool | None = None
@@ -42,32 +42,32 @@ class Query(Struct, frozen=True):
 
 
 class Page(Struct, Generic[T]):
-    """A page, shared by everyone who asked for it at the same time."""
+    """A page of the list, shared by all requests for it that were deduplicated."""
 
     items: list[T]
     more: bool
     total: int | None = None
-    encoded: dict[Any, Any] = field(default_factory=dict)  # left by the first to encode it, for the others
+    encoded: dict[Any, Any] = field(default_factory=dict)  # its encoded forms, stored by the first request for the rest
 
 
-# The order in which a filter's own index gives its rows.
+# The order in which the index of a filter returns its rows.
 FILTER_ORDERS = {"in_stock": "id", "price_min": "price", "price_max": "price", "prefix": "name", "prefix_end": "name"}
 
-# Sorting these takes about as long as finding a hundred of them on the way through a million rows.
+# To sort so many takes about as long as to find a hundred of them in a scan of a million rows.
 SORTED_ROWS_MAX = 10_000
 
 
 def successor(prefix: str) -> str | None:
-    """Return the first string, by code point, after all those that start with the prefix; None if there is none."""
-    kept = prefix.rstrip("\U0010ffff")
-    if not kept:
+    """Return the first string, by code point, after all that start with the prefix; None if there is none."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
         return None
-    last = ord(kept[-1]) + 1
-    return kept[:-1] + chr(0xE000 if last == 0xD800 else last)  # noqa: PLR2004 - surrogates are no characters
+    last = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # noqa: PLR2004 - surrogates are no characters
 
 
 class KeysetPaginator:
-    """The statements behind the list, each compiled when its combination of filters is first asked for."""
+    """The statements of the list, each compiled when its combination of filters is first requested."""
 
     def __init__(self, database: Database, table: Table) -> None:
         self._database = database
@@ -75,42 +75,40 @@ class KeysetPaginator:
         self._statements: dict[tuple[object, ...], Statement] = {}
 
     async def fetch(self, connection: Connection, query: Query) -> tuple[list[Any], bool, int | None]:
-        """Return a page's rows, whether there are more, and the total if it was asked for."""
+        """Return a page's rows, whether more follow, and the number of all rows of the list if `query.count` is set."""
         filters = _filters(query)
         total = None
         if query.count:
-            counted = await connection.fetch(
-                self._statement(("count", *filters), lambda: self._count(filters)), filters
-            )
-            total = counted[0][0]
+            counts = await connection.fetch(self._statement(("count", *filters), lambda: self._count(filters)), filters)
+            total = counts[0][0]
         values = _page_values(query, filters)
         broad = await self._broad(connection, query, filters)
-        shape = (query.order, query.descending, broad, *values)
-        rows = await connection.fetch(self._statement(shape, lambda: self._page(query, values, broad)), values)
+        variant = (query.order, query.descending, broad, *values)
+        rows = await connection.fetch(self._statement(variant, lambda: self._page(query, values, broad)), values)
         return rows[: query.limit], len(rows) > query.limit, total
 
     async def _broad(self, connection: Connection, query: Query, filters: dict[str, Any]) -> frozenset[str]:
-        """Find the filters that match too many rows for these to be looked up and sorted.
+        """Return the filters that match too many rows to be looked up by their index and sorted.
 
-        A planner that has statistics knows. One that has none takes every filter for a narrow one, and sorts a million
-        rows for a page; so it is told, after a look at no more rows than it may sort.
+        A planner with statistics knows them. One without assumes that every filter matches few rows, and would sort a
+        million rows for a page; so the statement marks these filters, after a count of no more rows than may be sorted.
         """
-        elsewhere = {name: value for name, value in filters.items() if FILTER_ORDERS[name] != query.order}
-        if self._database.has_statistics or not elsewhere:
+        other_order = {name: value for name, value in filters.items() if FILTER_ORDERS[name] != query.order}
+        if self._database.has_statistics or not other_order:
             return frozenset()
-        counted = await connection.fetch(
-            self._statement(("look", *elsewhere), lambda: self._look(elsewhere)), elsewhere
+        counts = await connection.fetch(
+            self._statement(("count up to", *other_order), lambda: self._count_up_to_max(other_order)), other_order
         )
-        return frozenset(elsewhere if counted[0][0] == SORTED_ROWS_MAX else ())
+        return frozenset(other_order if counts[0][0] == SORTED_ROWS_MAX else ())
 
-    def _look(self, filters: dict[str, Any]) -> "Select[Any]":
+    def _count_up_to_max(self, filters: dict[str, Any]) -> "Select[Any]":
         matching = select(self._table.c.id).where(*self._where(filters)).limit(literal_column(str(SORTED_ROWS_MAX)))
         return select(func.count()).select_from(matching.subquery())
 
-    def _statement(self, shape: tuple[object, ...], make: "Callable[[], Select[Any]]") -> Statement:
-        statement = self._statements.get(shape)
+    def _statement(self, variant: tuple[object, ...], make: "Callable[[], Select[Any]]") -> Statement:
+        statement = self._statements.get(variant)
         if statement is None:
-            statement = self._statements[shape] = self._database.statement(make())
+            statement = self._statements[variant] = self._database.statement(make())
         return statement
 
     def _where(self, values: dict[str, Any], broad: frozenset[str] = frozenset()) -> list[ColumnElement[bool]]:
@@ -129,23 +127,23 @@ class KeysetPaginator:
 
     def _page(self, query: Query, values: dict[str, Any], broad: frozenset[str]) -> "Select[Any]":
         columns = self._table.c
-        keys: list[KeyedColumnElement[Any]] = [columns.id]
+        order: list[KeyedColumnElement[Any]] = [columns.id]
         if query.order != "id":
-            keys.insert(0, columns[query.order])
+            order.insert(0, columns[query.order])
         page = select(*columns).where(*self._where(values, broad))
-        page = page.order_by(*(key.desc() if query.descending else key for key in keys))
+        page = page.order_by(*(column.desc() if query.descending else column for column in order))
         if "last_id" in values:
             bound = [bindparam("last_id", type_=BigInteger())]
             if query.order != "id":
                 bound.insert(0, bindparam("value", type_=columns[query.order].type))
-            here, last = tuple_(*keys), tuple_(*bound)
-            page = page.where(here < last if query.descending else here > last)
+            position, cursor = tuple_(*order), tuple_(*bound)
+            page = page.where(position < cursor if query.descending else position > cursor)
         page = page.limit(bindparam("fetched", type_=Integer()))
         return page.offset(bindparam("offset", type_=Integer())) if "offset" in values else page
 
 
 def _filters(query: Query) -> dict[str, Any]:
-    """Name what the clauses of the filters are bound to; what is absent is no clause."""
+    """Return the filters' parameters, by name; a filter that is not set has none, and no clause."""
     values = {
         "in_stock": query.in_stock,
         "price_min": query.price_min,
@@ -156,7 +154,7 @@ def _filters(query: Query) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-# Which filter bounds an order at the end where its pages begin.
+# The filter that bounds an order at the end where its first page begins.
 BEGINNINGS = {
     ("price", False): "price_min",
     ("price", True): "price_max",
@@ -166,12 +164,12 @@ BEGINNINGS = {
 
 
 def _page_values(query: Query, filters: dict[str, Any]) -> dict[str, Any]:
-    """Name what a page's clauses are bound to.
+    """Return the parameters of a page's statement, by name.
 
-    Where a filter and the cursor bound the same end of the order, the looser of them says nothing and is left out: an
-    index is entered at one bound, and were it the filter's, a deep page would cost the way to it.
+    Where a filter and the cursor bound the same end of the order, the looser of them excludes nothing and is left out:
+    an index scan starts at one bound, and if that were the filter's, a deep page would read all rows before it.
     """
-    values = {**filters, "fetched": query.limit + 1}  # one row more tells whether there is a next page
+    values = {**filters, "fetched": query.limit + 1}  # one row more shows whether there is a next page
     if query.offset:
         values["offset"] = query.offset
     if query.after is not None:
@@ -179,7 +177,7 @@ def _page_values(query: Query, filters: dict[str, Any]) -> dict[str, Any]:
         beginning = BEGINNINGS.get((query.order, query.descending), "")
         if beginning in values:
             bound = values[beginning]
-            # The prefix's end is itself outside, so that a cursor on it says less.
+            # The end of the prefix is itself excluded, so a cursor on it is the looser bound.
             looser = (
                 value < bound if not query.descending else value > bound or (value, beginning) == (bound, "prefix_end")
             )

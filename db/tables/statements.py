@@ -1,4 +1,4 @@
-"""Batches of items on one connection: each verb is one statement, whatever the size of the batch."""
+"""The SQL of items: each verb is one statement for a whole batch, whatever its size, on one connection."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -28,21 +28,21 @@ from db.tables.pagination import KeysetPaginator, Page, Query
 from db.types import utc_now
 
 T = TypeVar("T")
-C = TypeVar("C", "Change", "Removal")
+W = TypeVar("W", "ItemUpdate", "ItemDeletion")
 
 items = table(Item)
 
 
-class NewItem(NamedTuple):
-    """What an item is made of, in the order of the columns of `items`."""
+class ItemRow(NamedTuple):
+    """The values that an item is created with, in the order of the columns of `items`."""
 
     name: str
     price: float
     in_stock: bool
 
 
-class Change(NamedTuple):
-    """What to make of an item; None leaves a field as it is, and a version must be the item's own."""
+class ItemUpdate(NamedTuple):
+    """The new values of an item; None leaves a field as it is. A version must be the item's current one."""
 
     id: int
     version: int | None = None
@@ -51,50 +51,50 @@ class Change(NamedTuple):
     in_stock: bool | None = None
 
 
-class Removal(NamedTuple):
-    """Which item to remove; a version must be the item's own."""
+class ItemDeletion(NamedTuple):
+    """The id of an item to delete. A version must be the item's current one."""
 
     id: int
     version: int | None = None
 
 
-class Statements:
-    """One fixed statement for each verb, whatever the size of the batch."""
+class CompiledStatements:
+    """One compiled statement for each verb, whatever the size of the batch, and the row parameters they read."""
 
     def __init__(self, database: Database) -> None:
-        self.keys = database.rows(id=BigInteger())
-        self.new = database.rows(name=Text(), price=Double(), in_stock=Boolean())
-        self.changes = database.rows(
+        self.ids = database.rows(id=BigInteger())
+        self.new_rows = database.rows(name=Text(), price=Double(), in_stock=Boolean())
+        self.updates = database.rows(
             id=BigInteger(), version=BigInteger(), name=Text(), price=Double(), in_stock=Boolean()
         )
-        self.removals = database.rows(id=BigInteger(), version=BigInteger())
-        self.get = database.statement(select(*items.c).where(self.keys.contains(items.c.id)))
-        self.add = database.statement(self._add())
-        self.change = database.statement(self._change())
-        self.remove = database.statement(self._remove())
+        self.deletions = database.rows(id=BigInteger(), version=BigInteger())
+        self.get = database.statement(select(*items.c).where(self.ids.contains(items.c.id)))
+        self.create = database.statement(self._create())
+        self.update = database.statement(self._update())
+        self.delete = database.statement(self._delete())
 
-    def _add(self) -> Any:
-        rows = self.new.table.c
+    def _create(self) -> Any:
+        rows = self.new_rows.table.c
         source = select(rows.name, rows.price, rows.in_stock).order_by(rows[ORDINALITY])
-        return insert(items).from_select(NewItem._fields, source).returning(items.c.id, items.c.created_at)
+        return insert(items).from_select(ItemRow._fields, source).returning(items.c.id, items.c.created_at)
 
     def _locked(self, rows: FromClause) -> CTE:
-        """Find the items of some rows, each at its version if there is one, and lock them.
+        """Return a CTE that selects the items of some rows, each at its expected version if it has one, and locks them.
 
-        They are locked in the order of their ids, whatever the plan, so that no two workers deadlock. Where another was
-        faster, PostgreSQL compares the version again, with the one that it waited for.
+        They are locked in the order of their ids, whatever the plan, so that no two workers deadlock. Where a
+        concurrent transaction committed first, PostgreSQL compares the version again, with the one that it waited for.
         """
         expected = or_(rows.c.version.is_(None), rows.c.version == items.c.version)
         joined = select(*rows.c).join(items, and_(items.c.id == rows.c.id, expected))
         return joined.order_by(items.c.id).with_for_update(of=items).cte("locked")
 
-    def _remove(self) -> Any:
-        rows = self._locked(self.removals.table).c
+    def _delete(self) -> Any:
+        rows = self._locked(self.deletions.table).c
         return delete(items).where(items.c.id.in_(select(rows.id))).returning(items.c.id)
 
-    def _change(self) -> Any:
-        rows = self._locked(self.changes.table).c
-        touched = or_(rows.name.is_not(None), rows.price.is_not(None), rows.in_stock.is_not(None))
+    def _update(self) -> Any:
+        rows = self._locked(self.updates.table).c
+        has_values = or_(rows.name.is_not(None), rows.price.is_not(None), rows.in_stock.is_not(None))
         return (
             update(items)
             .where(items.c.id == rows.id)
@@ -102,126 +102,135 @@ class Statements:
                 name=func.coalesce(rows.name, items.c.name),
                 price=func.coalesce(rows.price, items.c.price),
                 in_stock=func.coalesce(rows.in_stock, items.c.in_stock),
-                version=case((touched, items.c.version + 1), else_=items.c.version),
-                updated_at=case((touched, utc_now()), else_=items.c.updated_at),
+                version=case((has_values, items.c.version + 1), else_=items.c.version),
+                updated_at=case((has_values, utc_now()), else_=items.c.updated_at),
             )
             .returning(*items.c)
         )
 
 
-class ItemSets(Generic[T]):
-    """The verbs. A row is handed out as `shape(*columns)`, in the order of the columns of `items`.
+class ItemStatements(Generic[T]):
+    """The verbs of items, each run for a batch on one connection.
 
-    Each gives a result for each member, in their order; an exception stands for a member that was left as it was. A
-    write has a token, under which it happens once.
+    An item is returned as `make_item(*columns)`, in the order of the columns of `items`. Every verb but `page` returns
+    one result for each member of its batch, in their order; a result that is an exception means that this member's item
+    was left as it was. A write that is repeated under the same token happens once.
     """
 
-    def __init__(self, database: Database, shape: Callable[..., T]) -> None:
-        self._shape = shape
-        self._sql = Statements(database)
-        self._pages = KeysetPaginator(database, items)
+    def __init__(self, database: Database, make_item: Callable[..., T]) -> None:
+        self._make_item = make_item
+        self._sql = CompiledStatements(database)
+        self._paginator = KeysetPaginator(database, items)
 
     async def get(self, connection: Connection, ids: Sequence[int]) -> list[T | NotFound]:
-        """Read items."""
-        shape = self._shape
-        found = {row[0]: shape(*row) for row in await self._read(connection, ids)}
+        """Return the item for each id, or NotFound in its place."""
+        make_item = self._make_item
+        found = {row[0]: make_item(*row) for row in await self._select(connection, ids)}
         return [found.get(id) or NotFound([id]) for id in ids]
 
     async def page(self, connection: Connection, query: Query) -> Page[T]:
-        """Read a page of the list."""
-        rows, more, total = await self._pages.fetch(connection, query)
-        return Page([self._shape(*row) for row in rows], more, total)
+        """Return a page of the list."""
+        rows, more, total = await self._paginator.fetch(connection, query)
+        return Page([self._make_item(*row) for row in rows], more, total)
 
-    async def add(
-        self, connection: Connection, rows: Sequence[NewItem], token: bytes | None = None
+    async def create(
+        self, connection: Connection, rows: Sequence[ItemRow], token: bytes | None = None
     ) -> list[T | NotFound]:
-        """Add items."""
+        """Create items, and return each as it was created."""
         try:
-            made = await connection.fetch(self._sql.add, self._sql.new.bind(rows), token)
-        except DuplicateWrite as earlier:  # by now others may have changed them, or removed them
-            made = [(id, earlier.written_at) for id in earlier.ids]
-        shape = self._shape
+            created = await connection.fetch(self._sql.create, self._sql.new_rows.bind(rows), token)
+        except DuplicateWrite as duplicate:  # the items may have been updated or deleted since
+            created = [(id, duplicate.written_at) for id in duplicate.ids]
+        make_item = self._make_item
         # Ids are drawn in the order of the batch, while RETURNING promises none; and what is known need not come back.
         return [
-            shape(id, *row, FIRST_VERSION, created_at, created_at)
-            for (id, created_at), row in zip(sorted(made, key=_first), rows, strict=True)
+            make_item(id, *row, FIRST_VERSION, created_at, created_at)
+            for (id, created_at), row in zip(sorted(created, key=_first), rows, strict=True)
         ]
 
-    async def change(
-        self, connection: Connection, changes: Sequence[Change], token: bytes | None = None
+    async def update(
+        self, connection: Connection, updates: Sequence[ItemUpdate], token: bytes | None = None
     ) -> list[T | Exception]:
-        """Change items, of which no id stands there twice."""
-        rows, touched = await self._changed(connection, changes, token)
-        changed: dict[int, T | Exception] = dict.fromkeys(touched, OutcomeUnknown("it was changed, and is gone by now"))
-        changed.update((row[0], self._shape(*row)) for row in rows)
-        reasons = await self._reasons(connection, [change for change in changes if change.id not in changed])
-        return [changed.get(change.id) or reasons[change.id] for change in changes]
+        """Update items, each id at most once, and return each as it is then, or NotFound or VersionMismatch."""
+        rows, ids_before = await self._update(connection, updates, token)
+        deleted_since = OutcomeUnknown("the item was updated, and has been deleted since")
+        updated: dict[int, T | Exception] = dict.fromkeys(ids_before, deleted_since)
+        updated.update((row[0], self._make_item(*row)) for row in rows)
+        errors = await self._errors(connection, [each for each in updates if each.id not in updated])
+        return [updated.get(each.id) or errors[each.id] for each in updates]
 
-    async def remove(
-        self, connection: Connection, removals: Sequence[Removal], token: bytes | None = None
+    async def delete(
+        self, connection: Connection, deletions: Sequence[ItemDeletion], token: bytes | None = None
     ) -> list[Exception | None]:
-        """Remove items."""
+        """Delete items, and return None for each that was deleted, or NotFound or VersionMismatch."""
         try:
-            rows = await connection.fetch(self._sql.remove, self._sql.removals.bind(_ordered(removals)), token)
-            gone = {row[0] for row in rows}
-        except DuplicateWrite as earlier:
-            gone = set(earlier.ids)
-        reasons = await self._reasons(connection, [removal for removal in removals if removal.id not in gone])
-        return [reasons.get(removal.id) for removal in removals]
+            rows = await connection.fetch(self._sql.delete, self._sql.deletions.bind(_ordered(deletions)), token)
+            deleted = {row[0] for row in rows}
+        except DuplicateWrite as duplicate:
+            deleted = set(duplicate.ids)
+        errors = await self._errors(connection, [each for each in deletions if each.id not in deleted])
+        return [errors.get(each.id) for each in deletions]
 
-    async def _read(self, connection: Connection, ids: Sequence[int]) -> list[Any]:
-        if not ids:  # an earlier attempt may have touched nothing
+    async def _select(self, connection: Connection, ids: Sequence[int]) -> list[Any]:
+        if not ids:  # the write that a DuplicateWrite stands for may have found no item
             return []
-        return await connection.fetch(self._sql.get, self._sql.keys.bind([(id,) for id in ids]))
+        return await connection.fetch(self._sql.get, self._sql.ids.bind([(id,) for id in ids]))
 
-    async def _changed(
-        self, connection: Connection, changes: Sequence[Change], token: bytes | None
+    async def _update(
+        self, connection: Connection, updates: Sequence[ItemUpdate], token: bytes | None
     ) -> tuple[list[Any], Sequence[int]]:
-        """Change items, and return their rows; with the ids of those changed before, which others may have removed."""
-        try:
-            return await connection.fetch(self._sql.change, self._sql.changes.bind(_ordered(changes)), token), ()
-        except DuplicateWrite as earlier:
-            return await self._read(connection, earlier.ids), earlier.ids
+        """Update items, and return their rows, and the ids that a write with this token updated before.
 
-    async def _reasons(self, connection: Connection, missing: Sequence[Change | Removal]) -> dict[int, Exception]:
-        """Find out why these were left as they were: gone, or at another version."""
-        asked = [one.id for one in missing if one.version is not None]
+        Rows of the latter are missing where the item has been deleted since.
+        """
+        try:
+            return await connection.fetch(self._sql.update, self._sql.updates.bind(_ordered(updates)), token), ()
+        except DuplicateWrite as duplicate:
+            return await self._select(connection, duplicate.ids), duplicate.ids
+
+    async def _errors(
+        self, connection: Connection, unwritten: Sequence[ItemUpdate | ItemDeletion]
+    ) -> dict[int, Exception]:
+        """Return, by id, why items were not written: they do not exist, or are at another version."""
+        versioned = [each.id for each in unwritten if each.version is not None]
         present: set[int] = set()
-        if asked:
+        if versioned:
             try:
-                present = {row[0] for row in await self._read(connection, asked)}
-            except Exception as error:  # noqa: BLE001 - others of their set were written: this is for the missing
-                return dict.fromkeys((one.id for one in missing), error)
-        return {one.id: reason([one], present) for one in missing}
+                present = {row[0] for row in await self._select(connection, versioned)}
+            except Exception as error:  # noqa: BLE001 - the rest of the batch is written: this is for these members only
+                return dict.fromkeys((each.id for each in unwritten), error)
+        # Without an expected version, only an item that does not exist is not written.
+        return {
+            each.id: VersionMismatch([each.id])
+            if each.version is not None and each.id in present
+            else NotFound([each.id])
+            for each in unwritten
+        }
 
 
 def all_or_nothing(results: Sequence[T | Exception]) -> list[T]:
-    """Return the results of a batch. Raises NotFound or VersionMismatch with every id, or another error."""
-    for word in (NotFound, VersionMismatch):
-        found = [id for result in results if isinstance(result, word) for id in result.ids]
-        if found:
-            raise word(found)
+    """Return the results of a batch if none is an exception.
+
+    Raise NotFound with every id that was not found, else VersionMismatch with every such id, else the first exception.
+    """
+    for error_type in (NotFound, VersionMismatch):
+        ids = [id for result in results if isinstance(result, error_type) for id in result.ids]
+        if ids:
+            raise error_type(ids)
     for result in results:
         if isinstance(result, Exception):
             raise result
     return [result for result in results if not isinstance(result, Exception)]
 
 
-def reason(missing: Sequence[Change | Removal], present: set[int]) -> NotFound | VersionMismatch:
-    """Tell gone from stale: without an expected version, only a row that was not there is left as it was."""
-    stale = [one.id for one in missing if one.version is not None and one.id in present]
-    gone = [one.id for one in missing if one.id not in stale]
-    return NotFound(gone) if gone else VersionMismatch(stale)
+def item_id(write: ItemUpdate | ItemDeletion) -> int:
+    """Return the id of the item that a write is for."""
+    return write.id
 
 
-def key(one: Change | Removal) -> int:
-    """Return the id of what is to be written."""
-    return one.id
-
-
-def _ordered(changes: Sequence[C]) -> list[C]:
-    """Sort by id, so that two workers never wait for each other's rows."""
-    return sorted(changes, key=key)
+def _ordered(writes: Sequence[W]) -> list[W]:
+    """Return the writes in the order of their ids, so that two workers never wait for each other's rows."""
+    return sorted(writes, key=item_id)
 
 
 def _first(row: Sequence[Any]) -> Any:

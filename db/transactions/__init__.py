@@ -1,1 +1,1 @@
-"""Exactly once, or not at all: transactions whose outcome is found out, idempotency keys, and their retention."""
+"""Transactions that happen once or not at all: runner, commit log, idempotency keys, and their retention."""

@@ -1,7 +1,7 @@
-"""What became of a transaction whose commit was not answered.
+"""The outcome of an ambiguous commit: whether a transaction was committed whose connection was lost meanwhile.
 
-A transaction of several statements leaves a commit record last. One that was lost in its commit is only looked up:
-where there is no record a void one is left, so that the transaction can no longer be committed.
+A transaction of several statements writes a commit record last. If its connection is lost during the commit, the record
+is looked up; where there is none, a void one takes its place, so that the transaction can no longer be committed.
 """
 
 from uuid import UUID
@@ -14,14 +14,15 @@ from db.engines.commit_records import NO_IDS, commit_records
 
 
 async def save(session: AsyncSession, token: UUID) -> None:
-    """Leave a transaction's commit record, as the last thing that it does."""
+    """Write the commit record of a transaction, as its last statement."""
     await session.execute(insert(commit_records).values(token=token, ids=NO_IDS))
 
 
 async def find(session: AsyncSession, token: UUID) -> bool:
-    """Return whether a transaction was committed, once it is over; if it was not, it cannot be any more.
+    """Return whether a transaction was committed; one that was not cannot be committed any more.
 
-    What is found is written again, for the reason that commit_records.FIND is.
+    It waits while that transaction still runs. A record that is found is written again, for the reason that
+    commit_records.FIND writes it.
     """
     void = postgresql.insert(commit_records).values(token=token, ids=None)
     found = void.on_conflict_do_update(index_elements=[commit_records.c.token], set_={"ids": commit_records.c.ids})

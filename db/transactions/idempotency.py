@@ -1,6 +1,7 @@
-"""Idempotency keys: a write that its caller repeats happens once, and is answered as it was the first time.
+"""Idempotency keys: a write that its client repeats happens once, and a repeat gets the first response again.
 
-The key is kept in the transaction of the write itself, with the answer: both are there, or neither is.
+The key and the response are stored in the transaction of the write itself: both are committed with it, or neither is.
+See draft-ietf-httpapi-idempotency-key-header.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
@@ -18,33 +19,34 @@ from db.transactions.runner import run_in_transaction
 
 T = TypeVar("T")
 
-keys = table(IdempotencyRecord)
+idempotency_records = table(IdempotencyRecord)
 
 IN_USE = "the request with this key is not finished"
-REFUSALS = (NotFound, VersionMismatch, Conflict, InvalidValue)  # they changed nothing, and are an answer
+REFUSALS = (NotFound, VersionMismatch, Conflict, InvalidValue)  # nothing was changed, and the error is the response
 
 
 class IdempotencyKey(NamedTuple):
-    """A caller's key: digests, in hexadecimal, of where it holds, and of what was sent with it.
+    """A request's idempotency key: two digests, in hexadecimal, and how its response is encoded.
 
-    `answer` gives what a repeat is answered with, of a result or a refusal.
+    `scope` identifies the key, `fingerprint` the request that was sent with it. `encode_response` turns the result of
+    the write, or an error of REFUSALS, into the response that is stored for repeats.
     """
 
     scope: str
     fingerprint: str
-    answer: Callable[[Any], bytes]
+    encode_response: Callable[[Any], bytes]
 
 
 class ReplayedResponse(Exception):
-    """The write was made before: this was its answer."""
+    """The write happened before, with the stored `response`."""
 
-    def __init__(self, answer: bytes) -> None:
-        super().__init__("the write was made before")
-        self.answer = answer
+    def __init__(self, response: bytes) -> None:
+        super().__init__("the write happened before")
+        self.response = response
 
 
 class SessionConnection:
-    """A session, for what runs on a connection."""
+    """A session with the interface of a connection, for statements that run in its transaction."""
 
     closed = False
 
@@ -52,7 +54,7 @@ class SessionConnection:
         self._session = session
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Do nothing: a session that has lost its connection says so when it is asked."""
+        """Do nothing: a session whose connection is lost raises that from the next statement."""
 
     async def fetch(
         self,
@@ -60,7 +62,7 @@ class SessionConnection:
         values: Mapping[str, Any],
         token: bytes | None = None,  # noqa: ARG002 - the transaction has its own
     ) -> list[Any]:
-        """Run a statement and give its rows."""
+        """Run a statement, and return its rows."""
         with translate_errors():
             return list(await self._session.execute(statement.source, values))
 
@@ -69,17 +71,19 @@ Work = Callable[[Connection], Awaitable[T]]
 
 
 class Idempotency:
-    """Does what was not done before."""
+    """Runs each write once for its idempotency key, and stores its response."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._running: set[Hashable] = set()
         self._scopes = database.rows(scope=Text())
-        self._find = select(keys.c.scope, keys.c.fingerprint, keys.c.answer).where(self._scopes.contains(keys.c.scope))
+        self._find = select(
+            idempotency_records.c.scope, idempotency_records.c.fingerprint, idempotency_records.c.response
+        ).where(self._scopes.contains(idempotency_records.c.scope))
 
     @contextmanager
     def running(self, scope: str) -> Iterator[None]:
-        """Keep a key for oneself. Raises KeyInUse."""
+        """Reserve a key in this process for one request. Raise KeyInUse if another request has it."""
         if scope in self._running:
             raise KeyInUse(IN_USE)
         self._running.add(scope)
@@ -88,66 +92,74 @@ class Idempotency:
         finally:
             self._running.discard(scope)
 
-    async def run_once(self, claim: IdempotencyKey, work: Work[T], timeout_s: float) -> T:
-        """Do work, unless it was done before. Raises ReplayedResponse, KeyInUse, KeyReused and what the work does."""
+    async def run_once(self, key: IdempotencyKey, work: Work[T], timeout_s: float) -> T:
+        """Run work, and store its response, unless it was run before with the key; return its result.
+
+        Raise ReplayedResponse if it was, KeyInUse while it runs, KeyReused if the key belongs to another request, and
+        any error of the work.
+        """
 
         async def attempt(session: AsyncSession) -> T | Exception:
-            [earlier] = await self.find(session, [claim])
-            if earlier is not None:
-                return earlier
+            [error] = await self.find(session, [key])
+            if error is not None:
+                return error
             try:
                 async with session.begin_nested():
                     result = await work(SessionConnection(session))
             except REFUSALS as refusal:
-                await self.save(session, {claim: refusal})
+                await self.save(session, {key: refusal})
                 return refusal
-            await self.save(session, {claim: result})
+            await self.save(session, {key: result})
             return result
 
-        with self.running(claim.scope):
+        with self.running(key.scope):
             result = await run_in_transaction(self._database, attempt, timeout_s)
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def check(self, claim: IdempotencyKey, timeout_s: float) -> None:
-        """Raise ReplayedResponse, KeyInUse or KeyReused if that is what a write would raise now.
+    async def check(self, key: IdempotencyKey, timeout_s: float) -> None:
+        """Raise ReplayedResponse, KeyInUse or KeyReused if a write with this key would raise it now.
 
-        In a transaction that writes, as all of `run_in_transaction` do: a replay tells what a standby must have.
+        The transaction writes, as all of `run_in_transaction` do: a synchronous standby must have what is replayed.
         """
 
         async def find(session: AsyncSession) -> Exception | None:
-            [earlier] = await self.find(session, [claim])
-            return earlier
+            [error] = await self.find(session, [key])
+            return error
 
-        if (earlier := await run_in_transaction(self._database, find, timeout_s)) is not None:
-            raise earlier
+        if (error := await run_in_transaction(self._database, find, timeout_s)) is not None:
+            raise error
 
-    async def find(self, session: AsyncSession, claims: Sequence[IdempotencyKey]) -> list[Exception | None]:
-        """Tell for each claim that the work was done, or is being done; None where it is still to do."""
-        free = await self._database.try_lock(session, [int(claim.scope[:15], 16) for claim in claims])
-        scopes = self._scopes.bind([(claim.scope,) for claim in claims])
-        found = {scope: rest for scope, *rest in await session.execute(self._find, scopes)}
+    async def find(self, session: AsyncSession, keys: Sequence[IdempotencyKey]) -> list[Exception | None]:
+        """Return, for each key, the error that a write with it raises, and None where it is to be run.
+
+        That is KeyInUse while another transaction runs it, ReplayedResponse or KeyReused if the key is stored. The keys
+        stay locked until the transaction ends.
+        """
+        locked = await self._database.try_lock(session, [int(key.scope[:15], 16) for key in keys])
+        scopes = self._scopes.bind([(key.scope,) for key in keys])
+        records = {scope: rest for scope, *rest in await session.execute(self._find, scopes)}
         return [
-            _earlier(claim, found.get(claim.scope)) if is_free else KeyInUse(IN_USE)
-            for claim, is_free in zip(claims, free, strict=True)
+            _stored_error(key, records.get(key.scope)) if is_locked else KeyInUse(IN_USE)
+            for key, is_locked in zip(keys, locked, strict=True)
         ]
 
     async def save(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
-        """Keep what the work came to."""
+        """Store the response to the result, or to the refusal, of each key."""
         rows = [
-            {"scope": claim.scope, "fingerprint": claim.fingerprint, "answer": claim.answer(result)}
-            for claim, result in results.items()
+            {"scope": key.scope, "fingerprint": key.fingerprint, "response": key.encode_response(result)}
+            for key, result in results.items()
         ]
-        await session.execute(insert(keys), rows)
+        await session.execute(insert(idempotency_records), rows)
 
 
-def _earlier(claim: IdempotencyKey, kept: Sequence[Any] | None) -> Exception | None:
-    if kept is None:
+def _stored_error(key: IdempotencyKey, record: Sequence[Any] | None) -> Exception | None:
+    if record is None:
         return None
-    fingerprint, answer = kept
+    fingerprint, response = record
     return (
-        ReplayedResponse(answer)
-        if fingerprint == claim.fingerprint
+        ReplayedResponse(response)
+        if fingerprint == key.fingerprint
         else KeyReused("the key belongs to another request")
     )

@@ -1,4 +1,4 @@
-"""Rows that have served: swept in steps that hold up nobody."""
+"""Retention: expired rows are deleted in steps so small that no other transaction waits for long."""
 
 import asyncio
 import logging
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 STEP_ROWS = 1000
 INTERVAL_S = 30
-# A commit record is of use until the request ends that wants to know of it, which may take 600 s.
+# A commit record is needed until the request that looks it up ends, which may take 600 s.
 COMMIT_RECORD_LIFETIME_S = 1200
 
 
 class ExpiredRowsCleaner:
-    """Deletes what is older than its lifetime, in seconds, every half a minute."""
+    """Deletes idempotency keys and commit records that are older than their lifetimes, about every INTERVAL_S."""
 
     def __init__(self, database: Database, *, key_lifetime_s: int) -> None:
         self._database = database
@@ -35,40 +35,40 @@ class ExpiredRowsCleaner:
         self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._keep_sweeping())
+        self._task = asyncio.create_task(self._clean_periodically())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closing.set()
         await self._task
 
-    async def sweep(self) -> int:
-        """Delete what is too old, and tell how many rows that was. Raises the words of db.errors."""
-        swept = 0
+    async def clean(self) -> int:
+        """Delete the expired rows, and return how many they were. Raise the errors of db.errors."""
+        deleted = 0
         for rows, lifetime_s in self._lifetimes.items():
             while not self._closing.is_set():
-                step = await self._step(rows, lifetime_s)
-                swept += step
+                step = await self._delete_step(rows, lifetime_s)
+                deleted += step
                 if step < STEP_ROWS:
                     break
-        return swept
+        return deleted
 
-    async def _step(self, rows: Table, lifetime_s: int) -> int:
-        [key] = rows.primary_key
-        # By the clock that the rows have their age from: this machine's may be another.
-        until = seconds_ago(lifetime_s)
-        # What another sweeps at this moment is left to it.
-        old = select(key).where(rows.c.created_at < until).limit(STEP_ROWS).with_for_update(skip_locked=True)
+    async def _delete_step(self, rows: Table, lifetime_s: int) -> int:
+        [id] = rows.primary_key
+        # By the database's clock, which `created_at` is from: this machine's may differ.
+        expiry = seconds_ago(lifetime_s)
+        # Rows that another worker is deleting are left to it.
+        expired = select(id).where(rows.c.created_at < expiry).limit(STEP_ROWS).with_for_update(skip_locked=True)
         async with transaction(self._database) as session:
-            gone = await session.scalars(delete(rows).where(key.in_(old)).returning(key))
-            return len(gone.all())
+            deleted = await session.scalars(delete(rows).where(id.in_(expired)).returning(id))
+            return len(deleted.all())
 
-    async def _keep_sweeping(self) -> None:
-        while not await self._closed_within(INTERVAL_S * random.uniform(0.5, 1.5)):  # noqa: S311 - not in step
+    async def _clean_periodically(self) -> None:
+        while not await self._closed_within(INTERVAL_S * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
             try:
-                await self.sweep()
+                await self.clean()
             except DatabaseError as error:
-                log.info("nothing was swept: %s", error)
+                log.info("expired rows were not deleted: %s", error)
 
     async def _closed_within(self, delay_s: float) -> bool:
         with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""A transaction that is run exactly once, or not at all, whatever becomes of its connection."""
+"""Transactions that are committed exactly once, or not at all, even if the connection is lost."""
 
 import asyncio
 import logging
@@ -18,63 +18,66 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-TRIES = 4  # the first, and three more where others were in the way
+ATTEMPTS_MAX = 4
 RETRY_DELAY_S = 0.02
-# The database gives up a little earlier than those who wait for it, so that the connection survives.
-DATABASE_SHARE = 0.9
+# The database cancels a statement a little before its request gives up waiting, so that the connection survives.
+STATEMENT_TIMEOUT_SHARE = 0.9
 
 
 async def run_in_transaction(database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float) -> T:
-    """Do work in a transaction: exactly once, or not at all.
+    """Run work in a transaction that is committed exactly once, or not at all, and return its result.
 
-    It is done again where others were in the way, or the connection was lost before the commit. What became of a commit
-    that was not answered is found out. Raises the words of db.errors; TimedOut if nothing has changed.
+    The transaction is run again after a SerializationFailure, or if the connection was lost before the commit; if it
+    was lost during the commit, the outcome is looked up. Raise the errors of db.errors: after `timeout_s`, TimedOut if
+    nothing was changed, else OutcomeUnknown.
     """
-    transacting = TransactionRunner(database, work, timeout_s)
-    task = asyncio.create_task(transacting.run())
+    runner = TransactionRunner(database, work, timeout_s)
+    task = asyncio.create_task(runner.run())
     try:
-        # Undoing may take longer than the caller can wait.
+        # A rollback may take longer than the request can wait.
         await asyncio.wait({task}, timeout=timeout_s)
         if task.done():
             return task.result()
     finally:
-        database.abandon(task)  # a finished one too: its exception is to be retrieved if the caller was cancelled
-    raise transacting.fault()
+        database.abandon(task)  # also if it is done: its exception must be retrieved if this request was cancelled
+    raise runner.timeout_error()
 
 
 class TransactionRunner(Generic[T]):
-    """Work on its way to being done."""
+    """Runs one transaction until it is committed, or cannot be."""
 
     def __init__(self, database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float) -> None:
         self._database = database
         self._work = work
-        self._limit_ms = max(1, int(timeout_s * 1000 * DATABASE_SHARE))
+        self._statement_timeout_ms = max(1, int(timeout_s * 1000 * STATEMENT_TIMEOUT_SHARE))
         self._committing = False
 
-    def fault(self) -> OutcomeUnknown | TimedOut:
-        """Return what is known when nobody can wait any longer."""
-        return OutcomeUnknown("it was being committed") if self._committing else TimedOut("it took too long")
+    def timeout_error(self) -> OutcomeUnknown | TimedOut:
+        """Return the error for a request whose time is over: OutcomeUnknown during a commit, else TimedOut."""
+        if self._committing:
+            return OutcomeUnknown("the transaction was being committed")
+        return TimedOut("the transaction took too long")
 
     async def run(self) -> T:
-        """Try, until nothing else is left to try."""
-        for number in range(1, TRIES + 1):
+        """Run the transaction, up to ATTEMPTS_MAX times, and return the result of its work."""
+        for number in range(1, ATTEMPTS_MAX + 1):
             try:
-                return await self._once()
+                return await self._attempt()
             except (SerializationFailure, ConnectionLost):
-                if number == TRIES:
+                if number == ATTEMPTS_MAX:
                     raise
             await _pause(number)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
-    async def _once(self) -> T:
-        """Try once. Raises ConnectionLost if nothing was changed, and nothing will be."""
+    async def _attempt(self) -> T:
+        """Run the transaction once. Raise ConnectionLost if it was not committed, and cannot be any more."""
         token = uuid4()
         results: list[T] = []
         self._committing = False
         try:
             async with transaction(self._database) as session:
-                if self._limit_ms < self._database.options.statement_timeout_ms:
-                    await self._database.limit(session, self._limit_ms)
+                if self._statement_timeout_ms < self._database.options.statement_timeout_ms:
+                    await self._database.limit(session, self._statement_timeout_ms)
                 results.append(await self._work(session))
                 if self._database.can_disconnect:
                     await commit_log.save(session, token)
@@ -86,15 +89,15 @@ class TransactionRunner(Generic[T]):
         return results[0]
 
     async def _was_committed(self, token: UUID) -> bool:
-        """Find out what became of a commit, as soon as the database can be asked."""
+        """Return whether a transaction was committed, as soon as the database can be reached."""
         number = 0
         while True:
             number += 1
             try:
                 async with transaction(self._database) as session:
                     return await commit_log.find(session, token)
-            except Exception as error:  # noqa: BLE001 - none of them tells what became of the commit
-                log.info("it is not known yet what became of a commit: %s", error)
+            except Exception as error:  # noqa: BLE001 - no error is the outcome of the commit
+                log.info("the outcome of a commit is not known yet: %s", error)
                 await _pause(number)
 
 

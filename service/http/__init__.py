@@ -1,1 +1,1 @@
-"""What every request goes through, whatever it is for: from its head and body to its response, problems included."""
+"""What every request goes through, whatever its resource: from its head and body to its response or problem."""

@@ -1,4 +1,4 @@
-"""How the bodies of requests are read: within a bound of bytes, and of time."""
+"""Reading the bodies of requests, within a bound of bytes and of time."""
 
 import asyncio
 from time import monotonic
@@ -6,16 +6,17 @@ from time import monotonic
 from starlette.types import Message, Receive
 
 from service.http.headers import Headers
-from service.http.problems import BODY_TOO_LARGE, CLOSE, MALFORMED_BODY, REQUEST_TIMEOUT, ProblemError
+from service.http.problems import BODY_TOO_LARGE, MALFORMED_BODY, REQUEST_TIMEOUT, ProblemError
+from service.http.response import CLOSE
 
 # Apache's SECONDS_TO_LINGER.
 DISCARD_S = 2
 
 
 class BodyReader:
-    """The bodies that are being read.
+    """Reads bodies, each before its deadline.
 
-    One timer watches all their readers: one for each, or asyncio.timeout, costs a request five to ten times as much.
+    One timer watches all deadlines: one for each body, or asyncio.timeout, costs a request five to ten times as much.
     """
 
     def __init__(self, *, bytes_max: int, timeout_ms: int, bytes_per_s_min: int) -> None:
@@ -26,11 +27,11 @@ class BodyReader:
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, headers: Headers, receive: Receive) -> bytes:
-        """Read a body to its end, or to the length that was announced.
+        """Return a body, read to its end or to its Content-Length.
 
-        Raises a 413 as soon as it is too large, a 408 if it is too slow, and a 400 if it breaks off.
+        Raises a 413 as soon as the body is too large, a 408 if it is too slow, and a 400 if it breaks off.
         """
-        length = announced(headers)
+        length = content_length(headers)
         if length is not None and length > self._bytes_max:
             raise self._too_large()
         task = asyncio.current_task()
@@ -42,7 +43,7 @@ class BodyReader:
         try:
             while length is None or size < length:
                 message = await receive()
-                chunk = content(message)
+                chunk = body_chunk(message)
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > self._bytes_max:
@@ -51,7 +52,7 @@ class BodyReader:
                     break
                 self._deadlines[task] += len(chunk) / self._bytes_per_s_min
         except asyncio.CancelledError:
-            if task in self._deadlines or task.uncancel():  # somebody else wants it to end
+            if task in self._deadlines or task.uncancel():  # the cancellation is not this reader's own
                 raise
             raise ProblemError(REQUEST_TIMEOUT, "It was sent too slowly.", headers=[CLOSE]) from None
         finally:
@@ -62,36 +63,36 @@ class BodyReader:
         return ProblemError(BODY_TOO_LARGE, f"It may have {self._bytes_max} bytes at most.", headers=[CLOSE])
 
     def _watch(self, delay_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._stop_the_late)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._cancel_late_readers)
 
-    def _stop_the_late(self) -> None:
-        """Cancel the readers whose time is over, and come back when the next one's may be."""
+    def _cancel_late_readers(self) -> None:
+        """Cancel the tasks that read past their deadline, and run again when the next deadline may be over."""
         now = monotonic()
         for task in [task for task, deadline in self._deadlines.items() if deadline <= now]:
             del self._deadlines[task]
             task.cancel()
         self._timer = None
-        if self._deadlines:  # whoever comes until then has at least the whole time
+        if self._deadlines:  # a body that begins until then has at least the whole time
             self._watch(min(self._timeout_s, min(self._deadlines.values()) - now))
 
 
-def announced(headers: Headers) -> int | None:
-    """Return the length that a body is said to have."""
+def content_length(headers: Headers) -> int | None:
+    """Return the Content-Length in bytes; None without one, or where it is no number."""
     text = headers.get(b"content-length", b"")
     return int(text) if text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - fits 64 bits
 
 
-def content(message: Message) -> bytes:
-    """Return a part of a body. Raises a 400: what breaks off is no body, also where what came could be decoded."""
+def body_chunk(message: Message) -> bytes:
+    """Return the bytes in a message. Raises a 400 at a disconnect, even if what has come could be decoded."""
     if message["type"] == "http.disconnect":
         raise ProblemError(MALFORMED_BODY, "It was not sent to its end.", headers=[CLOSE])
     return bytes(message.get("body", b""))
 
 
 async def discard_body(receive: Receive) -> None:
-    """Let the rest of a body go by, for a while.
+    """Read the rest of a body for at most DISCARD_S, and drop it: a lingering close.
 
-    A connection that is closed while its client sends is reset, and the answer may be lost (RFC 9112, section 9.6).
+    A connection that is closed while its client sends is reset, and the response may be lost (RFC 9112, section 9.6).
     """
     try:
         async with asyncio.timeout(DISCARD_S):

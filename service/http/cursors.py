@@ -1,4 +1,4 @@
-"""Cursors: where a page ends, in a form that callers hand back unread."""
+"""Cursors: where a page ends, opaque to clients, which send them back for the next page."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
@@ -20,22 +20,22 @@ DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
 
 
 def write(order: str, last: ItemResponse) -> str:
-    """Return the cursor after an item in an order such as `-price`."""
-    return _written(order, getattr(last, order.removeprefix("-")), last.id)
+    """Return the cursor of the page that follows `last` in an order such as `-price`."""
+    return _encode(order, getattr(last, order.removeprefix("-")), last.id)
 
 
 def read(order: str, cursor: str) -> tuple[Any, int]:
-    """Return the ordered value and the id that a cursor stands after. Raises a 400."""
+    """Return the value and the id of the last item before a cursor's page. Raises a 400."""
     with suppress(ValueError, OverflowError, msgspec.DecodeError):
         content = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[CHECK_BYTES:]
-        made_for, value, id = DECODERS[order.removeprefix("-")].decode(content)
-        if made_for == order and cursor == _written(order, value, id):  # there is one way to write each
+        cursor_order, value, id = DECODERS[order.removeprefix("-")].decode(content)
+        if cursor_order == order and cursor == _encode(order, value, id):  # each has one encoding
             return value, id
-    raise ProblemError(INVALID_CURSOR, f"The cursor `after` was not given out for the order {order}.")
+    raise ProblemError(INVALID_CURSOR, f"The cursor `after` is not one of the order {order}.")
 
 
-def _written(order: str, value: Any, id: int) -> str:
-    """Put a checksum before a cursor's content. It finds damage, and guesses; nothing here would need a secret."""
+def _encode(order: str, value: Any, id: int) -> str:
+    """Return a cursor: a checksum, then its content. It detects damage and guesses; nothing in it is a secret."""
     payload = msgspec.msgpack.encode((order, value, id))
     check = blake2s(payload, digest_size=CHECK_BYTES, person=b"cursor").digest()
     return urlsafe_b64encode(check + payload).rstrip(b"=").decode()

@@ -1,10 +1,11 @@
-"""What the headers of a request say."""
+"""The headers of requests: conditions, time limits and idempotency keys (RFC 9110)."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from service.http.media_types import MEDIA_TYPES, bounded
-from service.http.problems import INVALID_HEADER, Header, ProblemError
+from service.http.problems import INVALID_HEADER, ProblemError
+from service.http.response import Header
 
 Headers = Mapping[bytes, bytes]
 
@@ -13,15 +14,15 @@ IfMatch = frozenset[int] | None
 
 # One element of a list, which may be empty (RFC 9110, section 5.6.1).
 ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
-# As it is written in an answer, and so far below the largest int64 that no item gets there.
-VERSION_TAG = re.compile("([1-9][0-9]{0,17})-(?:" + "|".join(media.name for media in MEDIA_TYPES) + ")")
+# As it is written in a response, and so far below the largest int64 that no item gets there.
+VERSION_TAG = re.compile("([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + ")")
 # Seconds above 0, with up to three decimals.
 TIME_LIMIT = re.compile(rb"(?!0*(\.0*)?$)[0-9]{1,6}(\.[0-9]{1,3})?")
 IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
 def combined(pairs: Sequence[Header]) -> Headers:
-    """Return headers by name; those that were sent more than once as one list (RFC 9110, section 5.3)."""
+    """Return header values by name; a header that was sent several times is one list (RFC 9110, section 5.3)."""
     headers = dict(pairs)
     if len(headers) == len(pairs):
         return headers
@@ -32,7 +33,7 @@ def combined(pairs: Sequence[Header]) -> Headers:
 
 
 def expected_versions(header: bytes | None) -> IfMatch:
-    """Read If-Match by strong comparison (RFC 9110, section 13.1.1): a weak or foreign tag is no version of ours.
+    """Return the versions in If-Match, by strong comparison (RFC 9110, section 13.1.1): no weak or foreign tag is one.
 
     Raises a 400, and a 431.
     """
@@ -42,8 +43,8 @@ def expected_versions(header: bytes | None) -> IfMatch:
     return frozenset(int(match[1]) for match in found if match)
 
 
-def names(header: bytes, tag: bytes) -> bool:
-    """Whether If-None-Match names a tag, by weak comparison. Raises a 400, and a 431."""
+def has_tag(header: bytes, tag: bytes) -> bool:
+    """Return whether If-None-Match has a tag, by weak comparison. Raises a 400, and a 431."""
     if header.strip() == b"*":
         return True
     wanted = tag.decode()[1:-1]
@@ -51,7 +52,7 @@ def names(header: bytes, tag: bytes) -> bool:
 
 
 def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
-    """Split a list of entity tags into their weak marks and opaque parts. Raises a 400, and a 431."""
+    """Return the entity tags of a list, each as its weak mark and its opaque part. Raises a 400, and a 431."""
     text, position, tags = bounded(header, name).decode("latin-1"), 0, []
     while position < len(text):
         match = ENTITY_TAG.match(text, position)
@@ -64,14 +65,14 @@ def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
 
 
 def time_limit(header: bytes) -> float:
-    """Read X-Request-Timeout: how many seconds the caller will wait. Raises a 400, and a 431."""
+    """Return X-Request-Timeout: the seconds that the client waits for the response. Raises a 400, and a 431."""
     if TIME_LIMIT.fullmatch(bounded(header, "X-Request-Timeout")):
         return float(header)
     raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be a number of seconds above 0, like 2.5.")
 
 
 def idempotency_key(header: bytes) -> bytes:
-    """Read Idempotency-Key. Raises a 400."""
+    """Return the value of Idempotency-Key. Raises a 400."""
     if IDEMPOTENCY_KEY.fullmatch(header):
         return header
     raise ProblemError(INVALID_HEADER, "Idempotency-Key must be 1 to 255 visible ASCII characters.")

@@ -1,44 +1,37 @@
-"""Idempotency keys on the wire: what a key holds for, and what a repeat is answered with."""
+"""Idempotency keys in HTTP: the scope and fingerprint of a request with one, and the response that is stored for it.
 
-from collections.abc import Sequence
+Source: draft-ietf-httpapi-idempotency-key-header.
+"""
+
 from hashlib import blake2b
 from http import HTTPStatus
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 from starlette.types import Scope
 
 from service.http.headers import Headers, idempotency_key
 from service.http.media_types import MediaType
-from service.http.problems import Header, Problem
+from service.http.problems import Problem
+from service.http.response import Header, Response
 
 REPLAYED: Header = (b"idempotency-replayed", b"true")
 DIGEST_BYTES = 20
 
-
-class Kept(Struct, array_like=True, frozen=True):
-    """An answer, as it was sent the first time."""
-
-    status: int
-    headers: list[Header]
-    body: bytes
-
-
 encoder = msgspec.msgpack.Encoder()
-decoder = msgspec.msgpack.Decoder(Kept)
+decoder = msgspec.msgpack.Decoder(Response)
 problem_decoder = msgspec.json.Decoder(Problem)
 
 
-def digests(scope: Scope, headers: Headers, body: bytes, media: MediaType) -> tuple[str, str]:
-    """Return where a request's key holds, and a fingerprint of what was sent with it. Raises a 400.
+def digests(scope: Scope, headers: Headers, body: bytes, media_type: MediaType) -> tuple[str, str]:
+    """Return the scope of a request's key and the fingerprint of the request, in hexadecimal. Raises a 400.
 
-    A key holds for one method and path. Callers are not told apart, as nobody is asked who they are.
+    The scope is the method, the path and the key. All clients share it, as the service does not identify clients.
     """
     key = idempotency_key(headers[b"idempotency-key"])
-    where = _digest(scope["method"].encode(), scope["path"].encode(), key)
-    sent = (headers.get(b"content-type", b""), headers.get(b"if-match", b""), media.name.encode())
-    return where, _digest(scope["query_string"], *sent, body)
+    key_scope = _digest(scope["method"].encode(), scope["path"].encode(), key)
+    parts = (headers.get(b"content-type", b""), headers.get(b"if-match", b""), media_type.name.encode())
+    return key_scope, _digest(scope["query_string"], *parts, body)
 
 
 def _digest(*parts: bytes) -> str:
@@ -49,14 +42,14 @@ def _digest(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def kept(answer: tuple[int, Sequence[Header], bytes]) -> bytes:
-    """Write an answer down."""
-    return encoder.encode(answer)
+def encode_response(response: Response) -> bytes:
+    """Encode a response for storage."""
+    return encoder.encode(response)
 
 
-def replayed(answer: bytes, request_id: bytes) -> tuple[int, list[Header], bytes]:
-    """Return an answer as it was, to another request."""
-    status, headers, body = msgspec.structs.astuple(decoder.decode(answer))
+def decode_replay(stored: bytes, request_id: bytes) -> Response:
+    """Decode a stored response as the replay for another request, whose id a problem then has."""
+    status, headers, body = decoder.decode(stored)
     if status >= HTTPStatus.BAD_REQUEST:
         body = msgspec.json.encode(replace(problem_decoder.decode(body), request_id=request_id.decode()))
-    return status, [*headers, REPLAYED], body
+    return Response(status, [*headers, REPLAYED], body)

@@ -1,4 +1,4 @@
-"""The one table from exception to problem+json (RFC 9457)."""
+"""Problems: every error response is problem+json (RFC 9457); one table maps database errors to problem types."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -7,15 +7,14 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from db import errors
-
-Header = tuple[bytes, bytes]
+from db import errors as db_errors
+from service.http.response import NO_STORE, Header, Response
 
 CONTENT_TYPE = b"application/problem+json"
 
 
 class FieldError(Struct, frozen=True):
-    """What is wrong at one place of a request: a JSON Pointer (RFC 6901) into the body, or /name of a parameter."""
+    """What is wrong with one field: its JSON Pointer (RFC 6901) in the body, or `/name` of a parameter."""
 
     pointer: str
     detail: str
@@ -35,7 +34,7 @@ class Problem(Struct, frozen=True):
 
 
 class ProblemType(NamedTuple):
-    """A kind of problem: callers may rely on its status and code, and on whether to try the same again."""
+    """A problem type: clients may rely on its status and code, and on whether to send the same request again."""
 
     status: HTTPStatus
     code: str
@@ -44,7 +43,7 @@ class ProblemType(NamedTuple):
 
     @property
     def type(self) -> str:
-        """Return the URI that names the kind."""
+        """Return the URI of the problem type."""
         return f"urn:items:problem:{self.code}"
 
 
@@ -89,90 +88,87 @@ OUTCOME_UNKNOWN = ProblemType(
 )
 TIMED_OUT = ProblemType(HTTPStatus.GATEWAY_TIMEOUT, "timeout", "It took too long, and was given up", retryable=True)
 
-WORDS: dict[type[errors.DatabaseError], ProblemType] = {
-    errors.NotFound: ITEM_NOT_FOUND,
-    errors.VersionMismatch: STALE,
-    errors.Conflict: CONFLICT,
-    errors.InvalidValue: REFUSED,
-    errors.Overloaded: OVERLOADED,
-    errors.Unavailable: UNAVAILABLE,
-    errors.SchemaMismatch: UNAVAILABLE,
-    errors.StorageFull: STORAGE_FULL,
-    errors.ConnectionLost: UNAVAILABLE,
-    errors.SerializationFailure: UNAVAILABLE,
-    errors.OutcomeUnknown: OUTCOME_UNKNOWN,
-    errors.KeyInUse: KEY_IN_USE,
-    errors.KeyReused: KEY_REUSED,
-    errors.TimedOut: TIMED_OUT,
+TYPE_BY_ERROR: dict[type[db_errors.DatabaseError], ProblemType] = {
+    db_errors.NotFound: ITEM_NOT_FOUND,
+    db_errors.VersionMismatch: STALE,
+    db_errors.Conflict: CONFLICT,
+    db_errors.InvalidValue: REFUSED,
+    db_errors.Overloaded: OVERLOADED,
+    db_errors.Unavailable: UNAVAILABLE,
+    db_errors.SchemaMismatch: UNAVAILABLE,
+    db_errors.StorageFull: STORAGE_FULL,
+    db_errors.ConnectionLost: UNAVAILABLE,
+    db_errors.SerializationFailure: UNAVAILABLE,
+    db_errors.OutcomeUnknown: OUTCOME_UNKNOWN,
+    db_errors.KeyInUse: KEY_IN_USE,
+    db_errors.KeyReused: KEY_REUSED,
+    db_errors.TimedOut: TIMED_OUT,
 }
 
-# What a client is to do, where the title does not say it.
+# The detail of a problem after which a client has to do something.
 ADVICE = {
     OUTCOME_UNKNOWN: "It may still happen within the statement timeout. Repeat it under its Idempotency-Key; if it had"
     " none, wait for that time and two seconds more before you look."
 }
 
-# Their texts come from the database, and may tell of its insides; the log has them.
-SILENT = {
-    errors.Conflict,
-    errors.InvalidValue,
-    errors.Unavailable,
-    errors.SchemaMismatch,
-    errors.StorageFull,
-    errors.ConnectionLost,
-    errors.SerializationFailure,
-    errors.OutcomeUnknown,
-    errors.TimedOut,
+# Their texts come from the database, and may show what is not for clients; the log has them.
+NOT_SHOWN = {
+    db_errors.Conflict,
+    db_errors.InvalidValue,
+    db_errors.Unavailable,
+    db_errors.SchemaMismatch,
+    db_errors.StorageFull,
+    db_errors.ConnectionLost,
+    db_errors.SerializationFailure,
+    db_errors.OutcomeUnknown,
+    db_errors.TimedOut,
 }
 
 RETRY_AFTER: Header = (b"retry-after", b"1")
-# Without Cache-Control a cache may guess how long a response is fresh, also a 404 or 405 (RFC 9111, section 4.2.2).
-# With no-cache it may store the response, but asks the service before each use, which an ETag makes a 304. This is also
-# for the OpenAPI document, which a new release must not be served with the old one of, and for responses to writes: no
-# cache uses those without a lifetime, which this does not give (RFC 9110, section 9.3; RFC 5789, section 2). So it does
-# no harm that what an Idempotency-Key replays lacks the header if it was stored before there was one.
-NO_CACHE: Header = (b"cache-control", b"no-cache")
-# For what says nothing of the next request: a probe's response, and every problem.
-NO_STORE: Header = (b"cache-control", b"no-store")
-# Where the rest of a body would stand before the next request.
-CLOSE: Header = (b"connection", b"close")
 
 
 class ProblemError(Exception):
-    """A request that cannot be served, in the words of HTTP."""
+    """A request that cannot be served: the problem of its response, and headers to send with it."""
 
     def __init__(
-        self, kind: ProblemType, detail: str, *, faults: Sequence[FieldError] = (), headers: Sequence[Header] = ()
+        self,
+        problem_type: ProblemType,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Sequence[Header] = (),
     ) -> None:
         super().__init__(detail)
-        self.kind = kind
-        self.faults = faults
+        self.problem_type = problem_type
+        self.errors = errors
         self.headers = headers
 
 
-class Rendered(NamedTuple):
-    """A problem as it is sent."""
+def render(error: Exception, request_id: str) -> Response:
+    """Return the response to an exception; what is neither a ProblemError nor in TYPE_BY_ERROR is a 500."""
+    problem_error = error if isinstance(error, ProblemError) else _translate(error)
+    problem_type = problem_error.problem_type
+    problem = Problem(
+        type=problem_type.type,
+        title=problem_type.title,
+        status=int(problem_type.status),
+        detail=str(problem_error),
+        code=problem_type.code,
+        errors=problem_error.errors,
+        retryable=problem_type.retryable,
+        request_id=request_id,
+    )
+    headers = [(b"content-type", CONTENT_TYPE), NO_STORE, *problem_error.headers]
+    if problem_type.status == HTTPStatus.SERVICE_UNAVAILABLE or problem_type is KEY_IN_USE:
+        headers.append(RETRY_AFTER)
+    return Response(int(problem_type.status), headers, msgspec.json.encode(problem))
 
-    status: int
-    headers: list[Header]
-    body: bytes
 
-
-def render(error: Exception, request_id: str) -> Rendered:
-    """Turn any exception into what its caller is told."""
-    kind, detail, faults, headers = _told(error)
-    problem = Problem(kind.type, kind.title, int(kind.status), detail, kind.code, faults, kind.retryable, request_id)
-    sent = [(b"content-type", CONTENT_TYPE), NO_STORE, *headers]
-    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE or kind is KEY_IN_USE:
-        sent.append(RETRY_AFTER)
-    return Rendered(int(kind.status), sent, msgspec.json.encode(problem))
-
-
-def _told(error: Exception) -> tuple[ProblemType, str, Sequence[FieldError], Sequence[Header]]:
-    if isinstance(error, ProblemError):
-        return error.kind, str(error), error.faults, error.headers
-    kind = WORDS.get(type(error), INTERNAL_ERROR) if isinstance(error, errors.DatabaseError) else INTERNAL_ERROR
-    silent = kind is INTERNAL_ERROR or type(error) in SILENT
-    if kind in ADVICE:
-        return kind, ADVICE[kind], (), ()
-    return kind, f"{kind.title}." if silent else f"{str(error)[:1].upper()}{str(error)[1:]}.", (), ()
+def _translate(error: Exception) -> ProblemError:
+    problem_type = INTERNAL_ERROR
+    if isinstance(error, db_errors.DatabaseError):
+        problem_type = TYPE_BY_ERROR.get(type(error), INTERNAL_ERROR)
+    text = str(error)
+    if problem_type is INTERNAL_ERROR or type(error) in NOT_SHOWN:
+        text = problem_type.title
+    return ProblemError(problem_type, ADVICE.get(problem_type, f"{text[:1].upper()}{text[1:]}."))

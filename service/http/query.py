@@ -1,4 +1,4 @@
-"""Query strings: a Struct in the address."""
+"""Query strings, decoded into a Struct."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,38 +16,38 @@ PARAMETERS_MAX = 32
 # Each costs up to 0.4 µs of the event loop, and there is room for 60,000. A name prefix has 1020 at most, 4 for each of
 # 255 characters, and a batch of 1000 ids 999 commas.
 ESCAPES_MAX = 2048
-# Of what a problem repeats: a whole address would make it as large.
+# Of a name or value that a problem repeats: a whole query string would make the problem as large.
 REPEATED_CHARACTERS_MAX = 255
-# Callers repeat themselves: the same first page, the same filter. Long strings are batches of ids, each different.
-REMEMBERED_MAX = 1024
-REMEMBERED_BYTES_MAX = 256
+# Clients repeat themselves: the same first page, the same filter. Long query strings are lists of ids, each different.
+CACHED_MAX = 1024
+CACHED_BYTES_MAX = 256
 SWITCH = {"true": True, "false": False}
 
 
 class NoParameters(Struct, frozen=True):
-    """The query of an operation that has none."""
+    """The query of an operation without parameters."""
 
 
 class QueryDecoder(Generic[Q]):
-    """Decodes one Struct; every field is a parameter, a tuple is written with commas."""
+    """Decodes query strings into one Struct: each field is a parameter, a tuple is written with commas."""
 
     def __init__(self, kind: type[Q]) -> None:
         self._kind = kind
-        shapes = inspect.type_info(kind)
-        assert isinstance(shapes, inspect.StructType)  # noqa: S101 - narrows the type
+        struct = inspect.type_info(kind)
+        assert isinstance(struct, inspect.StructType)  # noqa: S101 - narrows the type
         hints = get_type_hints(kind, include_extras=True)
-        self._readers = {field.name: _reader(hints[field.name], field.type) for field in shapes.fields}
-        self._required = [field.name for field in shapes.fields if field.required]
-        self._remembered = lru_cache(REMEMBERED_MAX)(self._decode)
+        self._readers = {field.name: _reader(hints[field.name], field.type) for field in struct.fields}
+        self._required = [field.name for field in struct.fields if field.required]
+        self._decode_cached = lru_cache(CACHED_MAX)(self._decode)
 
     def decode(self, raw: bytes) -> Q:
-        """Decode a query string. Raises a 400 that names every parameter at fault."""
-        return self._remembered(raw) if len(raw) <= REMEMBERED_BYTES_MAX else self._decode(raw)
+        """Return the Struct of a query string. Raises a 400 with an error for each wrong parameter."""
+        return self._decode_cached(raw) if len(raw) <= CACHED_BYTES_MAX else self._decode(raw)
 
     def _decode(self, raw: bytes) -> Q:
         given: set[str] = set()
         values: dict[str, Any] = {}
-        faults: list[FieldError] = []
+        errors: list[FieldError] = []
         for name, text in _pairs(raw):
             try:
                 if name not in self._readers:
@@ -56,18 +56,18 @@ class QueryDecoder(Generic[Q]):
                     raise msgspec.ValidationError("Given more than once")  # noqa: TRY301
                 given.add(name)
                 values[name] = self._readers[name](text)
-            except msgspec.ValidationError as error:
-                detail = str(error).partition(" - at `")[0]
-                faults.append(FieldError(f"/{name[:REPEATED_CHARACTERS_MAX]}", detail[:REPEATED_CHARACTERS_MAX]))
-        faults += [FieldError(f"/{name}", "Missing") for name in self._required if name not in given]
-        if faults:
-            told = "; ".join(f"{fault.pointer[1:]}: {fault.detail}" for fault in faults[:3])
-            raise ProblemError(INVALID_QUERY, f"{told}.", faults=faults)
+            except msgspec.ValidationError as invalid:
+                detail = str(invalid).partition(" - at `")[0]
+                errors.append(FieldError(f"/{name[:REPEATED_CHARACTERS_MAX]}", detail[:REPEATED_CHARACTERS_MAX]))
+        errors += [FieldError(f"/{name}", "Missing") for name in self._required if name not in given]
+        if errors:
+            detail = "; ".join(f"{error.pointer[1:]}: {error.detail}" for error in errors[:3])
+            raise ProblemError(INVALID_QUERY, f"{detail}.", errors=errors)
         return self._kind(**values)
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
-    """Split a query string into names and values. Raises a 400."""
+    """Return the names and values of a query string. Raises a 400."""
     if raw.count(b"&") >= PARAMETERS_MAX:
         raise ProblemError(INVALID_QUERY, f"It may have {PARAMETERS_MAX} parameters at most.")
     if raw.count(b"%") > ESCAPES_MAX:
@@ -81,24 +81,24 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
 
 
 def unwrapped(shape: inspect.Type) -> inspect.Type:
-    """Return what a type is without what the document says of it."""
+    """Return a type without the metadata that the OpenAPI document has of it."""
     while isinstance(shape, inspect.Metadata):
         shape = shape.type
     return shape
 
 
 def _reader(kind: Any, shape: inspect.Type) -> Callable[[str], Any]:
-    """Choose how a parameter's text is read: msgspec's lax mode, without its other spellings of a boolean."""
+    """Return the reader of a parameter's text: msgspec's lax mode, without its other spellings of a boolean."""
     shape = unwrapped(shape)
     if isinstance(shape, inspect.BoolType):
         return lambda text: msgspec.convert(SWITCH.get(text, text), kind)
     if isinstance(shape, inspect.VarTupleType):
-        splits_max = shape.max_length or -1  # one part more than that is refused for its length
-        return lambda text: _each_once(msgspec.convert(text.split(",", splits_max), kind, strict=False))
+        splits_max = shape.max_length or -1  # with one part more, the length is refused
+        return lambda text: _without_repeats(msgspec.convert(text.split(",", splits_max), kind, strict=False))
     return lambda text: msgspec.convert(text, kind, strict=False)
 
 
-def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise msgspec.ValidationError("Expected each value once")
     return values

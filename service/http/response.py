@@ -1,17 +1,41 @@
-"""How an answer is sent."""
+"""A response: its status, headers and body, and how it is sent."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from starlette.types import Scope, Send
 
-from service.http.problems import CLOSE, Header
+Header = tuple[bytes, bytes]
+
+# Without Cache-Control a cache may guess how long a response is fresh, also a 404 or 405 (RFC 9111, section 4.2.2).
+# With no-cache it may store the response, but asks the service before each use, which an ETag makes a 304. This is also
+# for the OpenAPI document, as a new release must not be served with the old one's, and for responses to writes: no
+# cache uses those without a lifetime, which this does not give (RFC 9110, section 9.3; RFC 5789, section 2). So it does
+# no harm that a replayed response lacks the header if it was stored before the service sent one.
+NO_CACHE: Header = (b"cache-control", b"no-cache")
+# For a response that says nothing of the next request's: a probe's, and every problem.
+NO_STORE: Header = (b"cache-control", b"no-store")
+# Where the rest of a body would stand before the next request.
+CLOSE: Header = (b"connection", b"close")
 
 
-async def reply(scope: Scope, send: Send, status: int, headers: Sequence[Header], body: bytes) -> None:
-    """Send a whole answer, with the request's id; to HEAD and with a 304 only its headers."""
+class Response(NamedTuple):
+    """A response as it is sent, or stored under an idempotency key; the headers of each single request come later."""
+
+    status: int
+    headers: Sequence[Header]
+    body: bytes = b""
+
+
+async def send_response(scope: Scope, send: Send, response: Response) -> None:
+    """Send a response with the request's id; in response to HEAD, and as a 204 or 304, without a body.
+
+    A worker that drains closes the connection, so that the client opens its next one to another worker.
+    """
+    status, headers, body = response
     scope["status"] = status
     sent = [*headers, (b"x-request-id", scope["request_id"])]
-    if scope["worker_state"].is_leaving and CLOSE not in headers:
+    if scope["worker_state"].is_draining and CLOSE not in headers:
         sent.append(CLOSE)
     if status not in {204, 304}:
         sent.append((b"content-length", b"%d" % len(body)))

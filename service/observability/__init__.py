@@ -1,1 +1,1 @@
-"""What is seen of the service from outside, beside its responses: logs."""
+"""What operators see of the service: logs."""

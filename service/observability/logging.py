@@ -8,12 +8,12 @@ import msgspec
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object a line: when, how grave, who, what, and the fields that were given along."""
+    """Formats a record as one JSON object a line: time, level, logger, message, and the fields of `extra`."""
 
     _standard = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record down."""
+        """Return the line of a record."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
@@ -27,7 +27,7 @@ class JSONLines(logging.Formatter):
 
 
 def log_settings(*, debug: bool) -> dict[str, Any]:
-    """Return the logging of every process, in the form of logging.config: JSON lines to standard error."""
+    """Return the configuration of logging in every process, for logging.config: JSON lines to standard error."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, out of ROUTES and the Structs: served as /openapi.json, printed by `python -m service openapi`."""
+"""The OpenAPI 3.1 document, made from ROUTES: served as /openapi.json, printed by `python -m service openapi`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import getdoc
@@ -16,16 +16,16 @@ from service.openapi.schemas import Schema, Schemas
 
 VERSION = "0.1.0"
 DESCRIPTION = f"""\
-Keeps items, and serves them to other services.
+Stores items, and serves them to other services.
 
-- **Media types**: bodies and answers are {OFFERED.replace(", ", " or ")}, by `Content-Type` and `Accept`. What is a
+- **Media types**: bodies and responses are {OFFERED.replace(", ", " or ")}, by `Content-Type` and `Accept`. What is a
   `date-time` in JSON is a timestamp in MessagePack.
 - **Problems**: every error is {CONTENT_TYPE.decode()} (RFC 9457). Rely on `status`, `code` and `retryable`; `errors`
-  points at each fault.
+  has a JSON Pointer to each error in the request.
 - **Everywhere**: an unknown path is a 404, a method that a path does not have is a 405 with `Allow`, and a query
   parameter that is unknown or repeated is a 400.
 - **Batches** are written all or nothing.
-- **Repeats**: with an `Idempotency-Key`, a write happens once; a repeat has the first answer, and
+- **Repeats**: with an `Idempotency-Key`, a write happens once; a repeat has the first response, and
   `Idempotency-Replayed`. Without one, never repeat after `commit-outcome-unknown` without having looked, and never look
   before the statement timeout and two seconds are over.
 """
@@ -33,15 +33,15 @@ Keeps items, and serves them to other services.
 TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$"}
 REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": (
-        f"The id of the request in its answer and in logs; replaced unless it is `{REQUEST_ID.pattern.decode()}`.",
+        f"The id of the request in its response and in logs; replaced unless it is `{REQUEST_ID.pattern.decode()}`.",
         TEXT | {"examples": [REQUEST_ID_EXAMPLE]},
     ),
     "X-Request-Timeout": (
-        "How many seconds the answer will be waited for; the service's own limit may be shorter.",
+        "How many seconds the client waits for the response; the service's own limit may be shorter.",
         TEXT | {"pattern": f"^{TIME_LIMIT.pattern.decode()}$", "examples": ["2.5"]},
     ),
     "Idempotency-Key": (
-        "A key of the caller's own, under which this write happens once, and a repeat is answered as it was.",
+        "A key of the client's own: the write happens once, and a repeat has the first response.",
         TEXT | {"pattern": f"^{IDEMPOTENCY_KEY.pattern.decode()}$", "examples": ["8e03978e-40d5-43dd-bc93"]},
     ),
     "If-Match": ("Only while the item has one of these tags; else 412.", TAGS | {"examples": ['"1-json"']}),
@@ -50,7 +50,7 @@ REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
-    """Describe the service."""
+    """Return the OpenAPI document of routes."""
     schemas = Schemas()
     schemas.of(Problem)
     paths = {route.path_format: path_item(route, schemas) for route in routes}
@@ -76,17 +76,18 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def path_item(route: Route, schemas: Schemas) -> dict[str, Any]:
-    """Describe a path: each of its methods, and HEAD where there is GET."""
+    """Return the path item of a route: each of its methods, and HEAD where there is GET."""
     resource = route.endpoint
     assert isinstance(resource, Resource)  # noqa: S101 - narrows the type
     methods = {
-        method.lower(): described(method, operation, schemas) for method, operation in resource.operations.items()
+        method.lower(): describe_operation(method, operation, schemas)
+        for method, operation in resource.operations.items()
     }
     return {**methods, "head": without_content(methods["get"])} if "get" in methods else methods
 
 
-def described(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    """Describe an operation."""
+def describe_operation(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    """Return the description of an operation."""
     handler = operation.handler
     body = {"requestBody": {"required": True, "content": schemas.content(operation.body)}} if operation.body else {}
     return {
@@ -100,17 +101,17 @@ def described(method: str, operation: Operation, schemas: Schemas) -> dict[str, 
 
 
 def without_content(get: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe HEAD: what GET answers, but only its headers."""
-    answers = {
+    """Return the description of HEAD: that of GET, its responses without content."""
+    responses_to_head = {
         status: {name: part for name, part in response.items() if name != "content"}
         for status, response in get["responses"].items()
     }
     summary = f"{get['summary'].removesuffix('.')}: only the headers."
-    return {**get, "operationId": f"{get['operationId']}_headers", "summary": summary, "responses": answers}
+    return {**get, "operationId": f"{get['operationId']}_headers", "summary": summary, "responses": responses_to_head}
 
 
 def parameters(method: str, operation: Operation, schemas: Schemas) -> Iterator[dict[str, Any]]:
-    """Describe what an operation takes beside a body."""
+    """Yield the parameters of an operation: of its path and query, and headers."""
     for name, kind in operation.path.items():
         yield parameter("path", name, schemas.of(kind), required=True)
     if operation.query:
@@ -128,13 +129,13 @@ def parameters(method: str, operation: Operation, schemas: Schemas) -> Iterator[
 
 
 def parameter(place: str, name: str, schema: Schema, *, required: bool) -> dict[str, Any]:
-    """Describe a parameter; several values are written with commas."""
+    """Return the description of a parameter; several values are written with commas."""
     style = {"style": "form", "explode": False} if schema.get("type") == "array" else {}
     description = schema.pop("description", "")
     return {"name": name, "in": place, "description": description, "required": required, **style, "schema": schema}
 
 
 def request_header(name: str) -> dict[str, Any]:
-    """Describe a header of a request."""
+    """Return the description of a request header."""
     description, schema = REQUEST_HEADERS[name]
     return parameter("header", name, schema | {"description": description}, required=False)

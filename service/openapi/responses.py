@@ -1,4 +1,4 @@
-"""What an operation may answer: each status, with its headers, its content and its examples."""
+"""The responses of an operation: each status, with its headers, its content and its examples."""
 
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
@@ -11,7 +11,8 @@ from service.http import problems
 from service.http.media_types import MEDIA_TYPES, OFFERED
 from service.http.middleware import REQUEST_ID
 from service.http.operation import SAFE, Operation
-from service.http.problems import NO_CACHE, NO_STORE, FieldError, ProblemError, ProblemType
+from service.http.problems import FieldError, ProblemError, ProblemType
+from service.http.response import NO_CACHE, NO_STORE
 from service.openapi.schemas import Schema, Schemas
 
 REQUEST_ID_EXAMPLE = "order-7.1"
@@ -19,32 +20,34 @@ TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "integer", "minimum": 0}
 
 
-class Header(NamedTuple):
-    """A header of an answer."""
+class HeaderDescription(NamedTuple):
+    """A header of a response, as the document describes it."""
 
     description: str
     schema: Schema
 
 
 HEADERS = {
-    "X-Request-ID": Header("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
-    "Vary": Header("What else the answer depends on.", {"const": "Accept"}),
-    "Cache-Control": Header(
-        "What a cache may do: `no-cache`, ask again before each use; `no-store`, not keep it.",
+    "X-Request-ID": HeaderDescription("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
+    "Vary": HeaderDescription("What else the response depends on.", {"const": "Accept"}),
+    "Cache-Control": HeaderDescription(
+        "What a cache may do: `no-cache`, ask again before each use; `no-store`, not store it.",
         {"enum": [NO_CACHE[1].decode(), NO_STORE[1].decode()]},
     ),
-    "ETag": Header(
+    "ETag": HeaderDescription(
         "The item's version, in this media type.",
-        TEXT | {"pattern": f'^"[1-9][0-9]*-({"|".join(media.name for media in MEDIA_TYPES)})"$'},
+        TEXT | {"pattern": f'^"[1-9][0-9]*-({"|".join(media_type.name for media_type in MEDIA_TYPES)})"$'},
     ),
-    "Allow": Header("The methods of this path.", TEXT),
-    "Accept": Header("The media types that a body may have.", {"const": OFFERED}),
-    "Retry-After": Header("How many seconds to wait.", NUMBER),
-    "Idempotency-Replayed": Header("The write was made before, and this was its answer.", {"const": "true"}),
+    "Allow": HeaderDescription("The methods of this path.", TEXT),
+    "Accept": HeaderDescription("The media types that a body may have.", {"const": OFFERED}),
+    "Retry-After": HeaderDescription("How many seconds to wait.", NUMBER),
+    "Idempotency-Replayed": HeaderDescription(
+        "The write was made before, and this was its response.", {"const": "true"}
+    ),
 }
 OPTIONAL = {"Idempotency-Replayed"}
 ALWAYS = ("Cache-Control", "X-Request-ID")
-# What operations declare of themselves is text, but for these.
+# The headers that an operation declares are text, but for these.
 DECLARED = {"Location": TEXT | {"format": "uri-reference"}, "X-Total-Count": NUMBER}
 
 PROBLEM_HEADERS = {
@@ -52,99 +55,99 @@ PROBLEM_HEADERS = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ["Accept"],
     HTTPStatus.SERVICE_UNAVAILABLE: ["Retry-After"],
 }
-KINDS = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
-FAULTS = {
+PROBLEM_TYPES = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
+FIELD_ERRORS = {
     problems.INVALID_BODY: FieldError("/price", "Expected `float` >= 0.0"),
     problems.INVALID_QUERY: FieldError("/limit", "Expected `int` <= 1000"),
 }
 
 
 def components() -> dict[str, Any]:
-    """Describe what responses refer to, and the one that every path has for the methods that it lacks."""
+    """Return the components of responses: headers, examples, and the response to a method that a path lacks."""
     return {
-        "headers": {name: described(header, required=name not in OPTIONAL) for name, header in HEADERS.items()},
+        "headers": {name: describe_header(header, required=name not in OPTIONAL) for name, header in HEADERS.items()},
         "responses": {"MethodNotAllowed": problem_response([problems.METHOD_NOT_ALLOWED])},
-        "examples": {kind.code: problem_example(kind) for kind in KINDS},
+        "examples": {one.code: problem_example(one) for one in PROBLEM_TYPES},
     }
 
 
 def responses(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    """Describe what an operation may answer, by status."""
+    """Return the responses of an operation, by status."""
     found = {operation.status: success(operation, schemas)}
     if method not in SAFE:
         found[operation.status]["headers"]["Idempotency-Replayed"] = reference("Idempotency-Replayed")
     if is_conditional_read(method, operation, schemas):
         status = HTTPStatus.NOT_MODIFIED
         found[status] = {"description": status.phrase, "headers": references("ETag", "Vary", *ALWAYS)}
-    kinds = list(raised(method, operation, schemas))
-    for status in sorted({kind.status for kind in kinds}):
-        found[status] = problem_response([kind for kind in kinds if kind.status == status])
+    possible = list(possible_problems(method, operation, schemas))
+    for status in sorted({one.status for one in possible}):
+        found[status] = problem_response([one for one in possible if one.status == status])
     return {str(int(status)): response for status, response in found.items()}
 
 
 def is_conditional_read(method: str, operation: Operation, schemas: Schemas) -> bool:
-    """Whether If-None-Match is heeded."""
+    """Return whether an operation evaluates If-None-Match."""
     return method == "GET" and all(map(has_version, schemas.forms(operation.result)))
 
 
 def has_version(form: Schema) -> bool:
-    """Whether a value is sent with an ETag."""
+    """Return whether a value of a schema is sent with an ETag."""
     return "version" in form.get("properties", {})
 
 
 def success(operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    """Describe what an operation answers if all goes well."""
+    """Return the response of an operation that succeeds."""
     phrase = HTTPStatus(operation.status).phrase
     if operation.result is NoneType:
         return {"description": phrase, "headers": references(*ALWAYS)}
     headers = {
-        name: described(Header(text, DECLARED.get(name, TEXT)), required=False)
+        name: describe_header(HeaderDescription(text, DECLARED.get(name, TEXT)), required=False)
         for name, text in operation.headers.items()
     }
     versioned = [has_version(form) for form in schemas.forms(operation.result)]
     if any(versioned):
-        headers["ETag"] = reference("ETag") if all(versioned) else described(HEADERS["ETag"], required=False)
+        headers["ETag"] = reference("ETag") if all(versioned) else describe_header(HEADERS["ETag"], required=False)
     headers |= references("Vary", *ALWAYS)
     return {"description": phrase, "headers": headers, "content": schemas.content(operation.result)}
 
 
-def described(header: Header, *, required: bool = True) -> dict[str, Any]:
-    """Describe a header."""
+def describe_header(header: HeaderDescription, *, required: bool = True) -> dict[str, Any]:
+    """Return the description of a header."""
     return {"description": header.description, "required": required, "schema": header.schema}
 
 
 def reference(name: str) -> dict[str, Any]:
-    """Refer to a header."""
+    """Return a reference to a header."""
     return {"$ref": f"#/components/headers/{name}"}
 
 
 def references(*names: str) -> dict[str, Any]:
-    """Refer to headers, by name."""
+    """Return references to headers, by name."""
     return {name: reference(name) for name in names}
 
 
-def problem_response(kinds: Sequence[ProblemType]) -> dict[str, Any]:
-    """Describe the problems that share a status."""
+def problem_response(problem_types: Sequence[ProblemType]) -> dict[str, Any]:
+    """Return the response for the problem types of one status."""
     problem = {
         "schema": {"$ref": "#/components/schemas/Problem"},
-        "examples": {kind.code: {"$ref": f"#/components/examples/{kind.code}"} for kind in kinds},
+        "examples": {one.code: {"$ref": f"#/components/examples/{one.code}"} for one in problem_types},
     }
     return {
-        "description": " ".join(f"{kind.title}." for kind in kinds),
-        "headers": references(*PROBLEM_HEADERS.get(kinds[0].status, ()), *ALWAYS),
+        "description": " ".join(f"{one.title}." for one in problem_types),
+        "headers": references(*PROBLEM_HEADERS.get(problem_types[0].status, ()), *ALWAYS),
         "content": {problems.CONTENT_TYPE.decode(): problem},
     }
 
 
-def problem_example(kind: ProblemType) -> dict[str, Any]:
-    """Show a problem as it is sent."""
-    error = ProblemError(kind, f"{kind.title}.", faults=[FAULTS[kind]] if kind in FAULTS else [])
-    rendered = problems.render(error, REQUEST_ID_EXAMPLE)
-    return {"summary": kind.title, "value": msgspec.json.decode(rendered.body)}
+def problem_example(problem_type: ProblemType) -> dict[str, Any]:
+    """Return an example of a problem, made as one is sent."""
+    errors = [FIELD_ERRORS[problem_type]] if problem_type in FIELD_ERRORS else []
+    response = problems.render(ProblemError(problem_type, f"{problem_type.title}.", errors=errors), REQUEST_ID_EXAMPLE)
+    return {"summary": problem_type.title, "value": msgspec.json.decode(response.body)}
 
 
-def raised(method: str, operation: Operation, schemas: Schemas) -> Iterator[ProblemType]:
-    """List the problems that an operation may end in: what it takes can be wrong, and what it asks can be away."""
+def possible_problems(method: str, operation: Operation, schemas: Schemas) -> Iterator[ProblemType]:
+    """Yield the problem types of an operation: of wrong requests, and of a database that cannot serve them."""
     yield from (problems.INVALID_QUERY, problems.NOT_ACCEPTABLE, problems.HEADER_TOO_LARGE, problems.INTERNAL_ERROR)
     if operation.path:
         yield from (problems.NO_SUCH_PATH, problems.ITEM_NOT_FOUND)

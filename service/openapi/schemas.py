@@ -1,24 +1,24 @@
-"""The schemas of types, and examples made out of them."""
+"""JSON Schemas of types, and examples made from them."""
 
 from typing import Any, get_args, get_origin
 
 import msgspec
 
 from service.http.media_types import MEDIA_TYPES
-from service.http.operation import Reply
+from service.http.operation import Result
 
 Schema = dict[str, Any]
 
 
 class Schemas:
-    """Gives schemas, and collects those of the Structs that they refer to."""
+    """Makes schemas, and collects the components that they refer to: one for each Struct."""
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
 
     def of(self, kind: Any) -> Schema:
-        """Return a type's schema; of a Reply, that of its value."""
-        kind = get_args(kind)[0] if get_origin(kind) is Reply else kind
+        """Return a type's schema; of a Result, that of its value."""
+        kind = get_args(kind)[0] if get_origin(kind) is Result else kind
         (schema,), found = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
         self.components |= found
         return schema
@@ -29,14 +29,14 @@ class Schemas:
         return [self._resolved(form) for form in schema.get("anyOf", [schema])]
 
     def content(self, kind: Any) -> dict[str, Any]:
-        """Describe a type in every media type, with an example for each of its forms."""
+        """Return the content of a type in each media type, with an example for each form of it."""
         examples = {
-            "set" if form["type"] == "array" else "one": {"value": self.example(form)} for form in self.forms(kind)
+            "batch" if form["type"] == "array" else "one": {"value": self.example(form)} for form in self.forms(kind)
         }
-        return {media.content_type: {"schema": self.of(kind), "examples": examples} for media in MEDIA_TYPES}
+        return {media_type.content_type: {"schema": self.of(kind), "examples": examples} for media_type in MEDIA_TYPES}
 
     def example(self, schema: Schema) -> Any:
-        """Make a value out of the examples of its parts."""
+        """Return a value made from the examples of a schema's parts."""
         schema = self._resolved(schema)
         if "examples" in schema:
             return schema["examples"][0]

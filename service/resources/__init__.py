@@ -1,1 +1,1 @@
-"""What the service serves: a module for each resource, with its handlers."""
+"""The resources that the service serves: a module for each, with its handlers."""

@@ -1,4 +1,4 @@
-"""What describes the service to programs and to people."""
+"""Handlers for the documents that describe the service."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What orchestration and people ask of the service itself."""
+"""Handlers for the probes, /livez and /readyz."""
 
 import asyncio
 
@@ -11,14 +11,14 @@ from service.schemas import Health
 READINESS_TIMEOUT_S = 2
 
 
-async def live(context: Context) -> Health:  # noqa: ARG001 - it asks nobody
+async def live(context: Context) -> Health:  # noqa: ARG001 - it needs nothing
     """Return whether the process is alive; the database is not asked."""
     return Health("alive")
 
 
 async def ready(context: Context) -> Health:
     """Return whether requests can be served: the database answers, and its schema is the one wanted here."""
-    if context.worker_state.is_stopping:
+    if context.worker_state.is_shutting_down:
         raise ProblemError(NOT_READY, "The service is stopping.")
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_S):

@@ -6,92 +6,93 @@ from urllib.parse import urlencode
 from msgspec import UNSET
 
 from db.errors import VersionMismatch
-from db.items import Change, Items, NewItem, Removal
+from db.items import ItemDeletion, ItemRow, Items, ItemUpdate
 from db.tables.pagination import Order, Page, Query
 from service.context import Context
 from service.http import cursors
 from service.http.headers import IfMatch
-from service.http.operation import Reply
-from service.http.problems import INVALID_BODY, INVALID_QUERY, FieldError, Header, ProblemError
+from service.http.operation import Result
+from service.http.problems import INVALID_BODY, INVALID_QUERY, FieldError, ProblemError
+from service.http.response import Header
 from service.schemas import (
+    BatchItemPatch,
     ItemCreate,
-    ItemCreateSet,
+    ItemCreateBatch,
     ItemId,
     ItemIdsQuery,
     ItemPatch,
-    ItemPatchSet,
+    ItemPatchBatch,
     ItemQuery,
     ItemResponse,
-    ItemSetPatch,
 )
 
 
-async def create_items(context: Context, body: ItemCreate | ItemCreateSet) -> ItemResponse | list[ItemResponse]:
+async def create_items(context: Context, body: ItemCreate | ItemCreateBatch) -> ItemResponse | list[ItemResponse]:
     """Create an item, or a batch of them, all or nothing."""
     if isinstance(body, list):
-        return await context.items.add([_new(item) for item in body])
-    return await context.items.add_one(_new(body))
+        return await context.items.create_many([_new(item) for item in body])
+    return await context.items.create(_new(body))
 
 
-async def list_items(context: Context, query: ItemQuery) -> Reply[list[ItemResponse]]:
+async def list_items(context: Context, query: ItemQuery) -> Result[list[ItemResponse]]:
     """List items."""
     if query.ids is not UNSET:
         if query != ItemQuery(ids=query.ids):
             raise ProblemError(INVALID_QUERY, "The parameter ids excludes all others.")
-        return Reply(await context.items.get(query.ids))
+        return Result(await context.items.get_many(query.ids))
     page = await context.items.page(_selection(query))
     if "headers" not in page.encoded:
         page.encoded["headers"] = _page_headers(page, query)
-    return Reply(page.items, page.encoded["headers"], page.encoded)
+    return Result(page.items, page.encoded["headers"], page.encoded)
 
 
-async def change_items(context: Context, body: ItemPatchSet) -> list[ItemResponse]:
-    """Change a batch of items, all or nothing."""
+async def update_items(context: Context, body: ItemPatchBatch) -> list[ItemResponse]:
+    """Update a batch of items, all or nothing."""
     first = {patch.id: index for index, patch in reversed(list(enumerate(body)))}
-    faults = [
+    errors = [
         FieldError(f"/{index}/id", "Expected each id once")
         for index, patch in enumerate(body)
         if first[patch.id] != index
     ]
-    if faults:
-        raise ProblemError(INVALID_BODY, "A batch holds each item once.", faults=faults)
-    return await context.items.change([_patched(patch.id, patch.version or None, patch) for patch in body])
+    if errors:
+        raise ProblemError(INVALID_BODY, "A batch holds each item once.", errors=errors)
+    return await context.items.update_many([_patched(patch.id, patch.version or None, patch) for patch in body])
 
 
 async def delete_items(context: Context, query: ItemIdsQuery) -> list[ItemId]:
-    """Delete a batch of items; unknown ids are left out of the answer."""
-    return await context.items.remove(query.ids)
+    """Delete a batch of items; unknown ids are left out of the response."""
+    return await context.items.delete_many(query.ids)
 
 
 async def read_item(context: Context, id: ItemId) -> ItemResponse:
     """Read an item."""
-    return await context.items.get_one(id)
+    return await context.items.get(id)
 
 
 async def replace_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemCreate) -> ItemResponse:
     """Replace all of an existing item."""
     items, version = await _items_and_version(context, id, if_match)
-    return await items.change_one(Change(id, version, body.name, body.price, body.in_stock))
+    return await items.update(ItemUpdate(id, version, body.name, body.price, body.in_stock))
 
 
-async def change_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemPatch) -> ItemResponse:
-    """Change some fields of an item."""
+async def update_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemPatch) -> ItemResponse:
+    """Update some fields of an item."""
     items, version = await _items_and_version(context, id, if_match)
-    return await items.change_one(_patched(id, version, body))
+    return await items.update(_patched(id, version, body))
 
 
 async def delete_item(context: Context, id: ItemId, if_match: IfMatch) -> None:
     """Delete an item."""
     items, version = await _items_and_version(context, id, if_match)
-    await items.remove_one(Removal(id, version))
+    await items.delete(ItemDeletion(id, version))
 
 
-def _new(item: ItemCreate) -> NewItem:
-    return NewItem(item.name, item.price + 0.0, item.in_stock)  # SQLite knows no -0.0, and would read it otherwise
+def _new(item: ItemCreate) -> ItemRow:
+    return ItemRow(item.name, item.price + 0.0, item.in_stock)  # SQLite knows no -0.0, and would read it otherwise
 
 
-def _patched(id: int, version: int | None, patch: ItemPatch | ItemSetPatch) -> Change:
-    return Change(
+def _patched(id: int, version: int | None, patch: ItemPatch | BatchItemPatch) -> ItemUpdate:
+    return ItemUpdate(
         id,
         version,
         None if patch.name is UNSET else patch.name,
@@ -101,16 +102,16 @@ def _patched(id: int, version: int | None, patch: ItemPatch | ItemSetPatch) -> C
 
 
 async def _items_and_version(context: Context, id: int, if_match: IfMatch) -> tuple[Items[ItemResponse], int | None]:
-    """Return the items to write with, and the version that the write expects. Raises VersionMismatch.
+    """Return the store to write with, and the version that the write expects. Raises VersionMismatch.
 
-    With several versions in If-Match the item is read first; the items then give both steps one deadline.
+    With several versions in If-Match the item is read first; both steps then have one deadline.
     """
     if if_match is None:
         return context.items, None
     if len(if_match) == 1:
         return context.items, next(iter(if_match))
     items = context.items.until()
-    current = await items.get_one(id)
+    current = await items.get(id)
     if current.version not in if_match:
         raise VersionMismatch([id])
     return items, current.version
@@ -147,5 +148,5 @@ def _page_headers(page: Page[ItemResponse], query: ItemQuery) -> list[Header]:
 
 
 def _text(value: object) -> str:
-    """Write a parameter as it is read."""
+    """Return the text of a query parameter."""
     return str(value).lower() if isinstance(value, bool) else str(value)

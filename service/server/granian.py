@@ -20,9 +20,9 @@ HEAD_BYTES_MAX = 64 * 1024
 
 
 def address(host: str, port: int) -> tuple[str, int]:
-    """Find where to listen: a name becomes its address, and port 0 one that is free.
+    """Return the address and port to listen on: a name is resolved, and port 0 becomes a free one.
 
-    Raises OSError, also where someone else listens by SO_REUSEPORT, as Granian does: they would share what comes in.
+    Raises OSError, also if another process listens there by SO_REUSEPORT, as Granian does: it would get connections.
     """
     family, kind, protocol, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as listener:
@@ -33,7 +33,7 @@ def address(host: str, port: int) -> tuple[str, int]:
 
 
 def serve(settings: Settings) -> None:
-    """Serve with as many processes as the settings say, until SIGTERM or SIGINT, and let what is in flight finish."""
+    """Serve with `settings.workers` processes until SIGTERM or SIGINT, and respond to what is in flight."""
     server = Supervisor(
         drain_delay_s=settings.drain_delay_ms / 1000,
         end_timeout_s=settings.shutdown_timeout_s,

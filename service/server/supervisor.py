@@ -1,4 +1,4 @@
-"""The parent of the workers: it starts, replaces and ends them, and no caller should notice."""
+"""The parent process of the workers: it starts, replaces and ends them without a failed request."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ Loader = Callable[[WorkerState], Any]
 
 TICK_S = 0.5
 START_TIMEOUT_S = 60.0
-# How long a worker is there at least: however often one dies or grows too large, the machine has time for other things.
+# How long a worker lives at least: workers that die or grow too large again and again must not take all of the machine.
 LIFE_S_MIN = 1.0
 LARGE_LIFE_S_MIN = 5.0
 # In a row, and not by a kill: then the service cannot work at all, and must not look as if it did.
@@ -32,11 +32,11 @@ FAILED_STARTS_MAX = 3
 
 
 class Supervisor(MPServer):
-    """Granian's server, with a drain, and with better answers to workers that die or are to be replaced.
+    """Granian's server, with a drain, and with a replacement of workers that die, grow old or grow too large.
 
     It rests on granian 2.8.7, where `_serve` calls `startup`, `_serve_loop` and `shutdown`; `startup` calls
     `_init_shared_socket` and `_spawn_workers`; `shutdown` calls `_drop_shared_socket` and `_stop_workers`. The loop of
-    that version hears nothing while it replaces a worker, may overlook a death, and gives up when the same worker dies
+    that version acts on no signal while it replaces a worker, may miss a death, and gives up when the same worker dies
     twice in 5.5 seconds.
     """
 
@@ -59,7 +59,7 @@ class Supervisor(MPServer):
         self._sockets: list[socket.socket] = []
         self._channels: dict[WorkerProcess, WorkerChannel] = {}
         self._latest_primary = RawArray("Q", 2)  # without a lock, which a worker that is killed would keep
-        self._replaced: list[WorkerProcess] = []  # that are still there
+        self._replaced: list[WorkerProcess] = []  # that have not ended
         self._failed_starts = 0
         self._start: Callable[[int], WorkerProcess]
 
@@ -67,7 +67,7 @@ class Supervisor(MPServer):
         return self.interrupt_signal or self._failed_starts >= FAILED_STARTS_MAX
 
     def signal_handler_interrupt(self, number: int, frame: object) -> None:
-        """Drain at the first signal, without the delay for a person at a terminal, and end at once at the second."""
+        """Drain at the first signal, without the delay at Ctrl-C, and exit at once at the second."""
         if self.interrupt_signal:
             for worker in (*self.wrks, *self._replaced):
                 worker.kill()
@@ -77,12 +77,12 @@ class Supervisor(MPServer):
         super().signal_handler_interrupt(number, frame)
 
     def _init_shared_socket(self) -> None:
-        """Listen for each worker, and never stop while there is a service: what waits to be accepted outlives a worker.
+        """Open a socket for each worker, for as long as the service runs: what waits in it outlives the worker.
 
-        A worker of Granian's opens a socket of its own beside the others', and takes with it what waits there. One for
-        all, as Granian has it elsewhere, goes to whoever wakes up first: of 64 connections at once, 64 to one worker.
+        A worker of Granian's opens a socket of its own, and its end loses what waits there. With one socket for all, as
+        Granian has it elsewhere, the worker that wakes up first gets everything: 64 of 64 connections at once.
         """
-        if sys.platform != "linux":  # where nobody spreads connections over sockets
+        if sys.platform != "linux":  # other systems do not spread connections over sockets
             super()._init_shared_socket()
         else:
             self._sockets = [listener(self.bind_addr, self.bind_port, self.backlog) for _ in range(self.workers)]
@@ -141,10 +141,10 @@ class Supervisor(MPServer):
         return not self._channels[worker].has_started and worker.inner.exitcode != -signal.SIGKILL
 
     def _due(self) -> Iterator[int]:
-        """Return which workers are to be replaced: all at SIGHUP, else the old and the large."""
-        everybody, self.reload_signal = self.reload_signal, False
+        """Yield the indices of the workers to replace: all at SIGHUP, else the too old and the too large."""
+        replaces_all, self.reload_signal = self.reload_signal, False
         for idx, worker in enumerate(list(self.wrks)):
-            if everybody or self._is_too_old(worker) or self._is_too_large(worker):
+            if replaces_all or self._is_too_old(worker) or self._is_too_large(worker):
                 yield idx
 
     def _is_too_old(self, worker: WorkerProcess) -> bool:
@@ -159,19 +159,19 @@ class Supervisor(MPServer):
             return False
 
     def _replace(self, idx: int) -> None:
-        """Start a successor; when it serves, let the old worker's callers go over to it, and then end that one."""
+        """Start a successor; when it serves, drain the old worker, and then end it."""
         if self._is_over():
             return
         logger.info("Replacing worker-%d", idx + 1)
         old = self.wrks[idx]
-        old.interrupt_by_parent = True  # so that nobody wonders about its end
+        old.interrupt_by_parent = True  # so that its end is no surprise to Granian
         self._replaced.append(old)
         self.wrks[idx] = self._start(idx)
         self._wait(lambda: self._channels[self.wrks[idx]].has_started, START_TIMEOUT_S)
-        for word, limit_s in ((DRAIN, self._drain_delay_s), (EXIT, self._end_timeout_s)):
-            if self._is_over():  # all of them end
+        for message, limit_s in ((DRAIN, self._drain_delay_s), (EXIT, self._end_timeout_s)):
+            if self._is_over():  # the whole service ends
                 return
-            self._channels[old].say(word)
+            self._channels[old].send(message)
             self._wait(lambda: not old.is_alive(), limit_s)
         if not self._is_over():
             old.kill()
@@ -180,35 +180,35 @@ class Supervisor(MPServer):
             self._channels.pop(old).close()
 
     def shutdown(self, exit_code: int = 0) -> None:
-        """Let callers and load balancers turn away, then end; the exit code is 1 if a worker could not be ended so."""
+        """Wait while clients and load balancers go elsewhere, then end; the exit code is 1 if a worker failed."""
         self.interrupt_children.clear()  # each of them was replaced
         current = list(self.wrks)
         self.wrks.extend(self._replaced)
-        self._tell(SHUTDOWN)
+        self._send_to_all(SHUTDOWN)
         deadline = time.monotonic() + self._drain_delay_s
         while time.monotonic() < deadline and any(worker.is_alive() for worker in current):
             self._pause(deadline)
             for worker in current:
                 if self._sockets and not worker.is_alive():
-                    self._sockets[worker.idx].close()  # nobody would accept what comes in there
+                    self._sockets[worker.idx].close()  # no worker would accept what comes in there
         super().shutdown(exit_code or int(self._failed_starts >= FAILED_STARTS_MAX))
 
     def _stop_workers(self) -> None:
-        self._tell(EXIT)
+        self._send_to_all(EXIT)
         super()._stop_workers()
 
-    def _tell(self, word: bytes) -> None:
+    def _send_to_all(self, message: bytes) -> None:
         for worker in self.wrks:
-            self._channels[worker].say(word)
+            self._channels[worker].send(message)
 
 
 def age_s(worker: WorkerProcess) -> float:
-    """Return how long ago a worker was started."""
+    """Return the seconds since a worker was started."""
     return time.monotonic() - worker.birth
 
 
 def listener(host: str, port: int, backlog: int) -> socket.socket:
-    """Listen beside others of the same address, among whom Linux distributes connections evenly."""
+    """Return a listening socket; Linux spreads connections evenly over all that listen at the address."""
     one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     for level, option in (
         (socket.SOL_SOCKET, socket.SO_REUSEADDR),
@@ -225,14 +225,14 @@ def load(
     loader: Loader,
     parent: Connection,
     latest_primary: MutableSequence[int],
-    others: Sequence[socket.socket | Connection],
+    not_ours: Sequence[socket.socket | Connection],
 ) -> Any:
-    """Make a worker's application, in the worker, and close what is not for it."""
+    """Return a worker's application, made in the worker, where sockets and pipes of other processes are closed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
-    for one in others:
+    for one in not_ours:
         one.close()
     app = loader(ChildState(parent, latest_primary))
-    # What is there by now stays: to look through all of it again and again would stop everything for 50 ms each time.
+    # What exists by now stays: each full collection that traverses it would stop the worker for 50 ms.
     gc.collect()
     gc.freeze()
     return app

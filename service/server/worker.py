@@ -1,4 +1,4 @@
-"""The pipe between a worker and its parent process, which tells it when to drain, to shut down and to exit."""
+"""The pipe between a worker and its parent process: the worker reports its start, the parent drains and ends it."""
 
 import asyncio
 import os
@@ -9,10 +9,10 @@ from multiprocessing.connection import Connection
 
 from service.worker_state import WorkerState
 
-# What is said through the pipe: a worker serves; it is to let its clients go over to another worker, or to another
-# instance; it is to answer what is in flight, and end.
+# The messages. From the worker: it serves. To the worker: make the clients connect to another worker; or to another
+# instance, as the whole service ends; respond to what is in flight, and exit.
 STARTED, DRAIN, SHUTDOWN, EXIT = b"started", b"drain", b"shutdown", b"exit"
-# A terminal or a process supervisor may send these to every process of the service: it is the parent who acts on them.
+# A terminal or a process supervisor may send these to every process of the service: only the parent acts on them.
 GROUP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 
 
@@ -24,18 +24,18 @@ class ChildState(WorkerState):
         self._parent = parent
 
     def start(self) -> None:
-        """Tell the parent that this worker serves, and follow what it says from now on."""
-        with suppress(OSError):  # it was killed, which is the first that there will be to read
+        """Report to the parent that this worker serves, and read its messages from now on."""
+        with suppress(OSError):  # the parent was killed, which the first read will find
             self._parent.send_bytes(STARTED)
-        asyncio.get_running_loop().add_reader(self._parent.fileno(), self._follow)
+        asyncio.get_running_loop().add_reader(self._parent.fileno(), self._read_message)
 
-    def _follow(self) -> None:
-        word = EXIT  # if the parent was killed: nobody else would
+    def _read_message(self) -> None:
+        message = EXIT  # if the parent was killed, as no message will come
         with suppress(EOFError, OSError):
-            word = self._parent.recv_bytes()
-        self.is_leaving = True
-        self.is_stopping = self.is_stopping or word == SHUTDOWN
-        if word == EXIT:
+            message = self._parent.recv_bytes()
+        self.is_draining = True
+        self.is_shutting_down = self.is_shutting_down or message == SHUTDOWN
+        if message == EXIT:
             asyncio.get_running_loop().remove_reader(self._parent.fileno())
             stop_accepting()
 
@@ -49,23 +49,23 @@ class WorkerChannel:
 
     @property
     def has_started(self) -> bool:
-        """Whether the worker serves, or did."""
+        """Whether the worker serves, or has served."""
         with suppress(EOFError, OSError):  # it has ended
             self._has_started = self._has_started or (self._worker.poll() and self._worker.recv_bytes() == STARTED)
         return self._has_started
 
-    def say(self, word: bytes) -> None:
-        """Tell the worker something, if it is still there."""
+    def send(self, message: bytes) -> None:
+        """Send a message to the worker, if it is still there."""
         with suppress(OSError):
-            self._worker.send_bytes(word)
+            self._worker.send_bytes(message)
 
     def close(self) -> None:
-        """Let go of a worker that has ended."""
+        """Close the pipe to a worker that has ended."""
         self._worker.close()
 
 
 def stop_accepting() -> None:
-    """Let the handler of SIGTERM run, which is Granian's, once: a third time would block the loop of granian 2.8.7."""
+    """Run Granian's handler of SIGTERM, once: a third time would block the event loop of granian 2.8.7."""
     os.kill(os.getpid(), signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # what is pending is delivered before this returns
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

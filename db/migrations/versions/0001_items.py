@@ -40,7 +40,7 @@ def upgrade() -> None:
         "idempotency_keys",
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
-        sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.Column("response", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", TIMESTAMP, server_default=now, nullable=False),
         sa.PrimaryKeyConstraint("scope", name=op.f("pk_idempotency_keys")),
     )
