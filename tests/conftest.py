@@ -15,8 +15,8 @@ import pytest
 from db.engines.engine import open_database
 from db.migrate import upgrade
 from service.settings import Settings
-from tests.answers import PATIENT, serving
-from tests.postgres import Databases, PostgresServer
+from tests.support.answers import PATIENT, serving
+from tests.support.postgres import Databases, PostgresServer
 
 POSTGRESQL = "postgresql"
 SERVER_VARIABLE = "TEST_DATABASE_URL"

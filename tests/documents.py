@@ -22,8 +22,8 @@ from service.__main__ import main
 from service.http.operation import Resource
 from service.routes import ROUTES
 from service.settings import Settings
-from tests.answers import serving
 from tests.faults.scenarios import SCENARIOS
+from tests.support.answers import serving
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

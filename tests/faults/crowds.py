@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tests.faults.durable import durable_server
 from tests.faults.load import Callers, Heard, Request, closed_loop, counted, quantile_ms
 from tests.faults.report import Figures
-from tests.serving import ServiceProcess
+from tests.support.serving import ServiceProcess
 
 CLIENTS = 4
 WAVES = 3

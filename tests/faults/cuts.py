@@ -14,10 +14,10 @@ import httpx
 from sqlalchemy import make_url
 
 from service.settings import Settings
-from tests.answers import serving
 from tests.faults.conditions import Moment
 from tests.faults.proxy import Proxy
-from tests.waiting import PAUSE_S, until
+from tests.support.answers import serving
+from tests.support.waiting import PAUSE_S, until
 
 MOMENTS: Sequence[Moment] = get_args(Moment)
 KEYED = (False, True)

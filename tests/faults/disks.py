@@ -13,9 +13,9 @@ from tests.conftest import migrate
 from tests.faults.durable import DURABLE
 from tests.faults.report import Figures
 from tests.faults.trial import ANSWERS, Load, Survivor
-from tests.postgres import PostgresServer
-from tests.serving import ServiceProcess
-from tests.waiting import wait_until
+from tests.support.postgres import PostgresServer
+from tests.support.serving import ServiceProcess
+from tests.support.waiting import wait_until
 
 CAN_MOUNT = os.geteuid() == 0
 SQLITE_MIB, POSTGRESQL_MIB = 8, 160

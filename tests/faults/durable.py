@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.conftest import migrate
-from tests.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
 
 DURABLE = {
     "fsync": "on",

@@ -18,9 +18,9 @@ from tests.conftest import migrate
 from tests.faults.durable import DURABLE
 from tests.faults.report import Figures
 from tests.faults.trial import ANSWERS, WRITERS, Load, Survivor, check_answered, fill_pools
-from tests.postgres import PostgresServer, ReplicatedPair
-from tests.serving import ServiceProcess
-from tests.waiting import wait_until
+from tests.support.postgres import PostgresServer, ReplicatedPair
+from tests.support.serving import ServiceProcess
+from tests.support.waiting import wait_until
 
 # A rebuilt standby is small, and finds the log of writes that was written while it was copied.
 SETTINGS = {**DURABLE, "shared_buffers": "32MB", "wal_keep_size": "128MB", "wal_retrieve_retry_interval": "100ms"}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from tests.faults.corpus import Case, corpus
-from tests.serving import ROOT, ServiceProcess
+from tests.support.serving import ROOT, ServiceProcess
 
 AT_ONCE = 16
 LIMIT_S = 2

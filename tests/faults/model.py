@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from service.settings import Settings
-from tests.answers import code, serving
+from tests.api.test_model import Model
 from tests.faults.conditions import Moment
 from tests.faults.cuts import MOMENTS, NOTHING_CHANGED, REPLAYED
 from tests.faults.durable import durable_server
 from tests.faults.proxy import Proxy
-from tests.postgres import HOST, PostgresServer
-from tests.test_model import Model
-from tests.waiting import PAUSE_S
+from tests.support.answers import code, serving
+from tests.support.postgres import HOST, PostgresServer
+from tests.support.waiting import PAUSE_S
 
 LIMIT_S = 15.0  # beyond every deadline
 BLACK_HOLE_S = 0.2

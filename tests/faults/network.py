@@ -12,7 +12,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.report import Figures, Report
 from tests.faults.trial import Load, Survivor, check_answered, durable_database
 from tests.faults.workload import USUAL
-from tests.postgres import HOST
+from tests.support.postgres import HOST
 
 WORKERS = 2
 LIMITS = {"ITEMSVC_REQUEST_TIMEOUT_MS": "3000", "ITEMSVC_STATEMENT_TIMEOUT_MS": "2000"}

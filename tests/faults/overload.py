@@ -18,8 +18,8 @@ from tests.faults.durable import durable_server
 from tests.faults.load import Callers, Heard, Request, closed_loop, counted, open_loop, quantile_ms
 from tests.faults.proxy import HOST, Proxy
 from tests.faults.report import Figures
-from tests.postgres import PostgresServer
-from tests.serving import ServiceProcess
+from tests.support.postgres import PostgresServer
+from tests.support.serving import ServiceProcess
 
 OVERLOAD = 5
 # What an operator would set: who would have to wait for longer than this many unloaded answers is refused.

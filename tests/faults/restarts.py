@@ -8,7 +8,7 @@ from statistics import median
 from tests.faults.durable import durable_server
 from tests.faults.report import Figures
 from tests.faults.trial import ANSWERS, Load, Survivor, check_answered, fill_pools, sessions
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 WORKERS = 2
 REQUEST_TIMEOUT_MS = 10_000

@@ -14,8 +14,8 @@ import httpx
 
 from tests.faults.balancer import Balancer, Instance
 from tests.faults.durable import durable_server
-from tests.serving import ROOT, ServiceProcess
-from tests.waiting import LIMIT_S, wait_until
+from tests.support.serving import ROOT, ServiceProcess
+from tests.support.waiting import LIMIT_S, wait_until
 
 USERS = 8
 SERVED_MIN = 50  # by an instance that is back, before the other leaves

@@ -16,8 +16,8 @@ from sqlalchemy import URL, make_url
 from tests.faults.checker import check, integrity_faults, read_rows
 from tests.faults.journal import Journal
 from tests.faults.writers import Writers
-from tests.serving import ServiceProcess
-from tests.waiting import wait_until
+from tests.support.serving import ServiceProcess
+from tests.support.waiting import wait_until
 
 # What a migration does that is made for a service which is up. The last two give a statement's result another type,
 # for which PostgreSQL refuses the plans that connections have cached (0A000).

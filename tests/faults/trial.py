@@ -20,9 +20,9 @@ from tests.faults.journal import Journal
 from tests.faults.report import Figures, Report
 from tests.faults.workload import USUAL, Habits
 from tests.faults.writers import Writers
-from tests.postgres import _free_port
-from tests.serving import ServiceProcess, has_ended
-from tests.waiting import LIMIT_S, wait_until
+from tests.support.postgres import _free_port
+from tests.support.serving import ServiceProcess, has_ended
+from tests.support.waiting import LIMIT_S, wait_until
 
 WRITERS = 16
 CALLERS = 64

@@ -1,0 +1,1 @@
+"""What clients see, through the front door, on both databases."""

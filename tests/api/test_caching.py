@@ -1,0 +1,143 @@
+"""Caches: what the service answers is never used again without asking it (RFC 9111)."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from db import errors
+from service.http import problems
+from service.http.middleware import PROBES
+from service.http.operation import Operation, Resource
+from service.http.problems import ProblemError, ProblemType, render
+from service.openapi.document import document
+from service.routes import ROUTES
+from tests.support.answers import JSON, MSGPACK, added_set, code
+
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+
+DOCUMENT = document(ROUTES)
+KINDS = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
+LAMP = {"name": "lamp", "price": 9.5}
+OPERATIONS = [
+    pytest.param(route.path, method, operation, id=f"{method} {route.path}")
+    for route in ROUTES
+    if isinstance(route.endpoint, Resource)
+    for method, operation in route.endpoint.operations.items()
+]
+
+
+def resolved(part: dict[str, Any]) -> dict[str, Any]:
+    """Follow a reference."""
+    target: dict[str, Any] = DOCUMENT
+    for step in part.get("$ref", "#").split("/")[1:]:
+        target = target[step]
+    return target if "$ref" in part else part
+
+
+def requests(path: str, method: str) -> list[dict[str, Any]]:
+    """Return an operation's requests out of its examples: one for each form of its body, or one without."""
+    told = DOCUMENT["paths"][path][method.lower()]
+    query: dict[str, str] = {}
+    for parameter in map(resolved, told["parameters"]):
+        if parameter["required"]:
+            example = parameter["schema"]["examples"][0]
+            text = ",".join(map(str, example)) if isinstance(example, list) else str(example)
+            path = path.replace(f"{{{parameter['name']}}}", text)
+            query |= {parameter["name"]: text} if parameter["in"] == "query" else {}
+    target = {"method": method, "url": path, "params": query}
+    bodies = told.get("requestBody", {"content": {JSON: {"examples": {}}}})["content"][JSON]["examples"]
+    return [target | {"json": body["value"]} for body in bodies.values()] or [target]
+
+
+def cache_control(response: httpx.Response) -> list[str]:
+    """Return what caches are told."""
+    return response.headers.get_list("cache-control")
+
+
+def wanted(path: str) -> list[str]:
+    """Return what caches have to be told of an operation's success."""
+    return ["no-store" if path in PROBES else "no-cache"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("media_type", [JSON, MSGPACK])
+@pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
+async def test_no_success_is_used_again_without_asking(
+    client: httpx.AsyncClient, path: str, method: str, operation: Operation, media_type: str
+) -> None:
+    await added_set(client, [LAMP] * 7)
+    client.headers["accept"] = media_type
+    for request in requests(path, method):
+        response = await client.request(**request)
+        assert (response.status_code, cache_control(response)) == (operation.status, wanted(path))
+        if method == "GET":
+            assert cache_control(await client.request(**request | {"method": "HEAD"})) == wanted(path)
+        if method == "GET" and "etag" in response.headers:
+            unchanged = await client.request(**request, headers={"if-none-match": response.headers["etag"]})
+            assert (unchanged.status_code, cache_control(unchanged)) == (304, wanted(path))
+
+
+@on_sqlite
+@pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
+async def test_every_problem_of_an_operation_is_stored_by_no_cache(
+    client: httpx.AsyncClient, path: str, method: str, operation: Operation
+) -> None:
+    wrongs: list[dict[str, Any]] = [
+        {"headers": {"accept": "text/html"}},
+        {"headers": {"accept": "*/*," * 1000}},
+        {"headers": {"x-request-timeout": "soon"}},
+        {"params": {"colour": "red"}},
+        {"method": "BREW"},
+        *([{"content": b"{", "json": None, "headers": {"content-type": JSON}}] if operation.body else []),
+        *([{"content": b"", "json": None}] if operation.body else []),
+        *([{}] if operation.path else []),  # there is no item
+    ]
+    for request in requests(path, method):
+        for wrong in wrongs:
+            response = await client.request(**request | wrong)
+            assert code(response)[0] < 500
+            assert cache_control(response) == ["no-store"], wrong
+
+
+@on_sqlite
+async def test_what_a_key_replays_is_told_to_caches_as_it_was(client: httpx.AsyncClient) -> None:
+    writes: list[tuple[str, str, Any, str]] = [
+        ("POST", "/items", LAMP, "no-cache"),
+        ("PATCH", "/items/1", {"price": 1}, "no-cache"),
+        ("PATCH", "/items/9", {"price": 1}, "no-store"),
+        ("DELETE", "/items/1", None, "no-cache"),
+    ]
+    for method, url, body, told in writes:
+        key = {"idempotency-key": method + url}
+        first, again = [await client.request(method, url, json=body, headers=key) for _ in range(2)]
+        assert again.headers["idempotency-replayed"] == "true"
+        assert cache_control(first) == cache_control(again) == [told], (method, url)
+
+
+@on_sqlite
+async def test_where_nothing_is_no_cache_stores_that(client: httpx.AsyncClient) -> None:
+    for method in ("GET", "HEAD", "POST"):
+        for path in ("/", "/items/", "/items/x", "/favicon.ico"):
+            response = await client.request(method, path)
+            assert (response.status_code in {404, 405}, cache_control(response)) == (True, ["no-store"])
+
+
+def test_every_kind_of_problem_is_stored_by_no_cache() -> None:
+    words = [
+        word([7]) if word in {errors.NotFound, errors.VersionMismatch} else word("it is")
+        for word in problems.TYPE_BY_ERROR
+    ]
+    for error in [*(ProblemError(kind, "It is.") for kind in KINDS), *words, ValueError()]:
+        headers = render(error, "abc").headers
+        assert [value for name, value in headers if name == b"cache-control"] == [b"no-store"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("settings", [{"requests_max": 1}], indirect=True)
+async def test_a_refusal_for_want_of_room_is_stored_by_no_cache(client: httpx.AsyncClient) -> None:
+    responses = await asyncio.gather(*(client.get("/items") for _ in range(8)))
+    refused = [response for response in responses if response.status_code == 503]
+    assert refused
+    assert [cache_control(response) for response in refused] == [["no-store"]] * len(refused)

@@ -1,0 +1,101 @@
+"""Probes: alive without the database, ready only with it and its schema."""
+
+import asyncio
+
+import httpx
+import msgspec
+import pytest
+from sqlalchemy import make_url
+
+from db import migrate
+from db.engines.engine import open_database
+from tests.support.answers import MSGPACK, code, execute, problem
+from tests.support.waiting import LIMIT_S, PAUSE_S
+
+on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+
+async def becomes(client: httpx.AsyncClient, status: int) -> httpx.Response:
+    """Ask until readiness is answered so."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            response = await client.get("/readyz")
+            if response.status_code == status:
+                return response
+            await asyncio.sleep(PAUSE_S)
+
+
+async def test_a_service_that_runs_is_alive_and_ready(client: httpx.AsyncClient) -> None:
+    for path, status in (("/livez", "alive"), ("/readyz", "ready")):
+        response = await client.get(path)
+        assert (response.status_code, response.json()) == (200, {"status": status})
+        assert (await client.head(path)).status_code == 200
+        response = await client.get(path, headers={"accept": MSGPACK})
+        assert msgspec.msgpack.decode(response.content) == {"status": status}
+
+
+async def test_a_service_with_an_older_schema_is_not_ready_until_it_is_migrated(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    database = open_database(database_url)
+    try:
+        await migrate.downgrade(database, "base")
+        response = await client.get("/readyz")
+        assert code(response) == (503, "not-ready")
+        assert response.json()["retryable"] is True
+        assert response.json()["detail"] == f"The schema is at base, not at {migrate.head()}: run migrate."
+        assert (await client.get("/livez")).status_code == 200
+        await migrate.upgrade(database)
+    finally:
+        await database.close()
+    assert (await client.get("/readyz")).status_code == 200
+    assert (await client.post("/items", json={"name": "lamp", "price": 1})).status_code == 201
+
+
+async def test_a_service_with_a_newer_schema_is_not_ready(client: httpx.AsyncClient, database_url: str) -> None:
+    await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    response = await client.get("/readyz")
+    assert code(response) == (503, "not-ready")
+    assert "9999" in response.json()["detail"]
+
+
+@on_postgresql
+async def test_a_service_whose_schema_was_never_migrated_is_not_ready(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    await execute(database_url, "DROP TABLE alembic_version")
+    response = await client.get("/readyz")
+    assert code(response) == (503, "not-ready")
+    assert "base" in response.json()["detail"]
+
+
+@on_postgresql
+async def test_a_service_without_its_database_is_alive_but_not_ready_until_it_is_back(
+    client: httpx.AsyncClient, database_url: str, postgres_url: str
+) -> None:
+    name = make_url(database_url).database
+    hang_up = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+    await execute(postgres_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await execute(postgres_url, f"{hang_up}'{name}'")
+    assert problem(await becomes(client, 503))["code"] == "not-ready"
+    assert (await client.get("/livez")).status_code == 200
+    for url in ("/items/1", "/items", "/items?ids=1"):
+        assert code(await client.get(url)) == (503, "unavailable"), url
+    await execute(postgres_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    await becomes(client, 200)
+
+
+@on_postgresql
+@pytest.mark.parametrize("settings", [{"statement_timeout_ms": 50}], indirect=True)
+async def test_a_service_whose_database_does_not_answer_is_not_ready(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    database = open_database(database_url)
+    try:
+        async with database.engine.begin() as connection:
+            await connection.exec_driver_sql("LOCK TABLE alembic_version")
+            assert code(await client.get("/readyz")) == (503, "not-ready")
+            assert (await client.get("/livez")).status_code == 200
+    finally:
+        await database.close()
+    assert (await client.get("/readyz")).status_code == 200

@@ -1,0 +1,190 @@
+"""JSON and MessagePack, in and out."""
+
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from tests.support.answers import DECODE, ENCODE, JSON, MSGPACK, PROBLEM, added, added_set, code, everything
+
+TAGS = {JSON: '"1-json"', MSGPACK: '"1-msgpack"'}
+LAMP = {"name": "lamp \U0001f4a1", "price": 0.1 + 0.2, "in_stock": False}
+ACCEPTED = {
+    "application/json": JSON,
+    "application/msgpack": MSGPACK,
+    "APPLICATION/MsgPack": MSGPACK,
+    "*/*": JSON,
+    "application/*": JSON,
+    "": JSON,
+    " , ": JSON,
+    "application/json, application/msgpack": JSON,
+    "application/msgpack, application/json": JSON,
+    "application/msgpack;q=1, application/json;q=0.9": MSGPACK,
+    "application/msgpack;q=0.001, application/json;q=0": MSGPACK,
+    "application/json;q=0.5, application/msgpack;q=0.6": MSGPACK,
+    "application/msgpack, */*;q=0.1": MSGPACK,
+    "*/*, application/json;q=0.1": MSGPACK,
+    "application/*, application/json;q=0": MSGPACK,
+    "application/*;q=0.1, */*;q=0.9, application/json;q=0.2": JSON,
+    "application/json;q=0, */*": MSGPACK,
+    "text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8": JSON,
+    "text/html;q=1, application/msgpack;q=0.1": MSGPACK,
+    'application/json;profile="a,b"': JSON,
+    "application/json;version=1 ; q = 0.5 , application/msgpack;Q=0.7": MSGPACK,
+    "nonsense, application/msgpack": MSGPACK,
+}
+UNACCEPTABLE = (
+    *("text/html", "application/xml", "application/problem+json", "image/*", "text/*", "application/jsonp", "json"),
+    *("application/json;q=0", "*/*;q=0", "application/*;q=0.0", "application/json;q=0, application/msgpack;q=0"),
+    *("application/json;q=nan", "application/json;q=inf", "application/json;q=2", "application/json;q=-1"),
+    *("application/json;q=", "application/json;q=x", "*", "*/json", "/", ";", "\u00e9", "application/json/x"),
+)
+
+
+@pytest.mark.parametrize(("sent", "wanted"), list(product(ENCODE, ENCODE)))
+async def test_an_item_goes_in_and_comes_out_in_every_form(client: httpx.AsyncClient, sent: str, wanted: str) -> None:
+    headers = {"content-type": sent, "accept": wanted}
+    write, read = ENCODE[sent], DECODE[wanted]
+    created = await client.post("/items", content=write(LAMP), headers=headers)
+    url = created.headers["location"]
+    found = await client.get(url, headers={"accept": wanted})
+    assert (created.status_code, created.content) == (201, found.content)
+    for response in (created, found):
+        assert response.headers["content-type"] == wanted
+        assert response.headers["vary"] == "Accept"
+        assert response.headers["etag"] == TAGS[wanted]
+        assert {**read(response.content), **LAMP} == read(response.content)
+    replaced = await client.put(url, content=write(LAMP), headers=headers)
+    patched = await client.patch(url, content=write({"price": 1}), headers=headers)
+    in_a_set = await client.patch("/items", content=write([{"id": 1, "price": 2}]), headers=headers)
+    created_set = await client.post("/items", content=write([LAMP]), headers=headers)
+    answers = [replaced, patched, in_a_set, created_set]
+    assert [response.status_code for response in answers] == [200, 200, 200, 201]
+    assert [response.headers["content-type"] for response in answers] == [wanted] * 4
+    [changed] = read(in_a_set.content)
+    assert (changed["version"], changed["price"]) == (4, 2)
+
+
+async def test_both_forms_say_the_same(client: httpx.AsyncClient) -> None:
+    items = await added_set(client, [LAMP, {"name": "desk", "price": 1}])
+    for url in ("/items", "/items?ids=2,1", "/items/1"):
+        in_json, in_msgpack = [await client.get(url, headers={"accept": form}) for form in ENCODE]
+        decoded = msgspec.msgpack.decode(in_msgpack.content)
+        assert msgspec.json.encode(decoded) == in_json.content
+    deleted = await client.delete("/items?ids=2,3", headers={"accept": MSGPACK})
+    assert msgspec.msgpack.decode(deleted.content) == [2]
+    assert await everything(client) == items[:1]
+
+
+async def test_a_moment_is_a_timestamp_in_messagepack_and_a_string_in_json(client: httpx.AsyncClient) -> None:
+    item = await added(client)
+    response = await client.get(f"/items/{item['id']}", headers={"accept": MSGPACK})
+    moment = msgspec.msgpack.decode(response.content)["created_at"]
+    assert isinstance(moment, datetime)
+    assert moment == datetime.fromisoformat(item["created_at"])
+    assert moment.tzinfo == UTC
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_the_form_is_the_one_that_is_accepted_most(client: httpx.AsyncClient) -> None:
+    await added(client)
+    for accept, form in ACCEPTED.items():
+        for url in ("/items/1", "/items", "/livez"):
+            response = await client.get(url, headers={"accept": accept})
+            assert (response.status_code, response.headers["content-type"]) == (200, form), accept
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_without_a_wish_the_form_is_json(client: httpx.AsyncClient) -> None:
+    del client.headers["accept"]
+    response = await client.get("/items")
+    assert "accept" not in response.request.headers
+    assert response.headers["content-type"] == JSON
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_wish_may_come_in_several_headers(client: httpx.AsyncClient) -> None:
+    del client.headers["accept"]
+    wishes = [("accept", "text/html"), ("accept", "application/json;q=0.1"), ("accept", "application/msgpack")]
+    assert (await client.get("/items", headers=wishes)).headers["content-type"] == MSGPACK
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_what_cannot_be_answered_acceptably_is_not_done(client: httpx.AsyncClient) -> None:
+    item = await added(client)
+    calls: list[tuple[str, str, Any]] = [
+        ("GET", "/items/1", None),
+        ("POST", "/items", LAMP),
+        ("PATCH", "/items", [{"id": 1, "price": 2}]),
+        ("PUT", "/items/1", LAMP),
+        ("DELETE", "/items?ids=1", None),
+        ("DELETE", "/items/1", None),
+        ("GET", "/readyz", None),
+    ]
+    for accept in UNACCEPTABLE:
+        for method, url, body in calls:
+            response = await client.request(method, url, json=body, headers=[(b"accept", accept.encode("latin-1"))])
+            assert code(response) == (406, "not-acceptable"), (accept, method, url)
+            assert all(form in response.json()["detail"] for form in ENCODE)
+    assert await everything(client) == [item]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_problem_is_json_whatever_is_accepted(client: httpx.AsyncClient) -> None:
+    for accept in (MSGPACK, "*/*", "text/html", PROBLEM):
+        for method, url in (("GET", "/items/1"), ("GET", "/items?x=1"), ("POST", "/items"), ("GET", "/"), ("PUT", "/")):
+            response = await client.request(method, url, headers={"accept": accept})
+            assert code(response)[0] in {400, 404, 406, 415}
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_body_in_no_known_form_is_refused_and_the_known_ones_are_told(client: httpx.AsyncClient) -> None:
+    item = await added(client)
+    body = msgspec.json.encode(LAMP)
+    unknown = ["text/plain", "application/x-www-form-urlencoded", "text/json", "application/merge-patch+json", "json"]
+    charsets = ["application/json; charset=latin-1", "application/json;charset=utf-16", 'application/json;charset=""']
+    several = ["application/json, application/json", "application/*", "*/*", "application/json/x", "application/jsonx"]
+    for content_type in [None, "", ";", *unknown, *charsets, *several, "\u00e9"]:
+        headers = [] if content_type is None else [(b"content-type", content_type.encode("latin-1"))]
+        for method, url in (("POST", "/items"), ("PATCH", "/items"), ("PUT", "/items/1"), ("PATCH", "/items/1")):
+            response = await client.request(method, url, content=body, headers=headers)
+            assert code(response) == (415, "unsupported-media-type"), content_type
+            assert response.headers["accept"] == "application/json, application/msgpack"
+    assert await everything(client) == [item]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_known_form_may_have_parameters(client: httpx.AsyncClient) -> None:
+    for parameters in (
+        "; charset=utf-8",
+        ";charset=UTF-8",
+        ' ; charset="utf-8"',
+        ";",
+        "; boundary=x",
+        "; charset=utf8",
+    ):
+        for form, write in ENCODE.items():
+            headers = {"content-type": f" {form.upper()}{parameters}"}
+            response = await client.post("/items", content=write(LAMP), headers=headers)
+            assert response.status_code == 201, headers
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_body_in_the_other_form_than_it_says_is_refused(client: httpx.AsyncClient) -> None:
+    body = msgspec.msgpack.encode(LAMP)
+    assert code(await client.post("/items", content=body, headers={"content-type": JSON})) == (400, "malformed-body")
+    body = msgspec.json.encode(LAMP)  # its first byte is an integer there
+    assert code(await client.post("/items", content=body, headers={"content-type": MSGPACK})) == (422, "invalid-body")
+    assert await everything(client) == []
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_what_has_no_body_does_not_mind_what_it_is_sent_with(client: httpx.AsyncClient) -> None:
+    item = await added(client)
+    for method, status in (("GET", 200), ("HEAD", 200), ("DELETE", 204)):
+        headers = {"content-type": "text/plain"}
+        response = await client.request(method, f"/items/{item['id']}", content=b"{", headers=headers)
+        assert response.status_code == status

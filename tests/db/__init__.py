@@ -1,0 +1,1 @@
+"""Batchers, transactions and connections, also when the database fails."""

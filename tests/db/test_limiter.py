@@ -1,0 +1,115 @@
+"""Turns: few at a time, in the order of their arrival, and nobody waits in vain."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from db.engines.limiter import ConcurrencyLimiter
+from db.errors import Overloaded
+from tests.support.waiting import until
+
+
+class Users:
+    """Who wants a turn, and has it until told to leave."""
+
+    def __init__(self, turn: ConcurrencyLimiter) -> None:
+        self._turn = turn
+        self.inside: list[int] = []
+        self._leave: dict[int, asyncio.Event] = {}
+
+    def enter(self, number: int) -> "asyncio.Task[None]":
+        """Let someone come."""
+        self._leave[number] = asyncio.Event()
+        return asyncio.create_task(self._use(number))
+
+    def leave(self, number: int) -> None:
+        """Let someone go."""
+        self._leave[number].set()
+
+    async def _use(self, number: int) -> None:
+        async with self._turn:
+            self.inside.append(number)
+            await self._leave[number].wait()
+            self.inside.remove(number)
+
+
+def are(users: Users, *numbers: int) -> Callable[[], bool]:
+    return lambda: users.inside == list(numbers)
+
+
+async def test_turns_are_taken_in_the_order_of_arrival() -> None:
+    users = Users(ConcurrencyLimiter(2, 60_000))
+    tasks = [users.enter(number) for number in range(5)]
+    for number in range(5):
+        await until(are(users, *range(number, min(number + 2, 5))))
+        users.leave(number)
+    assert await asyncio.gather(*tasks) == [None] * 5
+
+
+async def test_who_waits_for_too_long_is_refused() -> None:
+    users = Users(ConcurrencyLimiter(1, 20))
+    first = users.enter(0)
+    await until(are(users, 0))
+    with pytest.raises(Overloaded):
+        await users.enter(1)
+    users.leave(0)
+    await first
+
+
+async def test_who_would_have_to_wait_for_too_long_is_refused_at_once() -> None:
+    turn = ConcurrencyLimiter(1, 300)
+    for _ in range(20):
+        async with turn:
+            await asyncio.sleep(0.01)
+    users = Users(turn)
+    tasks = [users.enter(number) for number in range(100)]
+    await until(lambda: users.inside)
+    refused = [task for task in tasks if task.done()]
+    assert 50 < len(refused) < 99
+    assert all(isinstance(task.exception(), Overloaded) for task in refused)
+    for number in range(100):
+        users.leave(number)
+    await asyncio.wait(tasks)
+
+
+async def test_where_nobody_has_had_a_turn_for_too_long_all_but_one_are_refused_at_once() -> None:
+    users = Users(ConcurrencyLimiter(1, 50))
+    first, second = users.enter(0), users.enter(1)
+    await until(second.done)
+    others = [users.enter(number) for number in range(2, 10)]
+    await until(lambda: sum(task.done() for task in others) == 7)
+    assert not others[0].done()
+    users.leave(0)
+    users.leave(2)
+    await asyncio.wait([first, second, *others])
+    assert [type(task.exception()) for task in (first, second, *others)] == [
+        type(None),
+        Overloaded,
+        type(None),
+        *[Overloaded] * 7,
+    ]
+
+
+async def test_who_leaves_the_queue_takes_no_turn() -> None:
+    users = Users(ConcurrencyLimiter(1, 60_000))
+    tasks = [users.enter(number) for number in range(3)]
+    await until(are(users, 0))
+    tasks[1].cancel()
+    users.leave(0)
+    await until(are(users, 2))
+    users.leave(2)
+    await asyncio.wait(tasks)
+    assert [task.cancelled() for task in tasks] == [False, True, False]
+
+
+async def test_one_task_may_have_several() -> None:
+    turn = ConcurrencyLimiter(2, 20)
+    async with AsyncExitStack() as opened:
+        for _ in range(2):
+            await opened.enter_async_context(turn)
+        with pytest.raises(Overloaded):
+            await opened.enter_async_context(turn)
+    async with turn:
+        pass

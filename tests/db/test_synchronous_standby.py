@@ -1,0 +1,230 @@
+"""PostgreSQL waits for a synchronous standby that is away: what no standby has is acknowledged to nobody."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from itertools import count
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import asyncpg
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.conftest import migrate
+from tests.faults.cuts import UNKNOWN
+from tests.support.answers import added_set, code, serving
+from tests.support.pgbouncer import BINARY, PgBouncerServer
+from tests.support.postgres import HOST, QUICK, SUPERUSER, PostgresServer
+from tests.support.waiting import LIMIT_S, PAUSE_S, wait_until
+
+LIMITS: dict[str, Any] = {
+    "statement_timeout_ms": 200,
+    "request_timeout_ms": 1800,
+}  # the driver gives up a second after the former
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+STANDBYS = "synchronous_standby_names"
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'items-service'"
+NUMBERS = count(1)
+NEW = {"name": "lamp", "price": 1.0}
+
+
+class Write(NamedTuple):
+    """A write of one item or of a batch, with or without a key, and what acknowledges it."""
+
+    method: str
+    path: str
+    body: Any = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    async def send(self, client: httpx.AsyncClient, **headers: str) -> httpx.Response:
+        sent = {} if self.body is None else {"json": self.body}
+        return await client.request(self.method, self.path, headers={**self.headers, **headers}, **sent)
+
+    def __str__(self) -> str:
+        shape = "batch" if isinstance(self.body, list) or "ids=" in self.path else "one"
+        return " ".join([self.method, shape, *self.headers])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with PostgresServer(settings={**QUICK, "synchronous_commit": "on"}) as server:
+        migrate(server.url())
+        yield server
+
+
+@pytest.fixture
+async def behind(server: PostgresServer) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    """Connect behind the service's back."""
+    connection = await asyncpg.connect(
+        host=HOST, port=server.port, user=SUPERUSER, password=server.password, database="postgres"
+    )
+    yield connection
+    connection.terminate()
+
+
+@pytest.fixture
+async def client(server: PostgresServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(Settings(database_url=server.url(), **LIMITS)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def nobody_follows(server: PostgresServer) -> AsyncIterator[None]:
+    """Let commits wait for a standby that there is not, and on leaving for none."""
+    await asyncio.to_thread(server.configure, STANDBYS, "nobody")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.configure, STANDBYS, "")
+
+
+async def every_write(client: httpx.AsyncClient, *, keyed: bool) -> list[Write]:
+    """Prepare a write of every kind, each for items of its own that are already there."""
+    items = await added_set(client, [NEW] * 10)
+    ids = [item["id"] for item in items]
+    headers = [{"idempotency-key": f"k-{next(NUMBERS)}"} if keyed else {} for _ in range(8)]
+    return [
+        Write("POST", "/items", NEW, headers[0]),
+        Write("POST", "/items", [NEW, NEW], headers[1]),
+        Write("PUT", f"/items/{ids[0]}", NEW, headers[2]),
+        Write("PATCH", f"/items/{ids[1]}", {"price": 2}, headers[3]),
+        Write("PATCH", f"/items/{ids[2]}", {"price": 2}, {**headers[4], "if-match": '"1-json", "2-json"'}),
+        Write("PATCH", "/items", [{"id": id, "price": 2} for id in ids[3:5]], headers[5]),
+        Write("DELETE", f"/items/{ids[5]}", None, headers[6]),
+        Write("DELETE", f"/items?ids={ids[6]},{ids[7]}", None, headers[7]),
+    ]
+
+
+async def told(url: str, writes: list[Write], **settings: Any) -> dict[str, str]:
+    """Send all of them at once, each to a service of its own, and give what each is answered."""
+
+    async def send(write: Write) -> str:
+        async with serving(Settings(database_url=url, **LIMITS, **settings)) as client:
+            response = await write.send(client)
+            return str(response.status_code) if response.is_success else code(response)[1]
+
+    return dict(zip(map(str, writes), await asyncio.gather(*map(send, writes)), strict=True))
+
+
+async def count_items(connection: "asyncpg.Connection[Any]") -> int:
+    return int(await connection.fetchval("SELECT count(*) FROM items"))
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["without keys", "with keys"])
+async def test_what_no_standby_has_is_acknowledged_to_nobody_and_found_once_a_standby_is_there(
+    server: PostgresServer, client: httpx.AsyncClient, behind: "asyncpg.Connection[Any]", *, keyed: bool
+) -> None:
+    writes = await every_write(client, keyed=keyed)
+    before = await count_items(behind)
+    async with nobody_follows(server):
+        for _ in range(2 if keyed else 1):  # nor is a repeat
+            assert await told(server.url(), writes) == dict.fromkeys(map(str, writes), UNKNOWN)
+    if keyed:
+        assert set((await told(server.url(), writes)).values()) <= {"200", "201", "204"}
+        assert await count_items(behind) == before  # three were created, and three deleted
+
+
+async def cancel(connection: "asyncpg.Connection[Any]") -> None:
+    await connection.execute(WAITING.replace("pid", "pg_cancel_backend(pid)"))
+
+
+async def terminate(connection: "asyncpg.Connection[Any]") -> None:
+    await connection.execute(WAITING.replace("pid", "pg_terminate_backend(pid)"))
+
+
+@pytest.mark.parametrize("end", [cancel, terminate])
+@pytest.mark.parametrize("keyed", [False, True], ids=["without keys", "with keys"])
+async def test_a_wait_for_the_standby_that_somebody_ends_acknowledges_nothing(
+    server: PostgresServer,
+    client: httpx.AsyncClient,
+    behind: "asyncpg.Connection[Any]",
+    end: Callable[..., Any],
+    *,
+    keyed: bool,
+) -> None:
+    writes = await every_write(client, keyed=keyed)
+    async with nobody_follows(server):
+        sending = asyncio.create_task(told(server.url(), writes))
+        while not sending.done():
+            await end(behind)
+            await asyncio.sleep(PAUSE_S)
+        assert await sending == dict.fromkeys(map(str, writes), UNKNOWN)
+
+
+async def test_a_role_that_hears_no_warnings_is_not_told_of_what_no_standby_has_either(
+    server: PostgresServer, behind: "asyncpg.Connection[Any]"
+) -> None:
+    await behind.execute(f"ALTER ROLE {SUPERUSER} SET client_min_messages = error")
+    try:
+        async with serving(Settings(database_url=server.url(), **LIMITS)) as client, nobody_follows(server):
+            sending = asyncio.create_task(Write("POST", "/items", NEW).send(client))
+            while not sending.done():
+                await cancel(behind)
+                await asyncio.sleep(PAUSE_S)
+            assert code(await sending) == (503, UNKNOWN)
+    finally:
+        await behind.execute(f"ALTER ROLE {SUPERUSER} RESET client_min_messages")
+
+
+@pytest.mark.skipif(BINARY is None, reason="PgBouncer is not installed; on Debian, apt-get install pgbouncer")
+@pytest.mark.parametrize("end", [None, cancel, terminate])
+async def test_behind_pgbouncer_as_well_nothing_is_acknowledged_that_no_standby_has(
+    server: PostgresServer, client: httpx.AsyncClient, behind: "asyncpg.Connection[Any]", end: Callable[..., Any] | None
+) -> None:
+    writes = [write for keyed in (False, True) for write in await every_write(client, keyed=keyed)]
+    with PgBouncerServer(server.url(), connections=len(writes)) as pgbouncer:
+        async with nobody_follows(server):
+            sending = asyncio.create_task(told(pgbouncer.url(server.url()), writes, pgbouncer=True))
+            while not sending.done():
+                if end is not None:
+                    await end(behind)
+                await asyncio.sleep(PAUSE_S)
+            # PgBouncer may have given a backend to another client before it is cancelled: that one is timed out.
+            assert UNKNOWN in set((await sending).values()) <= {UNKNOWN, "timeout"}
+            async with asyncio.timeout(LIMIT_S):
+                while await behind.fetch(WAITING):  # noqa: ASYNC110
+                    await asyncio.sleep(PAUSE_S)
+
+
+async def test_while_the_standby_is_away_waiting_backends_are_bounded_and_reads_go_on(
+    server: PostgresServer,
+    client: httpx.AsyncClient,
+    behind: "asyncpg.Connection[Any]",
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    writes = [*await every_write(client, keyed=True), *await every_write(client, keyed=False)]
+    [lamp, *_] = await added_set(client, [NEW])
+    await asyncio.gather(*(client.patch("/items", json=[{"id": 10**9, "price": 1}]) for _ in range(64)))  # the pool
+    at_rest, most_waiting, most = int(await behind.fetchval(SESSIONS)), 0, 0
+    async with nobody_follows(server):
+        for _ in range(3):
+            sending = [asyncio.create_task(write.send(client)) for write in writes]
+            while not all(task.done() for task in sending):
+                assert (await client.get(f"/items/{lamp['id']}")).json() == lamp
+                assert (await client.get("/items?limit=1")).is_success
+                most_waiting = max(most_waiting, len(await behind.fetch(WAITING)))
+                most = max(most, int(await behind.fetchval(SESSIONS)))
+                await asyncio.sleep(PAUSE_S)
+            assert {code(response)[0] for response in await asyncio.gather(*sending)} <= {503, 504}
+        assert (await client.get("/readyz")).is_success
+    assert 0 < most_waiting <= at_rest
+    assert most <= 2 * at_rest  # while one is being ended, another stands in its place
+    assert "no synchronous standby" in caplog.text
+    async with asyncio.timeout(LIMIT_S):
+        while await behind.fetch(WAITING):  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE_S)
+
+
+async def test_a_crash_does_not_make_a_write_durable_that_no_standby_has(
+    server: PostgresServer, client: httpx.AsyncClient
+) -> None:
+    writes = await every_write(client, keyed=False)
+    async with nobody_follows(server):
+        sending = [asyncio.create_task(write.send(client)) for write in writes]
+        await asyncio.to_thread(wait_until, lambda: len(server.query(WAITING)) >= 4)
+        await asyncio.to_thread(server.stop, "immediate")
+        await asyncio.to_thread(server.start)
+        told = {code(response)[1] for response in await asyncio.gather(*sending)}  # none is acknowledged
+    assert UNKNOWN in told

@@ -1,0 +1,172 @@
+"""The log: what failed and what was slow, every request if that is wanted, and never what is not to be logged."""
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from service.http.middleware import RequestMiddleware
+from service.observability.logging import JSONLines, log_settings
+from service.settings import Settings
+from service.worker_state import WorkerState
+from tests.api.test_problems import FAILING_WRITES, SECRET
+from tests.support.answers import added, execute
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Keep everything from the level on that is logged when the service runs."""
+    caplog.set_level(log_settings(debug=False)["root"]["level"])
+    return caplog
+
+
+def lines(log: pytest.LogCaptureFixture, logger: str = "service") -> list[dict[str, Any]]:
+    """Return what a logger said, as it is written."""
+    written = [JSONLines().format(record) for record in log.records if record.name == logger]
+    assert not any("\n" in line for line in written)
+    return [json.loads(line) for line in written]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("settings", [{"slow_request_ms": 600_000}], indirect=True)
+async def test_a_request_that_is_served_in_time_leaves_no_line(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    await added(client)
+    for path in ("/items", "/items/2", "/nowhere", "/items?limit=0"):
+        await client.get(path)
+    assert lines(log) == []
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("settings", [{"access_log": True}], indirect=True)
+async def test_the_access_log_has_a_line_for_every_request_without_its_query(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    calls = [
+        ("POST", "/items", 415),
+        ("GET", "/items?name_prefix=s3cret", 200),
+        ("HEAD", "/items/1", 404),
+        ("BREW", "/items", 405),
+        ("GET", "/nowhere/%0A%22%F0%9F%92%A1", 404),
+    ]
+    for method, url, _ in calls:
+        await client.request(method, url, headers={"x-request-id": method})
+    found = lines(log)
+    assert [(line["method"], line["status"], line["request_id"]) for line in found] == [
+        (method, status, method) for method, _, status in calls
+    ]
+    assert [line["path"] for line in found] == ["/items", "/items", "/items/1", "/items", '/nowhere/\n"\U0001f4a1']
+    for line in found:
+        assert (line["level"], line["logger"], line["message"]) == ("info", "service", "request")
+        assert 0 < line["duration_ms"] < 60_000
+        assert line["time"].endswith("Z")
+        assert SECRET not in str(line)
+
+
+@pytest.mark.parametrize("settings", [{"slow_request_ms": 1}], indirect=True)
+async def test_a_slow_request_leaves_a_line(client: httpx.AsyncClient, log: pytest.LogCaptureFixture) -> None:
+    await client.post("/items", json=[{"name": "lamp", "price": 1}] * 1000)
+    [line] = [line for line in lines(log) if line["method"] == "POST"]
+    assert (line["path"], line["status"]) == ("/items", 201)
+    assert line["duration_ms"] > 1
+
+
+@pytest.mark.parametrize("settings", [{"debug": False}, {"debug": True}], indirect=True, ids=["", "debug"])
+async def test_a_failure_is_logged_with_its_request_id_and_in_debugging_with_where_it_was(
+    client: httpx.AsyncClient, database_url: str, backend: str, log: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    await added(client)
+    await execute(database_url, *FAILING_WRITES[backend])
+    response = await client.patch("/items/1", json={"price": 2}, headers={"x-request-id": "abc"})
+    assert (response.status_code, response.json()["request_id"]) == (500, "abc")
+    [line] = lines(log)
+    assert (line["level"], line["message"]) == ("error", "request failed")
+    assert (line["method"], line["path"], line["status"], line["request_id"]) == ("PATCH", "/items/1", 500, "abc")
+    assert SECRET in line["error"]
+    assert ("traceback" in line) == settings.debug
+    assert not settings.debug or "service/resources/items.py" in line["traceback"]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_a_service_that_is_unavailable_leaves_a_warning_that_says_why(
+    client: httpx.AsyncClient, database_url: str, log: pytest.LogCaptureFixture
+) -> None:
+    await execute(database_url, "ALTER TABLE items RENAME COLUMN price TO amount")
+    response = await client.get("/items/1")
+    [line] = lines(log)
+    assert (line["level"], line["status"], line["request_id"]) == ("warning", 503, response.headers["x-request-id"])
+    assert "price" in line["error"]
+
+
+@pytest.mark.parametrize("settings", [{"debug": False}, {"debug": True}], indirect=True, ids=["", "debug"])
+async def test_debugging_shows_the_sql_and_its_values(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    await added(client, name="a name to look for")
+    await client.get("/items")
+    told = "".join(line["message"] for line in lines(log, "db.engines.database"))
+    shown = "INSERT INTO items" in told, "FROM items" in told, "a name to look for" in told
+    assert shown == (settings.debug,) * 3
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_debugging_lets_sqlalchemy_speak(debug: bool) -> None:
+    settings = log_settings(debug=debug)
+    assert settings["loggers"]["sqlalchemy.engine"] == {"level": "INFO" if debug else "WARNING"}
+
+
+def test_a_line_is_json_whatever_is_in_it() -> None:
+    with pytest.raises(ValueError, match="lamp") as caught:
+        int("no\nlamp")
+    raised = (caught.type, caught.value, caught.tb)
+    record = logging.makeLogRecord({"name": "x", "msg": "%s\n", "args": ("a",), "exc_info": raised})
+    record.fields = {"kind": type, 1: float("nan")}
+    line = json.loads(JSONLines().format(record))
+    assert line["message"] == "a\n"
+    assert line["fields"] == {"kind": "<class 'type'>", "1": None}
+    assert line["traceback"].startswith("Traceback (most recent call last):\n")
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("settings", [{"queue_length_max": 1}], indirect=True)
+async def test_requests_that_are_refused_by_overload_share_a_line(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    started = time.monotonic()
+    answered = await asyncio.gather(*(client.get(f"/items?limit={limit}") for limit in range(1, 101)))
+    refused = sum(response.status_code == 503 for response in answered)
+    assert refused > 50
+    found = [line for line in lines(log) if line["message"] != "request"]
+    assert len(found) <= 1 + (time.monotonic() - started)
+    assert {(line["level"], line["message"]) for line in found} == {("warning", "requests refused")}
+    assert found[0]["refused"] == 1
+    assert "wait for the database" in found[0]["error"]
+
+
+async def test_half_an_answer_is_not_finished_as_if_it_were_whole(log: pytest.LogCaptureFixture) -> None:
+    async def broken(_scope: Scope, _receive: Receive, send: Send) -> None:
+        _scope["status"] = 200
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("the rest is missing")
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    sent: list[str] = []
+    telemetry = RequestMiddleware(
+        broken, worker_state=WorkerState(), requests_max=1, access_log=False, slow_request_ms=1000, debug=False
+    )
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    with pytest.raises(ValueError, match="the rest is missing"):
+        await telemetry(scope, receive, send)
+    assert sent == ["http.response.start"]
+    assert [line["error"] for line in lines(log)] == ["ValueError('the rest is missing')"]

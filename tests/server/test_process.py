@@ -1,0 +1,225 @@
+"""The service as a process: what it speaks on the wire, how it ends, and what survives a kill."""
+
+import asyncio
+import json
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from sqlalchemy import make_url
+
+from db.engines.engine import open_database
+from tests.support.answers import locked
+from tests.support.serving import ServiceProcess
+from tests.support.waiting import LIMIT_S, wait_until
+from tests.support.wire import answers, connected, open_connections, request
+
+LAMP = {"name": "lamp", "price": 1.0, "in_stock": True}
+
+
+@pytest.fixture
+def workers(backend: str) -> int:
+    return 2 if backend == "postgresql" else 1
+
+
+@pytest.fixture
+def service(database_url: str, workers: int) -> Iterator[ServiceProcess]:
+    with ServiceProcess(database_url, workers=workers) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """Return a service for tests that want nothing of its database."""
+    with ServiceProcess(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'items.db'}") as service:
+        yield service
+
+
+def test_every_path_answers(service: ServiceProcess) -> None:
+    with service.client() as client:
+        assert client.get("/livez").json() == {"status": "alive"}
+        assert client.get("/readyz").json() == {"status": "ready"}
+        assert client.get("/openapi.json").json()["openapi"].startswith("3.1")
+        lamp = client.post("/items", json=LAMP)
+        assert (lamp.status_code, lamp.headers["location"]) == (201, f"/items/{lamp.json()['id']}")
+        here = lamp.headers["location"]
+        assert client.get(here).json() == lamp.json()
+        packed = client.get(here, headers={"accept": "application/msgpack"})
+        assert msgspec.msgpack.decode(packed.content)["name"] == "lamp"
+        assert client.put(here, json={**LAMP, "price": 2}).json()["version"] == 2
+        assert client.patch(here, json={"in_stock": False}, headers={"if-match": '"2-json"'}).json()["version"] == 3
+        added = client.post("/items", json=[LAMP] * 3).json()
+        patches = [{"id": item["id"], "price": 7} for item in added]
+        assert [item["price"] for item in client.patch("/items", json=patches).json()] == [7, 7, 7]
+        assert len(client.get("/items?price_min=5&order=-id&count=true").json()) == 3
+        ids = ",".join(str(item["id"]) for item in added)
+        assert client.delete(f"/items?ids={ids}").json() == [item["id"] for item in added]
+        assert client.delete(here).status_code == 204
+        assert client.get(here).json()["code"] == "item-not-found"
+        assert client.get("/nowhere").json()["code"] == "no-such-path"
+        assert client.post("/livez").headers["allow"] == "GET, HEAD"
+
+
+def test_pipelined_requests_are_answered_in_their_order(shared: ServiceProcess) -> None:
+    body = json.dumps(LAMP).encode()
+    requests = [
+        request("POST", "/items", {"content-type": "application/json", "x-request-id": n}, body)
+        if n % 3
+        else request("GET", "/nowhere" if n % 2 else "/livez", {"x-request-id": n})
+        for n in range(60)
+    ]
+    with connected(shared) as connection:
+        connection.sendall(b"".join(requests))
+        found = answers(connection, ["GET"] * 60)
+    assert [answer.headers["x-request-id"] for answer in found] == [str(n) for n in range(60)]
+    assert [answer.status for answer in found] == [200, 201, 201, 404, 201, 201] * 10
+    assert all(json.loads(answer.body) for answer in found)
+
+
+def test_a_body_in_chunks_of_any_size_is_read_whole(shared: ServiceProcess) -> None:
+    body = json.dumps({**LAMP, "name": "€" * 100}, ensure_ascii=False).encode()
+    head = request("POST", "/items", {"content-type": "application/json", "transfer-encoding": "chunked"})
+    with connected(shared) as connection:
+        for size in (1, 7, len(body)):
+            chunks = [body[start : start + size] for start in range(0, len(body), size)]
+            connection.sendall(head)
+            for chunk in [*chunks, b""]:
+                connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            [answer] = answers(connection, ["POST"])
+            assert (answer.status, json.loads(answer.body)["name"]) == (201, "€" * 100)
+
+
+def test_head_is_answered_without_a_body_and_with_the_headers_of_get(shared: ServiceProcess) -> None:
+    with shared.client() as client:
+        here = client.post("/items", json=LAMP).headers["location"]
+    for path in (here, "/livez", "/items?limit=1", "/items/99999", "/nowhere"):
+        sent = [request(method, path, {"x-request-id": "same"}) for method in ("HEAD", "GET")]
+        with connected(shared) as connection:
+            connection.sendall(b"".join(sent))
+            head, get = answers(connection, ["HEAD", "GET"])
+        del head.headers["date"], get.headers["date"]
+        assert (head.status, head.headers.items(), head.body) == (get.status, get.headers.items(), b"")
+        assert int(head.headers["content-length"]) == len(get.body) > 0
+
+
+def test_a_connection_is_kept_for_request_after_request(shared: ServiceProcess) -> None:
+    with connected(shared) as connection:
+        for n in range(50):
+            connection.sendall(request("GET", ("/livez", "/items/99999", "/nowhere")[n % 3], {}))
+            assert answers(connection, ["GET"])[0].status in {200, 404}
+
+
+class Writers:
+    """Callers who write as fast as they are answered, and remember what they were told."""
+
+    def __init__(self, service: ServiceProcess, count: int = 8) -> None:
+        self.written: list[int] = []
+        self.refused: list[int] = []
+        self._service = service
+        self._threads = [threading.Thread(target=self._write) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _write(self) -> None:
+        with self._service.client() as client:
+            while True:
+                try:
+                    response = client.post("/items", json=LAMP)
+                except httpx.TransportError:  # nobody is there any more
+                    return
+                if response.status_code == 201:
+                    self.written.append(response.json()["id"])
+                else:
+                    self.refused.append(response.status_code)
+
+    def join(self) -> None:
+        """Wait until each of them has found nobody there."""
+        for thread in self._threads:
+            thread.join(LIMIT_S)
+
+
+def ids(database_url: str) -> set[int]:
+    """Return all there is, of the database itself."""
+
+    async def read() -> set[int]:
+        database = open_database(database_url)
+        async with database.engine.connect() as connection:
+            found = set((await connection.exec_driver_sql("SELECT id FROM items")).scalars())
+        await database.close()
+        return found
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_under_load_ends_cleanly_and_loses_no_write(
+    service: ServiceProcess, database_url: str, number: signal.Signals
+) -> None:
+    writers = Writers(service)
+    wait_until(lambda: len(writers.written) > 50)
+    service.send(number, group=number == signal.SIGINT)  # Ctrl-C reaches the workers, too
+    assert service.wait() == 0, service.log
+    writers.join()
+    assert "Traceback" not in service.log
+    assert '"level":"error"' not in service.log
+    assert not writers.refused
+    assert set(writers.written) <= ids(database_url)
+
+
+def test_a_stop_waits_for_requests_that_are_in_flight(service: ServiceProcess, database_url: str, backend: str) -> None:
+    answered: list[int] = []
+
+    def write() -> None:
+        with service.client() as client:
+            answered.append(client.post("/items", json=LAMP).status_code)
+
+    threads = [threading.Thread(target=write) for _ in range(10)]
+    with locked(database_url, backend):
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: open_connections(service) >= 10)
+        with service.client() as client:
+            assert client.get("/livez").is_success
+        service.send(signal.SIGTERM)
+        wait_until(lambda: service.log.count("Stopping worker-") == len(service.workers) > 0)
+        assert not answered
+    assert service.wait() == 0, service.log
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert answered == [201] * 10
+
+
+def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
+    service: ServiceProcess, database_url: str, workers: int
+) -> None:
+    writers = Writers(service)
+    wait_until(lambda: len(writers.written) > 50)
+    victim = service.workers[0]
+    victim.kill()
+    wait_until(lambda: len({worker.pid for worker in service.workers} - {victim.pid}) == workers)
+    wait_until(lambda: service.log.count("Started worker-") == workers + 1 and service.is_ready())
+    with service.client() as client:
+        writers.written.append(client.post("/items", json=LAMP).json()["id"])
+    service.send(signal.SIGTERM)
+    assert service.wait() == 0, service.log
+    writers.join()
+    assert set(writers.written) <= ids(database_url)
+
+
+def test_when_everything_is_killed_no_acknowledged_write_is_lost(
+    service: ServiceProcess, database_url: str, backend: str
+) -> None:
+    writers = Writers(service)
+    wait_until(lambda: len(writers.written) > 100)
+    service.kill()
+    writers.join()
+    assert set(writers.written) <= ids(database_url)
+    if backend == "sqlite":
+        with closing(sqlite3.connect(Path(str(make_url(database_url).database)))) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

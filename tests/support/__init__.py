@@ -1,0 +1,1 @@
+"""What the tests stand on: databases, services and clients of their own."""
