@@ -49,7 +49,8 @@ def encode_response(response: Response) -> bytes:
 
 def decode_replay(stored: bytes, request_id: bytes) -> Response:
     """Decode a stored response as the replay for another request, whose id a problem then has."""
-    status, headers, body = decoder.decode(stored)
-    if status >= HTTPStatus.BAD_REQUEST:
+    response = decoder.decode(stored)
+    body = response.body
+    if response.status >= HTTPStatus.BAD_REQUEST:
         body = msgspec.json.encode(replace(problem_decoder.decode(body), request_id=request_id.decode()))
-    return Response(status, [*headers, REPLAYED], body)
+    return Response(response.status, [*response.headers, REPLAYED], body)

@@ -6,7 +6,6 @@ that the client expects; any other name is a path parameter. It returns a value 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
@@ -160,8 +159,10 @@ class Operation:
         value, more_headers, encoded = result if type(result) is Result else (result, (), None)
         if encoded is not None:
             if media_type not in encoded:
-                encoded[media_type] = (*self._response_headers[media_type], *more_headers), media_type.encode(value)
-            return Response(self.status, *encoded[media_type])
+                response_headers = [*self._response_headers[media_type], *more_headers]
+                encoded[media_type] = Response(self.status, response_headers, media_type.encode(value))
+            response: Response = encoded[media_type]
+            return response
         response_headers = [*self._response_headers[media_type], *more_headers]
         version = getattr(value, "version", None)
         if version is not None:
@@ -205,8 +206,10 @@ def path_reader(kind: Any) -> Callable[[str], Any]:
 
 def path_parameter(text: str, read: Callable[[str], Any]) -> Any:
     """Return the value of a path parameter. Raises a 404: there is nothing at a path that cannot be read."""
-    with suppress(ValueError):  # msgspec's errors, and text that is no UTF-8
+    try:
         value = read(text)
-        if str(value) == text:  # each item has one path: not 007, not 7.0
-            return value
-    raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")
+    except ValueError:  # msgspec's errors, and text that is no UTF-8
+        value = None
+    if str(value) != text:  # each item has one path: not 007, not 7.0
+        raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")
+    return value
