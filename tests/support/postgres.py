@@ -168,7 +168,10 @@ class PostgresServer:
         async def run() -> list[tuple[Any, ...]]:
             account: dict[str, Any] = {"user": SUPERUSER, "password": self.password, "database": "postgres"}
             limits: dict[str, Any] = {"timeout": LIMIT_S, "command_timeout": LIMIT_S}
-            connection = await asyncpg.connect(host=HOST, port=self.port, **account, **limits)
+            try:
+                connection = await asyncpg.connect(host=HOST, port=self.port, **account, **limits)
+            except ConnectionError:  # once in a while, of a server that ends many connections at that moment
+                connection = await asyncpg.connect(host=HOST, port=self.port, **account, **limits)
             try:
                 return [tuple(row) for row in await connection.fetch(sql)]
             finally:
