@@ -19,11 +19,16 @@ from db.errors import DatabaseError, NoSuchRevision
 from service.observability.logging import log_settings
 from service.openapi.document import document
 from service.routes import ROUTES
-from service.server import granian
+from service.server.listener import address
+from service.server.supervisor import Supervisor, connection_budget
 from service.settings import Settings, SettingsError, read_settings
 
 T = TypeVar("T")
 
+log = logging.getLogger("service")
+
+# The settings that options of `serve` override.
+OPTIONS = {"host": "ITEMSVC_HOST", "port": "PORT", "workers": "ITEMSVC_WORKERS"}
 # A migration may rewrite a table: it is not a request.
 MIGRATION_TIMEOUT_MS = 3_600_000
 
@@ -32,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 1 if it failed, with all errors listed."""
     given = parser().parse_args(arguments)
     run: Callable[[Settings, argparse.Namespace], int] = given.run
+    chosen = {OPTIONS[name]: value for name, value in vars(given).items() if name in OPTIONS and value is not None}
     try:
-        settings = read_settings(os.environ, Path(".env"), options(given))
+        settings = read_settings(os.environ, Path(".env"), chosen)
     except SettingsError as error:
         return fail("The settings cannot be used", error.errors)
     logging.config.dictConfig(log_settings(debug=settings.debug))
@@ -50,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
     commands = argparse.ArgumentParser(prog="python -m service", description="Store items, and serve them over HTTP.")
     add = commands.add_subparsers(required=True, metavar="COMMAND").add_parser
     command = add("serve", help="serve until SIGTERM or Ctrl-C")
-    for option, help_text in {"host": "address", "port": "TCP port", "workers": "number of processes"}.items():
-        command.add_argument(f"--{option}", help=f"{help_text}, instead of the setting's")
+    for option, variable in OPTIONS.items():
+        command.add_argument(f"--{option}", help=f"in place of {variable}")
     command.set_defaults(run=serve)
     command = add("migrate", help="bring the database's schema to a revision")
     command.add_argument("action", nargs="?", default="upgrade", choices=["upgrade", "downgrade", "current"])
@@ -64,12 +70,6 @@ def parser() -> argparse.ArgumentParser:
     return commands
 
 
-def options(given: argparse.Namespace) -> dict[str, str]:
-    """Return the settings that the command line overrides, by variable."""
-    variables = {"host": "ITEMSVC_HOST", "port": "PORT", "workers": "ITEMSVC_WORKERS"}
-    return {variables[name]: value for name, value in vars(given).items() if name in variables and value is not None}
-
-
 def fail(what: str, errors: Sequence[str]) -> int:
     """Print errors, and return the exit code 1."""
     print(f"{what}:", *(f"- {error}" for error in errors), sep="\n", file=sys.stderr)
@@ -79,13 +79,14 @@ def fail(what: str, errors: Sequence[str]) -> int:
 def serve(settings: Settings, _given: argparse.Namespace) -> int:
     """Serve until stopped."""
     try:
-        host, port = granian.address(settings.host, settings.port)
+        host, port = address(settings.host, settings.port)
     except (OSError, UnicodeError) as error:
         return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [str(error)])
     if open_database(settings.database_url).auto_migrate:
         asyncio.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
-    granian.serve(replace(settings, host=host, port=port))
-    return 0
+    else:
+        log.info(connection_budget(settings))
+    return Supervisor(replace(settings, host=host, port=port)).run()
 
 
 def change_schema(settings: Settings, given: argparse.Namespace) -> int:
@@ -110,6 +111,8 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
     width = max(len(setting.variable) for setting in settings.described())
     for setting in settings.described():
         print(f"{setting.variable:{width}}  {setting.value}")
+    if settings.database_url.startswith("postgresql"):
+        print(connection_budget(settings))
     version, revision = asyncio.run(with_database(settings, _version_and_revision))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {revision or 'base'}", sep="\n")
     if revision != migrate.head():

@@ -1,57 +1,73 @@
-"""Granian, set up for this service."""
+"""Granian: its settings for this service, and all that is used of its insides.
 
+The insides were read in version 2.8.7, and tests/server/test_granian.py fails when they change.
+"""
+
+import os
+import signal
 import socket
-from functools import partial
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
 
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian._granian import ProcInfoCollector, SocketHolder
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.http import HTTP1Settings
+from granian.server.mp import MPServer
 
-from service.app import create_app
 from service.observability.logging import log_settings
-from service.server.supervisor import Supervisor
+from service.server.listener import BACKLOG
 from service.settings import Settings
 
 # Granian counts idle connections, too.
 CONNECTIONS_MAX = 8192
-BACKLOG = 2048
 # Of a request's head; beyond, 431, as for more than 100 headers. A connection may hold so much before it is complete,
 # and the longest address that is of use here has some 20,000.
 HEAD_BYTES_MAX = 64 * 1024
 
 
-def address(host: str, port: int) -> tuple[str, int]:
-    """Return the address and port to listen on: a name is resolved, and port 0 becomes a free one.
+class Granian(MPServer):
+    """Granian's server, of which only the worker processes are used.
 
-    Raises OSError, also if another process listens there by SO_REUSEPORT, as Granian does: it would get connections.
+    Its own loop acts on no signal while it replaces a worker, may miss a death, and gives up when the same worker dies
+    twice in 5.5 seconds. Of what `serve` and `startup` prepare, `_spawn_worker` needs the socket and `runtime_mode`.
     """
-    family, kind, protocol, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(found)
-        free: tuple[str, int] = listener.getsockname()[:2]
-        return free
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            "service",
+            interface=Interfaces.ASGI,
+            runtime_mode=RuntimeModes.mt,
+            loop=Loops.uvloop,
+            http=HTTPModes.http1,
+            websockets=False,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=settings.idle_timeout_ms,  # milliseconds, also from the end of the request before
+                max_buffer_size=HEAD_BYTES_MAX,
+            ),
+            backlog=BACKLOG,
+            backpressure=CONNECTIONS_MAX,
+            log_dictconfig=log_settings(debug=settings.debug),
+        )
+        self._collector: Any = ProcInfoCollector()  # its types are wrong, as SocketHolder's; to make one takes 7 ms
+
+    def process(self, index: int, listener: socket.socket, load: Callable[[], Any]) -> BaseProcess:
+        """Return a worker's process, not started yet, which serves at a socket the application that `load` returns."""
+        holder: Any = SocketHolder
+        self._sso, self._shd = listener, holder(listener.fileno(), False, BACKLOG)  # noqa: FBT003 - no Unix socket
+        process: BaseProcess = self._spawn_worker(index, self._spawn_asgi_lifespan_worker, load).inner
+        return process
+
+    def resident_bytes(self, pid: int | None) -> int:
+        """Return the resident memory of a process; of one that has ended what was read last, or 0."""
+        try:
+            return int(self._collector.memory([pid])[pid])
+        except RuntimeError:
+            return 0
 
 
-def serve(settings: Settings) -> None:
-    """Serve with `settings.workers` processes until SIGTERM or SIGINT, and respond to what is in flight."""
-    server = Supervisor(
-        drain_delay_s=settings.drain_delay_ms / 1000,
-        end_timeout_s=settings.shutdown_timeout_s,
-        worker_lifetime_s=settings.worker_lifetime_s,
-        worker_memory_mib_max=settings.worker_memory_mib_max,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGI,
-        workers=settings.workers,
-        loop=Loops.uvloop,
-        http=HTTPModes.http1,
-        websockets=False,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=settings.idle_timeout_ms,  # milliseconds, also from the end of the request before
-            max_buffer_size=HEAD_BYTES_MAX,
-        ),
-        backlog=BACKLOG,
-        backpressure=CONNECTIONS_MAX,
-        log_dictconfig=log_settings(debug=settings.debug),
-    )
-    server.serve(target_loader=partial(create_app, settings), wrap_loader=False)
+def stop_accepting() -> None:
+    """Run Granian's handler of SIGTERM in a worker, once: a third time would block the event loop of granian 2.8.7."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # what is pending is delivered before this returns
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -1,26 +1,23 @@
 """The parent process of the workers: it starts, replaces and ends them without a failed request."""
 
-import gc
+import logging
 import os
 import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
-from typing import Any
 
-from granian._granian import ProcInfoCollector, SocketHolder
-from granian.log import logger
-from granian.server.mp import MPServer, WorkerProcess
+from db.engines.url import Host
+from service.app import create_app
+from service.server.granian import Granian
+from service.server.listener import listeners
+from service.server.worker import DRAIN, EXIT, GROUP_SIGNALS, SHUTDOWN, Worker, load
+from service.settings import Settings
 
-from service.server.worker import DRAIN, EXIT, GROUP_SIGNALS, SHUTDOWN, ChildState, WorkerChannel
-from service.worker_state import WorkerState
-
-Loader = Callable[[WorkerState], Any]
+log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 START_TIMEOUT_S = 60.0
@@ -31,208 +28,138 @@ LARGE_LIFE_S_MIN = 5.0
 FAILED_STARTS_MAX = 3
 
 
-class Supervisor(MPServer):
-    """Granian's server, with a drain, and with a replacement of workers that die, grow old or grow too large.
+class Supervisor:
+    """Runs a worker at each socket until a signal ends the service; replaces those that die, grow old or too large."""
 
-    It rests on granian 2.8.7, where `_serve` calls `startup`, `_serve_loop` and `shutdown`; `startup` calls
-    `_init_shared_socket` and `_spawn_workers`; `shutdown` calls `_drop_shared_socket` and `_stop_workers`. The loop of
-    that version acts on no signal while it replaces a worker, may miss a death, and gives up when the same worker dies
-    twice in 5.5 seconds.
-    """
-
-    def __init__(
-        self,
-        *,
-        drain_delay_s: float,
-        end_timeout_s: int,
-        worker_lifetime_s: int,
-        worker_memory_mib_max: int,
-        **options: Any,
-    ) -> None:
-        super().__init__("service", workers_kill_timeout=end_timeout_s, **options)
-        self._drain_delay_s = drain_delay_s
-        self._end_timeout_s = end_timeout_s
-        self._worker_lifetime_s = worker_lifetime_s
-        self._worker_memory_bytes_max = worker_memory_mib_max * 2**20
-        self._memory: Any = ProcInfoCollector()  # its types are wrong, as SocketHolder's
-        self._shd: Any
-        self._sockets: list[socket.socket] = []
-        self._channels: dict[WorkerProcess, WorkerChannel] = {}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._drain_delay_s = settings.drain_delay_ms / 1000
+        self._granian = Granian(settings)
+        self._sockets = listeners(settings.host, settings.port, settings.workers)
         self._latest_primary = RawArray("Q", 2)  # without a lock, which a worker that is killed would keep
-        self._replaced: list[WorkerProcess] = []  # that have not ended
+        self._workers: list[Worker] = []
+        self._replaced: list[Worker] = []  # that have not ended
         self._failed_starts = 0
-        self._start: Callable[[int], WorkerProcess]
+        self._replaces_all = self._ends = False  # which a signal changes
+        self._woken, self._waker = Pipe(duplex=False)
 
-    def _is_over(self) -> bool:
-        return self.interrupt_signal or self._failed_starts >= FAILED_STARTS_MAX
+    def run(self) -> int:
+        """Serve until the end, and return the exit code: 1 if a worker failed that was not replaced."""
+        for number in GROUP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        log.info("Listening at: http://%s", Host(self._settings.host, self._settings.port))
+        for index in range(self._settings.workers):
+            self._workers.append(self._start(index))
+        while not self._is_over():
+            self._wait(lambda: self._replaces_all, TICK_S)
+            replaces_all, self._replaces_all = self._replaces_all, False
+            for index in range(self._settings.workers):
+                if (replaces_all or self._is_due(self._workers[index])) and not self._is_over():
+                    self._replace(index)
+        return self._shut_down()
 
-    def signal_handler_interrupt(self, number: int, frame: object) -> None:
-        """Drain at the first signal, without the delay at Ctrl-C, and exit at once at the second."""
-        if self.interrupt_signal:
-            for worker in (*self.wrks, *self._replaced):
-                worker.kill()
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Replace all at SIGHUP; drain at any other signal, Ctrl-C without the delay; exit at once at the second."""
+        self._waker.send_bytes(b"")
+        if number == signal.SIGHUP:
+            self._replaces_all = True
+            return
+        if self._ends:
+            for worker in (*self._workers, *self._replaced):
+                worker.process.kill()
             os._exit(1)
+        self._ends = True
         if number == signal.SIGINT:
             self._drain_delay_s = 0
-        super().signal_handler_interrupt(number, frame)
 
-    def _init_shared_socket(self) -> None:
-        """Open a socket for each worker, for as long as the service runs: what waits in it outlives the worker.
+    def _is_over(self) -> bool:
+        return self._ends or self._failed_starts >= FAILED_STARTS_MAX
 
-        A worker of Granian's opens a socket of its own, and its end loses what waits there. With one socket for all, as
-        Granian has it elsewhere, the worker that wakes up first gets everything: 64 of 64 connections at once.
-        """
-        if sys.platform != "linux":  # other systems do not spread connections over sockets
-            super()._init_shared_socket()
-        else:
-            self._sockets = [listener(self.bind_addr, self.bind_port, self.backlog) for _ in range(self.workers)]
-
-    def _drop_shared_socket(self) -> None:
-        super()._drop_shared_socket()
-        for one in self._sockets:
-            one.close()
-
-    def _spawn_worker(  # type: ignore[override] # MPServer, too, leaves an argument out
-        self, idx: int, target: Any, callback_loader: Loader
-    ) -> WorkerProcess:
+    def _start(self, index: int) -> Worker:
         ours, theirs = Pipe()
-        if self._sockets:
-            self._sso = self._sockets[idx]
-            holder: Any = SocketHolder
-            self._shd = holder(self._sso.fileno(), False, self.backlog)  # noqa: FBT003 - it is no Unix socket
-        others = [one for one in self._sockets if one is not self._sso]
-        worker = super()._spawn_worker(
-            idx, target, partial(load, callback_loader, theirs, self._latest_primary, [ours, *others])
-        )
-        self._channels[worker] = WorkerChannel(ours)
+        pipes = [ours, *(worker.pipe for worker in (*self._workers, *self._replaced))]
+        others = [one for one in self._sockets if one is not self._sockets[index]]
+        create = partial(create_app, self._settings)
+        application = partial(load, create, theirs, self._latest_primary, [*pipes, *others])
+        process = self._granian.process(index, self._sockets[index], application)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # which the worker inherits
-        worker.start()
+        process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+        worker = Worker(index, process, ours)
+        log.info("Spawned %s with PID %d", worker.name, process.pid)
         return worker
-
-    def _spawn_workers(self, spawn_target: Any, target_loader: Loader) -> None:
-        self._start = partial(self._spawn_worker, target=spawn_target, callback_loader=target_loader)
-        for idx in range(self.workers):
-            self.wrks.append(self._start(idx))
-
-    def _serve_loop(self, *_: Any) -> None:
-        while not self._is_over():
-            self._wait(lambda: self.reload_signal, TICK_S)
-            for idx in self._due():
-                self._replace(idx)
 
     def _wait(self, condition: Callable[[], bool], limit_s: float) -> None:
         """Wait for a condition, and meanwhile replace workers that die."""
         deadline = time.monotonic() + limit_s
         while not self._is_over() and not condition() and time.monotonic() < deadline:
             self._pause(deadline)
-            for idx, worker in enumerate(self.wrks):
-                if not worker.is_alive() and age_s(worker) > LIFE_S_MIN and not self._is_over():
-                    self._failed_starts = self._failed_starts + 1 if self._failed_to_start(worker) else 0
-                    self.wrks[idx] = self._start(idx)
-                    self._channels.pop(worker).close()
+            for index, worker in enumerate(self._workers):
+                if not worker.process.is_alive() and worker.age_s > LIFE_S_MIN and not self._is_over():
+                    log.error("Unexpected exit from %s", worker.name)
+                    self._failed_starts = self._failed_starts + 1 if worker.failed_to_start else 0
+                    self._workers[index] = self._start(index)
+                    worker.end()
 
     def _pause(self, deadline: float) -> None:
-        self.main_loop_interrupt.wait(max(0, min(TICK_S, deadline - time.monotonic())))
-        self.main_loop_interrupt.clear()
+        """Wait for a signal, the end of a worker, or a tick."""
+        processes = [worker.process for worker in (*self._workers, *self._replaced)]
+        ends = [process.sentinel for process in processes if process.is_alive()]
+        wait([self._woken, *ends], max(0, min(TICK_S, deadline - time.monotonic())))
+        while self._woken.poll():
+            self._woken.recv_bytes()
 
-    def _failed_to_start(self, worker: WorkerProcess) -> bool:
-        return not self._channels[worker].has_started and worker.inner.exitcode != -signal.SIGKILL
+    def _is_due(self, worker: Worker) -> bool:
+        """Return whether a worker is too old or too large."""
+        if 0 < self._settings.worker_lifetime_s < worker.age_s:
+            return True
+        bytes_max = self._settings.worker_memory_mib_max * 2**20
+        return worker.age_s >= LARGE_LIFE_S_MIN and 0 < bytes_max < self._granian.resident_bytes(worker.process.pid)
 
-    def _due(self) -> Iterator[int]:
-        """Yield the indices of the workers to replace: all at SIGHUP, else the too old and the too large."""
-        replaces_all, self.reload_signal = self.reload_signal, False
-        for idx, worker in enumerate(list(self.wrks)):
-            if replaces_all or self._is_too_old(worker) or self._is_too_large(worker):
-                yield idx
-
-    def _is_too_old(self, worker: WorkerProcess) -> bool:
-        return 0 < self._worker_lifetime_s < age_s(worker)
-
-    def _is_too_large(self, worker: WorkerProcess) -> bool:
-        if not self._worker_memory_bytes_max or age_s(worker) < LARGE_LIFE_S_MIN:
-            return False
-        try:
-            return bool(self._memory.memory([worker.inner.pid])[worker.inner.pid] > self._worker_memory_bytes_max)
-        except RuntimeError:  # it has ended
-            return False
-
-    def _replace(self, idx: int) -> None:
+    def _replace(self, index: int) -> None:
         """Start a successor; when it serves, drain the old worker, and then end it."""
-        if self._is_over():
-            return
-        logger.info("Replacing worker-%d", idx + 1)
-        old = self.wrks[idx]
-        old.interrupt_by_parent = True  # so that its end is no surprise to Granian
+        old = self._workers[index]
+        log.info("Replacing %s", old.name)
         self._replaced.append(old)
-        self.wrks[idx] = self._start(idx)
-        self._wait(lambda: self._channels[self.wrks[idx]].has_started, START_TIMEOUT_S)
-        for message, limit_s in ((DRAIN, self._drain_delay_s), (EXIT, self._end_timeout_s)):
-            if self._is_over():  # the whole service ends
-                return
-            self._channels[old].send(message)
-            self._wait(lambda: not old.is_alive(), limit_s)
+        self._workers[index] = self._start(index)
+        self._wait(lambda: self._workers[index].has_started, START_TIMEOUT_S)
+        for message, limit_s in ((DRAIN, self._drain_delay_s), (EXIT, self._settings.shutdown_timeout_s)):
+            if not self._is_over():
+                old.send(message)
+                self._wait(lambda: not old.process.is_alive(), limit_s)
         if not self._is_over():
-            old.kill()
-            old.join()
+            old.end()
             self._replaced.remove(old)
-            self._channels.pop(old).close()
 
-    def shutdown(self, exit_code: int = 0) -> None:
-        """Wait while clients and load balancers go elsewhere, then end; the exit code is 1 if a worker failed."""
-        self.interrupt_children.clear()  # each of them was replaced
-        current = list(self.wrks)
-        self.wrks.extend(self._replaced)
-        self._send_to_all(SHUTDOWN)
+    def _shut_down(self) -> int:
+        """Wait while clients and load balancers go elsewhere, then end the workers."""
+        log.info("Shutting down")
+        workers, serving = [*self._workers, *self._replaced], list(self._workers)
+        for worker in workers:
+            worker.send(SHUTDOWN)
         deadline = time.monotonic() + self._drain_delay_s
-        while time.monotonic() < deadline and any(worker.is_alive() for worker in current):
+        while serving and time.monotonic() < deadline:
             self._pause(deadline)
-            for worker in current:
-                if self._sockets and not worker.is_alive():
-                    self._sockets[worker.idx].close()  # no worker would accept what comes in there
-        super().shutdown(exit_code or int(self._failed_starts >= FAILED_STARTS_MAX))
-
-    def _stop_workers(self) -> None:
-        self._send_to_all(EXIT)
-        super()._stop_workers()
-
-    def _send_to_all(self, message: bytes) -> None:
-        for worker in self.wrks:
-            self._channels[worker].send(message)
-
-
-def age_s(worker: WorkerProcess) -> float:
-    """Return the seconds since a worker was started."""
-    return time.monotonic() - worker.birth
+            for worker in [one for one in serving if not one.process.is_alive()]:
+                log.error("Unexpected exit from %s", worker.name)
+                serving.remove(worker)
+                self._sockets[worker.index].close()  # no worker would accept what comes in there
+        for listener in self._sockets:
+            listener.close()
+        for worker in workers:
+            worker.send(EXIT)
+        deadline = time.monotonic() + self._settings.shutdown_timeout_s
+        for worker in workers:
+            worker.end(deadline)
+        return int(len(serving) < len(self._workers) or self._failed_starts >= FAILED_STARTS_MAX)
 
 
-def listener(host: str, port: int, backlog: int) -> socket.socket:
-    """Return a listening socket; Linux spreads connections evenly over all that listen at the address."""
-    one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    for level, option in (
-        (socket.SOL_SOCKET, socket.SO_REUSEADDR),
-        (socket.SOL_SOCKET, socket.SO_REUSEPORT),
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY),
-    ):
-        one.setsockopt(level, option, 1)
-    one.bind((host, port))
-    one.listen(backlog)
-    return one
-
-
-def load(
-    loader: Loader,
-    parent: Connection,
-    latest_primary: MutableSequence[int],
-    not_ours: Sequence[socket.socket | Connection],
-) -> Any:
-    """Return a worker's application, made in the worker, where sockets and pipes of other processes are closed."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
-    for one in not_ours:
-        one.close()
-    app = loader(ChildState(parent, latest_primary))
-    # What exists by now stays: each full collection that traverses it would stop the worker for 50 ms.
-    gc.collect()
-    gc.freeze()
-    return app
+def connection_budget(settings: Settings) -> str:
+    """Return how many connections to PostgreSQL the workers may hold together; one at a time is replaced."""
+    workers, batches, transactions = settings.workers, settings.batch_connections, settings.pool_size
+    return (
+        f"connections to {'PgBouncer' if settings.pgbouncer else 'PostgreSQL'}: "
+        f"{workers} worker{'s' if workers > 1 else ''} x ({batches} for batches + {transactions} for transactions) = "
+        f"{workers * (batches + transactions)}, and {batches + transactions} more while a worker is replaced"
+    )

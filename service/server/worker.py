@@ -1,19 +1,44 @@
-"""The pipe between a worker and its parent process: the worker reports its start, the parent drains and ends it."""
+"""A worker process, and the pipe to its parent: the worker reports its start, the parent drains and ends it."""
 
 import asyncio
-import os
+import gc
+import logging
 import signal
-from collections.abc import MutableSequence
+import time
+from collections.abc import Callable, Iterable, MutableSequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from socket import socket
+from typing import Any
 
+from service.server.granian import stop_accepting
 from service.worker_state import WorkerState
+
+log = logging.getLogger(__name__)
 
 # The messages. From the worker: it serves. To the worker: make the clients connect to another worker; or to another
 # instance, as the whole service ends; respond to what is in flight, and exit.
 STARTED, DRAIN, SHUTDOWN, EXIT = b"started", b"drain", b"shutdown", b"exit"
 # A terminal or a process supervisor may send these to every process of the service: only the parent acts on them.
 GROUP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+
+
+def load(
+    create_app: Callable[[WorkerState], Any],
+    parent: Connection,
+    latest_primary: MutableSequence[int],
+    others: Iterable[socket | Connection],
+) -> Any:
+    """Return a worker's application, made in the worker, where sockets and pipes of other processes are closed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # a process that is spawned, not forked, inherits not all
+    for one in others:
+        one.close()
+    app = create_app(ChildState(parent, latest_primary))
+    # What exists by now stays: each full collection that traverses it would stop the worker for 50 ms.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 class ChildState(WorkerState):
@@ -40,32 +65,42 @@ class ChildState(WorkerState):
             stop_accepting()
 
 
-class WorkerChannel:
-    """The parent's side of the pipe to a worker."""
+class Worker:
+    """A worker process, as its parent has it."""
 
-    def __init__(self, worker: Connection) -> None:
-        self._worker = worker
+    def __init__(self, index: int, process: BaseProcess, pipe: Connection) -> None:
+        self.index, self.process, self.pipe = index, process, pipe
+        self.name = f"worker-{index + 1}"  # as Granian logs it
+        self._born = time.monotonic()
         self._has_started = False
 
     @property
+    def age_s(self) -> float:
+        """The seconds since it was started."""
+        return time.monotonic() - self._born
+
+    @property
     def has_started(self) -> bool:
-        """Whether the worker serves, or has served."""
+        """Whether it serves, or has served."""
         with suppress(EOFError, OSError):  # it has ended
-            self._has_started = self._has_started or (self._worker.poll() and self._worker.recv_bytes() == STARTED)
+            self._has_started = self._has_started or (self.pipe.poll() and self.pipe.recv_bytes() == STARTED)
         return self._has_started
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether it has ended before it served, and not by a kill."""
+        return not self.has_started and self.process.exitcode not in {None, -signal.SIGKILL}
 
     def send(self, message: bytes) -> None:
         """Send a message to the worker, if it is still there."""
         with suppress(OSError):
-            self._worker.send_bytes(message)
+            self.pipe.send_bytes(message)
 
-    def close(self) -> None:
-        """Close the pipe to a worker that has ended."""
-        self._worker.close()
-
-
-def stop_accepting() -> None:
-    """Run Granian's handler of SIGTERM, once: a third time would block the event loop of granian 2.8.7."""
-    os.kill(os.getpid(), signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # what is pending is delivered before this returns
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    def end(self, deadline: float = 0.0) -> None:
+        """Kill the process unless it has ended by the deadline, and close the pipe."""
+        self.process.join(max(0, deadline - time.monotonic()))
+        if self.process.is_alive():
+            log.warning("Killing %s, which has not ended in time", self.name)
+            self.process.kill()
+            self.process.join()
+        self.pipe.close()

@@ -122,13 +122,27 @@ def test_check_prints_every_setting_the_database_and_its_schema_and_no_secret(ru
     result = run("check", DATABASE_URL=database_url, ITEMSVC_POOL_SIZE="7")
     assert (result.code, result.err) == (0, "")
     shown = dict(line.split(maxsplit=1) for line in result.out.splitlines())
-    assert list(shown) == [*(row.variable for row in Settings().described()), "database", "schema"]
+    budget = [] if make_url(database_url).get_backend_name() == "sqlite" else ["connections"]
+    assert list(shown) == [*(row.variable for row in Settings().described()), *budget, "database", "schema"]
     assert shown["ITEMSVC_POOL_SIZE"] == "7"
     assert shown["database"].startswith(f"{make_url(database_url).get_backend_name()} ")
     assert shown["schema"] == migrate.head()
     url = make_url(database_url)
     assert shown["DATABASE_URL"] == url.render_as_string(hide_password=True)
     assert url.password is None or str(url.password) not in result.out
+
+
+def test_check_tells_how_many_connections_postgresql_has_to_allow_even_if_it_cannot_be_reached(run: Run) -> None:
+    url = "postgresql://items@127.0.0.1:1/items"
+    assert run("check", DATABASE_URL=url, ITEMSVC_WORKERS="2").out.splitlines()[-1] == (
+        "connections to PostgreSQL: 2 workers x (6 for batches + 4 for transactions) = 20, "
+        "and 10 more while a worker is replaced"
+    )
+    environ = {"ITEMSVC_PGBOUNCER": "on", "ITEMSVC_BATCH_CONNECTIONS": "3", "ITEMSVC_POOL_SIZE": "1"}
+    assert run("check", DATABASE_URL=url, **environ).out.splitlines()[-1] == (
+        "connections to PgBouncer: 1 worker x (3 for batches + 1 for transactions) = 4, "
+        "and 4 more while a worker is replaced"
+    )
 
 
 def test_check_tells_what_to_do_about_a_schema_that_is_behind(run: Run, empty_database_url: str) -> None:

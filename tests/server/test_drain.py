@@ -150,6 +150,21 @@ def test_when_its_parent_is_killed_a_worker_ends_by_itself(service: ServiceProce
                 worker.kill()
 
 
+@pytest.mark.parametrize("hanging", [0, 1])
+def test_when_its_parent_is_killed_a_worker_ends_although_another_one_hangs(
+    service: ServiceProcess, hanging: int
+) -> None:
+    workers = service.workers
+    workers[hanging].suspend()
+    service.process.kill()
+    try:
+        wait_until(lambda: not workers[1 - hanging].is_running())
+    finally:
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+
+
 class Callers:
     """Clients that ask without a pause, each over a connection that it keeps as long as it may."""
 

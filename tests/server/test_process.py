@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -21,6 +23,10 @@ from tests.support.waiting import LIMIT_S, wait_until
 from tests.support.wire import answers, connected, open_connections, request
 
 LAMP = {"name": "lamp", "price": 1.0, "in_stock": True}
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'items-service' AND pid <> pg_backend_pid()
+"""
 
 
 @pytest.fixture
@@ -64,6 +70,12 @@ def test_every_path_answers(service: ServiceProcess) -> None:
         assert client.get(here).json()["code"] == "item-not-found"
         assert client.get("/nowhere").json()["code"] == "no-such-path"
         assert client.post("/livez").headers["allow"] == "GET, HEAD"
+
+
+def test_a_start_on_postgresql_logs_how_many_connections_it_has_to_allow(service: ServiceProcess, backend: str) -> None:
+    assert service.log.count("2 workers x (6 for batches + 4 for transactions) = 20, and 10") == (
+        backend == "postgresql"
+    )
 
 
 def test_pipelined_requests_are_answered_in_their_order(shared: ServiceProcess) -> None:
@@ -118,9 +130,10 @@ def test_a_connection_is_kept_for_request_after_request(shared: ServiceProcess) 
 class Writers:
     """Callers who write as fast as they are answered, and remember what they were told."""
 
-    def __init__(self, service: ServiceProcess, count: int = 8) -> None:
+    def __init__(self, service: ServiceProcess, count: int = 8, *, keyed: bool = False) -> None:
         self.written: list[int] = []
         self.refused: list[int] = []
+        self._keyed = keyed
         self._service = service
         self._threads = [threading.Thread(target=self._write) for _ in range(count)]
         for thread in self._threads:
@@ -129,8 +142,9 @@ class Writers:
     def _write(self) -> None:
         with self._service.client() as client:
             while True:
+                headers = {"idempotency-key": f'"{uuid4()}"'} if self._keyed else {}
                 try:
-                    response = client.post("/items", json=LAMP)
+                    response = client.post("/items", json=LAMP, headers=headers)
                 except httpx.TransportError:  # nobody is there any more
                     return
                 if response.status_code == 201:
@@ -144,17 +158,45 @@ class Writers:
             thread.join(LIMIT_S)
 
 
+async def scalars(database_url: str, sql: str) -> list[Any]:
+    """Return the first column, of the database itself."""
+    database = open_database(database_url)
+    async with database.engine.connect() as connection:
+        found = list((await connection.exec_driver_sql(sql)).scalars())
+    await database.close()
+    return found
+
+
 def ids(database_url: str) -> set[int]:
-    """Return all there is, of the database itself."""
+    """Return all there is."""
+    return set(asyncio.run(scalars(database_url, "SELECT id FROM items")))
 
-    async def read() -> set[int]:
-        database = open_database(database_url)
-        async with database.engine.connect() as connection:
-            found = set((await connection.exec_driver_sql("SELECT id FROM items")).scalars())
-        await database.close()
-        return found
 
-    return asyncio.run(read())
+def sessions(database_url: str) -> int:
+    """Count the connections to PostgreSQL that the service has."""
+    [count] = asyncio.run(scalars(database_url, SESSIONS))
+    return int(count)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_no_more_connections_are_held_than_the_start_logs(database_url: str) -> None:
+    with ServiceProcess(database_url, workers=2, ITEMSVC_DRAIN_DELAY_MS="500") as service:
+        before, held = {worker.pid for worker in service.workers}, [sessions(database_url)]
+        writers = Writers(service, keyed=True)  # each of these writes is a transaction
+
+        def are_replaced() -> bool:
+            held.append(sessions(database_url))
+            pids = {worker.pid for worker in service.workers}
+            return len(pids) == 2 and not pids & before
+
+        wait_until(lambda: len(writers.written) > 50)
+        service.send(signal.SIGHUP)
+        wait_until(are_replaced)
+        service.send(signal.SIGTERM)
+        assert service.wait() == 0, service.log
+        writers.join()
+    assert 2 * 6 <= held[0] <= 20
+    assert 3 * 6 <= max(held) <= 30
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

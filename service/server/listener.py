@@ -1,0 +1,39 @@
+"""The sockets that connections wait at."""
+
+import socket
+import sys
+
+BACKLOG = 2048
+
+
+def address(host: str, port: int) -> tuple[str, int]:
+    """Return the address and port to listen on: a name is resolved, and port 0 becomes a free one.
+
+    Raises OSError, also if another process listens there by SO_REUSEPORT, as `listeners` do: it would get connections.
+    """
+    family, kind, protocol, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(found)
+        free: tuple[str, int] = probe.getsockname()[:2]
+        return free
+
+
+def listeners(host: str, port: int, count: int) -> list[socket.socket]:
+    """Return a listening socket for each worker, for as long as the service runs: what waits in it outlives the worker.
+
+    A worker of Granian's opens a socket of its own, and its end loses what waits there. With one socket for all, as
+    Granian has it elsewhere, the worker that wakes up first gets everything: 64 of 64 connections at once. Linux
+    spreads connections evenly over all that listen at the address; where a system does not, the workers share one.
+    """
+    if sys.platform != "linux":
+        return [_listener(host, port)] * count
+    return [_listener(host, port) for _ in range(count)]
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    is_ipv6 = ":" in host
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    one = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True, dualstack_ipv6=is_ipv6)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which its connections inherit
+    return one
