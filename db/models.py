@@ -7,16 +7,19 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    ForeignKey,
     Identity,
     Index,
     LargeBinary,
     MetaData,
+    String,
     Table,
     Text,
     Uuid,
+    text,
     true,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from db.types import BigIntId, Float64, Ids, Name, Timestamp, utc_now
 
@@ -29,6 +32,7 @@ NAMING_CONVENTION = {
 }
 
 FIRST_VERSION = 1
+OWNED = "owner_id IS NOT NULL"
 
 
 class Base(DeclarativeBase):
@@ -46,6 +50,7 @@ class Item(Base):
     name: Mapped[str] = mapped_column(Name)
     price: Mapped[float] = mapped_column(Float64)
     in_stock: Mapped[bool] = mapped_column(Boolean, server_default=true())
+    owner_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=f"{FIRST_VERSION}")
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
     updated_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
@@ -61,7 +66,47 @@ class Item(Base):
         Index(None, "price", "id"),
         Index(None, "created_at", "id"),
         Index(None, "in_stock", "id"),
+        # Partial, so that an item of nobody costs nothing.
+        Index(None, "owner_id", "id", postgresql_where=text(OWNED), sqlite_where=text(OWNED)),
         {"sqlite_autoincrement": True},  # an id is never used twice
+    )
+
+
+class User(Base):
+    """A person who may own items, and how they sign in."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(BigIntId, Identity(), primary_key=True)
+    username: Mapped[str] = mapped_column(Name, unique=True)
+    email: Mapped[str] = mapped_column(Name)
+    email_folded: Mapped[str] = mapped_column(Name, unique=True)  # db.types.fold(email)
+    name: Mapped[str] = mapped_column(Name)
+    role: Mapped[str] = mapped_column(String(16), server_default="writer")
+    is_active: Mapped[bool] = mapped_column(Boolean, server_default=true())
+    password_hash: Mapped[str | None] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(BigInteger, server_default=f"{FIRST_VERSION}")
+    created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
+    updated_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
+
+    # owner_id is written as a column: the ORM must not set it to NULL when it deletes a user.
+    items: Mapped[list[Item]] = relationship(order_by=Item.id, lazy="raise", viewonly=True)
+
+    # What is unique admits any 32 hexadecimal characters, which an update that swaps values passes through.
+    __table_args__ = (
+        CheckConstraint("length(username) BETWEEN 3 AND 50", name="username_length"),
+        CheckConstraint("length(email) BETWEEN 3 AND 255", name="email_length"),
+        CheckConstraint("length(email_folded) BETWEEN 3 AND 255", name="email_folded_length"),
+        CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+        CheckConstraint("role IN ('reader', 'writer', 'admin')", name="role_known"),
+        CheckConstraint("is_active IN (false, true)", name="is_active_boolean"),
+        CheckConstraint("version >= 1", name="version_positive"),
+        # As for items, save that a unique column is a total order: both databases read a page in the order of
+        # (username, id) from the index of its constraint, and a second one would double the cost of an insert.
+        Index(None, "created_at", "id"),
+        Index(None, "role", "id"),
+        Index(None, "is_active", "id"),
+        {"sqlite_autoincrement": True},
     )
 
 

@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, Integer, String, TypeDecorator, bindparam
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ARRAY, JSON, BigInteger, DateTime, Dialect, Double, Integer, String, TypeDecorator, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -61,6 +60,22 @@ class seconds_ago(FunctionElement[datetime]):  # noqa: N801 - as above
 
     def __init__(self, seconds: int) -> None:
         super().__init__(bindparam("seconds", seconds, type_=Integer()))
+
+
+def fold(text: str) -> str:
+    """Return a text in Unicode's simple case folding: character by character, so that its length stays.
+
+    It has the mappings of the statuses C and S in CaseFolding.txt, which SQLite has no function for, and PostgreSQL
+    only with some collations.
+    """
+    return text.lower() if text.isascii() else "".join(map(_folded, text))
+
+
+def _folded(character: str) -> str:
+    # casefold() has the statuses C and F; where F has several characters, lower() has what S has. Tried on all of
+    # Unicode 14; three characters that have an S since 15.1 (U+1FD3, U+1FE3, U+FB05) stay as they are.
+    candidates = (character.casefold(), character.lower(), character)
+    return next(each for each in candidates if len(each) == 1)
 
 
 @compiles(utc_now)

@@ -2,24 +2,55 @@
 
 import asyncio
 import os
+from typing import Any, Literal
 
 from alembic import context
-from sqlalchemy import Connection
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import Connection, False_, Identity, True_
+from sqlalchemy.types import TypeDecorator
 
+from db.engines.database import Options
 from db.engines.engine import open_database
 from db.models import Base
+from db.types import utc_now
 
 
 def run(connection: Connection) -> None:
-    """Run the migrations inside the connection's transaction."""
-    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+    """Run the migrations inside the connection's transaction, or compare the database with the models."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,
+        # A function fails at an Identity of PostgreSQL (alembic 1.20.1); without one, SQLite would seem to lack each.
+        compare_server_default=sqlite_default_differs if connection.dialect.name == "sqlite" else True,
+        autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+        render_item=render,
+    )
     with context.begin_transaction():
         context.run_migrations()
 
 
+def sqlite_default_differs(*arguments: Any) -> bool | None:
+    """Return False for an Identity, and None, alembic's own comparison, for any other default of a column."""
+    return False if isinstance(arguments[4], Identity) else None
+
+
+def render(kind: str, item: Any, autogenerate: AutogenContext) -> str | Literal[False]:
+    """Return how a revision writes what alembic would write for one database alone, or without an import."""
+    default = getattr(item, "arg", None) if kind == "server_default" else None
+    if isinstance(default, utc_now):
+        autogenerate.imports.add("from db.types import utc_now")
+        return "utc_now()"
+    if isinstance(default, True_ | False_):
+        return f"sa.{default}()"
+    if kind == "type" and isinstance(item, TypeDecorator):  # it changes values, and not the column
+        return f"sa.{item.impl_instance!r}"
+    return False
+
+
 async def connect_and_run() -> None:
-    """Connect as the service does, and run the migrations."""
-    database = open_database(os.environ["DATABASE_URL"])
+    """Connect as the service does, but for statements that may take long, and run the migrations."""
+    database = open_database(os.environ["DATABASE_URL"], Options(statement_timeout_ms=0))
     async with database.engine.begin() as connection:
         await connection.run_sync(run)
     await database.close()

@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, inspect
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import CheckConstraint, Connection, MetaData, String, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from db import migrate
 from db.engines.database import Database
 from db.engines.engine import open_database
-from db.errors import NoSuchRevision
+from db.errors import Conflict, NoSuchRevision
 from db.models import Base
+from db.types import fold
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -29,17 +33,30 @@ async def database(empty_database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+def plain(index: Any) -> str:
+    """Return an index as text: SQLite's predicate is an object of SQLAlchemy, which is equal to itself alone."""
+    options = {name: str(value) for name, value in index.get("dialect_options", {}).items()}
+    return str(sorted({**index, "dialect_options": options}.items()))
+
+
 def everything(connection: Connection) -> dict[str, Any]:
-    """Describe every table, in a form that can be compared."""
+    """Describe every table, in a form that can be compared; the order of its parts makes no difference."""
     inspector = inspect(connection)
+    on_sqlite = connection.dialect.name == "sqlite"
+    sql = "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"
+    autoincrement = connection.exec_driver_sql(sql).scalars().all() if on_sqlite else []
     return {
         table: {
-            "columns": [{**column, "type": str(column["type"])} for column in inspector.get_columns(table)],
+            "columns": {each["name"]: {**each, "type": str(each["type"])} for each in inspector.get_columns(table)},
             "key": inspector.get_pk_constraint(table),
-            "indexes": sorted(inspector.get_indexes(table), key=str),
+            "indexes": sorted(map(plain, inspector.get_indexes(table))),
             "checks": sorted(inspector.get_check_constraints(table), key=str),
-            "foreign keys": inspector.get_foreign_keys(table),
-            "unique": inspector.get_unique_constraints(table),
+            # Of the key of a column that was added later, SQLAlchemy does not find the name on SQLite.
+            "foreign keys": [
+                {**each, "name": not on_sqlite and each["name"]} for each in inspector.get_foreign_keys(table)
+            ],
+            "unique": sorted(inspector.get_unique_constraints(table), key=str),
+            "uses no id twice": table in autoincrement,
         }
         for table in inspector.get_table_names()
         if table != "alembic_version"
@@ -70,6 +87,50 @@ async def test_an_upgrade_makes_the_same_tables_as_the_models_alone(database: Da
         await connection.run_sync(Base.metadata.drop_all)
         await connection.run_sync(Base.metadata.create_all)
         assert await connection.run_sync(everything) == migrated
+
+
+async def test_another_text_of_a_check_makes_another_table(database: Database) -> None:
+    changed = MetaData()
+    for table in Base.metadata.sorted_tables:
+        table.to_metadata(changed)
+    check = next(each for each in changed.tables["items"].constraints if each.name == "ck_items_price_finite")
+    assert isinstance(check, CheckConstraint)
+    check.sqltext = text("price >= 1")  # autogenerate compares the names alone
+    await migrate.upgrade(database)
+    async with database.engine.begin() as connection:
+        migrated = await connection.run_sync(everything)
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.run_sync(changed.create_all)
+        assert await connection.run_sync(everything) != migrated
+
+
+async def execute(database: Database, sql: str) -> list[tuple[Any, ...]]:
+    """Run a statement in a transaction of its own, and return its rows."""
+    async with database.engine.begin() as connection:
+        return [tuple(row) for row in await connection.exec_driver_sql(sql)]
+
+
+INSERT_ITEM = "INSERT INTO items (name, price) VALUES ('lamp', 1) RETURNING id"
+OWNED_ITEM = "INSERT INTO items (name, price, owner_id) VALUES ('lamp', 1, (SELECT id FROM users)) RETURNING id"
+INSERT_USER = "INSERT INTO users (username, email, email_folded, name) VALUES ('ann', 'A@b', 'a@b', 'Ann') RETURNING id"
+
+
+async def test_items_get_owners_and_lose_them_but_stay_and_never_use_an_id_twice(database: Database) -> None:
+    await migrate.upgrade(database, "0001")
+    assert [await execute(database, INSERT_ITEM) for _ in range(2)] == [[(1,)], [(2,)]]
+    await execute(database, "DELETE FROM items WHERE id = 2 RETURNING id")
+    await migrate.upgrade(database, "0002")
+    assert await execute(database, "SELECT id, name, owner_id FROM items") == [(1, "lamp", None)]
+    assert await execute(database, INSERT_ITEM) == [(3,)]
+    assert await execute(database, INSERT_USER) == [(1,)]
+    assert await execute(database, "UPDATE items SET owner_id = 1 WHERE id = 1 RETURNING id") == [(1,)]
+    for sql in ("UPDATE items SET owner_id = 2 RETURNING id", "DELETE FROM users RETURNING id"):
+        with pytest.raises(IntegrityError):
+            await execute(database, sql)
+    await execute(database, "DELETE FROM items WHERE id = 3 RETURNING id")
+    await migrate.downgrade(database, "0001")
+    assert await execute(database, "SELECT id, name FROM items") == [(1, "lamp")]
+    assert await execute(database, INSERT_ITEM) == [(4,)]
 
 
 async def test_an_upgrade_that_was_made_already_changes_nothing(database: Database) -> None:
@@ -153,3 +214,56 @@ def test_alembics_own_tool_finds_the_way(empty_database_url: str) -> None:
     assert upgraded.returncode == 0, upgraded.stderr
     checked = alembic(empty_database_url, "check")
     assert (checked.returncode, checked.stdout.strip()) == (0, "No new upgrade operations detected."), checked.stderr
+
+
+def test_every_relationship_is_loaded_only_where_a_query_says_so() -> None:
+    found = {str(each): each.lazy for mapper in Base.registry.mappers for each in mapper.relationships}
+    assert found == {"User.items": "raise"}
+
+
+@pytest.mark.parametrize(
+    ("given", "folded"),
+    [
+        ("Ann.Lee@Example.ORG", "ann.lee@example.org"),
+        ("Straße", "straße"),
+        ("STRAẞE", "straße"),  # not "strasse": each character becomes one
+        ("İI", "İi"),  # nor the Turkish dotless one
+        ("ΣΟΦΌΣ Σοφός", "σοφόσ σοφόσ"),
+        ("\u212a\u212b", "kå"),  # the signs of kelvin and ångström
+        ("ﬁ", "ﬁ"),
+        ("\u1f88", "\u1f80"),
+        ("\u13a0\uab70\u13f8", "\u13a0\u13a0\u13f0"),  # Cherokee, whose capitals are the older letters
+        ("µ", "μ"),
+    ],
+)
+def test_case_is_folded_character_by_character(given: str, folded: str) -> None:
+    assert fold(given) == folded
+    assert fold(folded) == folded
+
+
+def widen(connection: Connection) -> None:
+    """Change a column of a table that others refer to; on SQLite that rebuilds it."""
+    with Operations(MigrationContext.configure(connection)).batch_alter_table("users") as users:
+        users.alter_column("role", type_=String(32))
+
+
+async def test_a_table_that_others_refer_to_can_be_rebuilt(database: Database) -> None:
+    await migrate.upgrade(database)
+    [(user,)] = await execute(database, INSERT_USER)
+    await execute(database, OWNED_ITEM)
+    async with database.migration() as connection:
+        await connection.run_sync(widen)
+    assert await execute(database, "SELECT owner_id FROM items") == [(user,)]
+    with pytest.raises(IntegrityError):  # the key is enforced again
+        await execute(database, OWNED_ITEM.replace("(SELECT id FROM users)", "99"))
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)  # PostgreSQL checks each statement
+async def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(database: Database) -> None:
+    await migrate.upgrade(database)
+    [(user,)] = await execute(database, INSERT_USER)
+    await execute(database, OWNED_ITEM)
+    with pytest.raises(Conflict, match="refer to nothing"):
+        async with database.migration() as connection:
+            await connection.exec_driver_sql("DELETE FROM users")
+    assert await execute(database, "SELECT id FROM users") == [(user,)]
