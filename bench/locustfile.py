@@ -66,7 +66,7 @@ def remember(item: Item, before: Item) -> None:
     """Compare what was answered with what was known when the question left, and keep the newer."""
     expect(item.id == before.id, "another item than the one asked for")
     expect((item.name, item.created_at) == (before.name, before.created_at), "a field changed that nobody changed")
-    expect(item.created_at.tzinfo and item.updated_at.tzinfo, "a moment without its time zone")
+    expect(item.created_at.tzinfo and item.updated_at.tzinfo, "a timestamp without its time zone")
     expect(item.version >= before.version, "older than what was acknowledged before")
     expect(item.version > before.version or item == before, "another content under the same version")
     if item.version > items[item.id].version:

@@ -3,25 +3,28 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+# A field of a row, and before it, in a batch, the row's position: ("email",), (1, "email").
+FieldPath = tuple[int | str, ...]
+
 
 class DatabaseError(Exception):
     """The base class of every error below."""
 
 
 class NotFound(DatabaseError):
-    """No row has any of `ids`."""
+    """No row of the resource `noun` has any of `ids`."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
-        super().__init__("no item has the id " + ", ".join(map(str, ids)))
-        self.ids = tuple(ids)
+    def __init__(self, ids: Sequence[int], noun: str) -> None:
+        super().__init__(f"no {noun} has the id {_listed(ids)}")
+        self.ids, self.noun = tuple(ids), noun
 
 
 class VersionMismatch(DatabaseError):
     """The rows with these `ids` exist, but not at the version that the write expected."""
 
-    def __init__(self, ids: Sequence[int]) -> None:
-        super().__init__("the version has moved on for the id " + ", ".join(map(str, ids)))
-        self.ids = tuple(ids)
+    def __init__(self, ids: Sequence[int], noun: str) -> None:
+        super().__init__(f"the version has moved on for the id {_listed(ids)}")
+        self.ids, self.noun = tuple(ids), noun
 
 
 class Conflict(DatabaseError):
@@ -30,6 +33,34 @@ class Conflict(DatabaseError):
 
 class InvalidValue(DatabaseError):
     """The write violates a check or NOT NULL constraint or a data type; nothing was changed."""
+
+
+class AlreadyExists(Conflict):
+    """The values of unique fields are taken: `paths` has each of the fields."""
+
+    def __init__(self, paths: Sequence[FieldPath], noun: str) -> None:
+        super().__init__(f"another {noun} has this value")
+        self.paths, self.noun = tuple(paths), noun
+
+
+class UnknownReference(InvalidValue):
+    """Fields name rows that do not exist: `paths` has each of the fields."""
+
+    def __init__(self, paths: Sequence[FieldPath], noun: str) -> None:
+        super().__init__(f"this {noun} refers to what does not exist")
+        self.paths, self.noun = tuple(paths), noun
+
+
+class StillReferenced(Conflict):
+    """The rows with these `ids` cannot be deleted: rows of the table `by` refer to them."""
+
+    def __init__(self, ids: Sequence[int], noun: str, by: str) -> None:
+        super().__init__(f"{by} belong to the {noun} with the id {_listed(ids)}")
+        self.ids, self.noun, self.by = tuple(ids), noun, by
+
+
+def _listed(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids))
 
 
 class TimedOut(DatabaseError):
@@ -98,6 +129,7 @@ SQLSTATES: dict[str, type[DatabaseError]] = {
     "22": InvalidValue,
     "55P03": TimedOut,
     "57014": TimedOut,
+    "25P02": SerializationFailure,  # a statement after one that failed: the transaction is to be run again
     "40": SerializationFailure,  # a deadlock or a serialization failure
     "0A000": SerializationFailure,  # a cached plan whose result has another type since a table was changed
     "42P01": SchemaMismatch,  # no such table

@@ -17,6 +17,7 @@ from db.batching.queue import Limits
 from db.engines.database import Connection as BatchConnection
 from db.engines.database import Database, translate_errors
 from db.errors import NoSuchRevision, SchemaMismatch
+from db.tables.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ async def downgrade(database: Database, revision: str) -> None:
 
 async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
     with translate_errors():
-        async with database.locks.to_write, database.engine.begin() as connection:
-            await database.lock_schema(connection)
+        async with database.migration() as connection:
             before = await connection.run_sync(_revision)
             try:
                 await connection.run_sync(lambda sync: run(_config(sync)))
@@ -68,10 +68,10 @@ async def current(database: Database) -> str | None:
             return await connection.run_sync(_revision)
 
 
-def probe(database: Database) -> Batcher[BatchConnection, None, str | None]:
+def probe(storage: Storage) -> Batcher[BatchConnection, None, str | None]:
     """Return a batcher whose members, all None, get what `current` returns; concurrent ones share one statement."""
     version = column("version_num", String())
-    statement = database.statement(select(version).select_from(table("alembic_version", version)))
+    statement = storage.database.statement(select(version).select_from(table("alembic_version", version)))
 
     async def run(connection: BatchConnection, members: Sequence[None], _token: bytes) -> list[str | None]:
         try:
@@ -80,4 +80,4 @@ def probe(database: Database) -> Batcher[BatchConnection, None, str | None]:
             rows = []
         return [rows[0][0] if rows else None for _ in members]
 
-    return Batcher("schema revision", database.connect, run, Limits(), deduplicate=True, idempotent=True)
+    return Batcher("schema revision", storage.connections, run, Limits(), deduplicate=True, idempotent=True)

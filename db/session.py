@@ -5,20 +5,33 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.engines.database import Database, translate_errors
+from db.engines.database import READ_ONLY, Database, translate_errors
 
 
 @asynccontextmanager
-async def transaction(database: Database) -> AsyncIterator[AsyncSession]:
+async def transaction(database: Database, *, writes: bool = True) -> AsyncIterator[AsyncSession]:
     """Yield a session; at the end of the block flush and commit, or on any exception, cancellation included, roll back.
 
     The flush raises constraint errors and assigns ids while everything can still be rolled back. Once the block has
     ended without an exception, the changes are durable. Raise the errors of db.errors, Overloaded included, and
-    OutcomeUnknown if the connection was lost during the commit.
+    OutcomeUnknown if the connection was lost during the commit. A block that does not write waits for no writer.
     """
-    async with database.locks.to_write, AsyncSession(database.engine, expire_on_commit=False) as session:
-        with translate_errors():
-            yield session
-            await session.flush()
-        with translate_errors(committing=True):
-            await session.commit()
+    engine = database.engine if writes else database.engine.execution_options(**{READ_ONLY: True})
+    failure: BaseException | None = None
+    async with database.locks.to_write if writes else database.locks.to_read:
+        try:
+            async with AsyncSession(engine, expire_on_commit=False) as session:
+                try:
+                    with translate_errors():
+                        yield session
+                        await session.flush()
+                    with translate_errors(committing=True):
+                        await session.commit()
+                except BaseException as error:
+                    failure = error
+                    raise
+        except Exception:
+            # Not that of the rollback: a connection that is lost has rolled back by itself.
+            if failure is not None:
+                raise failure from failure.__cause__
+            raise

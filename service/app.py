@@ -12,15 +12,20 @@ from db import migrate
 from db.batching.queue import Limits
 from db.engines.database import Options
 from db.engines.engine import open_database
-from db.items import Items
+from db.items import ITEMS
+from db.tables.storage import Storage
+from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
+from db.users import Users
 from service.context import Context
 from service.http.body import BodyReader
 from service.http.middleware import RequestMiddleware
 from service.http.problems import NO_SUCH_PATH, ProblemError
 from service.openapi.document import document
+from service.passwords import Passwords
+from service.resources.items import ItemResponse
+from service.resources.users import UserResponse
 from service.routes import ROUTES
-from service.schemas import ItemResponse
 from service.settings import Settings
 from service.worker_state import WorkerState
 
@@ -28,31 +33,24 @@ from service.worker_state import WorkerState
 def create_app(settings: Settings, worker_state: WorkerState | None = None) -> Router:
     """Return the application; it connects to the database when its lifespan starts."""
     worker_state = worker_state or WorkerState()
-    database = open_database(
-        settings.database_url,
-        Options(
-            pool_size=settings.pool_size,
-            pool_wait_ms=settings.pool_wait_ms,
-            connect_timeout_ms=settings.connect_timeout_ms,
-            statement_timeout_ms=settings.statement_timeout_ms,
-            pgbouncer=settings.pgbouncer,
-            echo=settings.debug,
-            latest_primary=worker_state.latest_primary,
-        ),
-    )
-    limits = Limits(
-        settings.batch_size_max, settings.queue_length_max, settings.queue_wait_ms_max, settings.request_timeout_ms
-    )
-    items = Items(database, ItemResponse, limits=limits, coalesce=settings.coalesce, connections=settings.pool_size)
-    probe = migrate.probe(database)
-
-    bodies = BodyReader(
-        bytes_max=settings.body_bytes_max,
-        timeout_ms=settings.body_timeout_ms,
-        bytes_per_s_min=settings.body_bytes_per_s_min,
+    database = open_database(settings.database_url, database_options(settings, worker_state))
+    storage = Storage(
+        database, limits(settings), coalesce=settings.coalesce, batch_connections=settings.batch_connections
     )
     context = Context(
-        settings, items, partial(probe.submit, None), bodies, cache(partial(document, ROUTES)), worker_state
+        settings=settings,
+        worker_state=worker_state,
+        bodies=BodyReader(
+            bytes_max=settings.body_bytes_max,
+            timeout_ms=settings.body_timeout_ms,
+            bytes_per_s_min=settings.body_bytes_per_s_min,
+        ),
+        document=cache(partial(document, ROUTES)),
+        revision=partial(migrate.probe(storage).submit, None),
+        idempotency=storage.idempotency,
+        passwords=Passwords(),
+        items=Store(storage, ITEMS, ItemResponse),
+        users=Users(storage, UserResponse),
     )
 
     @asynccontextmanager
@@ -60,7 +58,8 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         try:
             if database.auto_migrate:
                 await migrate.upgrade(database)
-            async with items, probe, ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s):
+            cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)
+            async with storage, context.passwords, cleaner:
                 worker_state.start()
                 yield {"context": context}
         finally:
@@ -76,6 +75,26 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
     )
     # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
     return Router(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=[middleware])
+
+
+def database_options(settings: Settings, worker_state: WorkerState) -> Options:
+    """Return the options of the connections to the database."""
+    return Options(
+        pool_size=settings.pool_size,
+        pool_wait_ms=settings.pool_wait_ms,
+        connect_timeout_ms=settings.connect_timeout_ms,
+        statement_timeout_ms=settings.statement_timeout_ms,
+        pgbouncer=settings.pgbouncer,
+        echo=settings.debug,
+        latest_primary=worker_state.latest_primary,
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """Return the bounds of each batcher."""
+    return Limits(
+        settings.batch_size_max, settings.queue_length_max, settings.queue_wait_ms_max, settings.request_timeout_ms
+    )
 
 
 async def no_such_path(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI application

@@ -1,30 +1,30 @@
 """The context: everything that handlers use, made once by the application."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from db.items import Items
-from db.transactions.idempotency import IdempotencyKey
+from db.tables.store import Store
+from db.transactions.idempotency import Idempotency
+from db.users import Users
 from service.http.body import BodyReader
-from service.schemas import ItemResponse
+from service.passwords import Passwords
 from service.settings import Settings
 from service.worker_state import WorkerState
 
+if TYPE_CHECKING:  # their modules import this one
+    from service.resources.items import ItemResponse
+    from service.resources.users import UserResponse
+
 
 class Context(NamedTuple):
-    """What handlers use of the application; a request with a deadline or a key of its own has a copy."""
+    """What operations and their handlers use of the application."""
 
     settings: Settings
-    items: Items[ItemResponse]
-    revision: Callable[[], Awaitable[str | None]]  # reads the schema's revision from the database
+    worker_state: WorkerState
     bodies: BodyReader
     document: Callable[[], dict[str, Any]]  # returns the OpenAPI document
-    worker_state: WorkerState
-
-    def until(self, deadline: float) -> Self:
-        """Return the context of a request with a deadline of its own, by the loop's clock."""
-        return self._replace(items=self.items.until(deadline))
-
-    def keyed(self, key: IdempotencyKey) -> Self:
-        """Return the context of a request with an Idempotency-Key: its write happens once."""
-        return self._replace(items=self.items.with_idempotency_key(key))
+    revision: Callable[[], Awaitable[str | None]]  # reads the schema's revision from the database
+    idempotency: Idempotency
+    passwords: Passwords
+    items: "Store[ItemResponse]"
+    users: "Users[UserResponse]"

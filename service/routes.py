@@ -3,49 +3,55 @@
 from starlette.routing import Route
 
 from service.http.operation import Operation, Resource
-from service.http.problems import INVALID_CURSOR, ITEM_NOT_FOUND, NOT_READY, OVERLOADED, STALE
+from service.http.problems import NOT_READY, OVERLOADED, UNKNOWN_REFERENCE, already_exists, owned
 from service.http.response import NO_STORE
-from service.resources import documents, health
-from service.resources.items import (
-    create_items,
-    delete_item,
-    delete_items,
-    list_items,
-    read_item,
-    replace_item,
-    update_item,
-    update_items,
-)
+from service.resources import documents, health, items, users
+
+TAKEN = already_exists("user")
+OWNS_ITEMS = owned("items")
 
 ROUTES = [
     Route(
         "/items/{id}",
         Resource(
-            GET=Operation(read_item),
-            PUT=Operation(replace_item),
-            PATCH=Operation(update_item),
-            DELETE=Operation(delete_item, status=204),
+            "item",
+            GET=Operation(items.read_item),
+            PUT=Operation(items.replace_item),
+            PATCH=Operation(items.update_item),
+            DELETE=Operation(items.delete_item, status=204),
         ),
     ),
     Route(
         "/items",
         Resource(
-            GET=Operation(
-                list_items,
-                headers={"Link": "The next page, if there is one.", "X-Total-Count": "How many items the list has."},
-                problems=[INVALID_CURSOR],
-            ),
-            POST=Operation(
-                create_items,
-                status=201,
-                location=b"/items/%d",
-                headers={"Location": "The path of the new item, if the body is one item."},
-            ),
-            PATCH=Operation(update_items, problems=[ITEM_NOT_FOUND, STALE]),
-            DELETE=Operation(delete_items),
+            "item",
+            GET=Operation(items.list_items),
+            POST=Operation(items.create_items, status=201, location=b"/items/%d"),
+            PATCH=Operation(items.update_items),
+            DELETE=Operation(items.delete_items),
         ),
     ),
-    Route("/livez", Resource(GET=Operation(health.live, cache_control=NO_STORE))),
-    Route("/readyz", Resource(GET=Operation(health.ready, problems=[NOT_READY], cache_control=NO_STORE))),
-    Route("/openapi.json", Resource(GET=Operation(documents.openapi, problems=[OVERLOADED]))),
+    Route(
+        "/users/{id}",
+        Resource(
+            "user",
+            GET=Operation(users.read_user),
+            PUT=Operation(users.replace_user, problems=[TAKEN]),
+            PATCH=Operation(users.update_user, problems=[TAKEN]),
+            DELETE=Operation(users.delete_user, status=204, problems=[OWNS_ITEMS, UNKNOWN_REFERENCE]),
+        ),
+    ),
+    Route(
+        "/users",
+        Resource(
+            "user",
+            GET=Operation(users.list_users),
+            POST=Operation(users.create_users, status=201, location=b"/users/%d", problems=[TAKEN]),
+            PATCH=Operation(users.update_users, problems=[TAKEN]),
+            DELETE=Operation(users.delete_users, problems=[OWNS_ITEMS]),
+        ),
+    ),
+    Route("/livez", Resource("", GET=Operation(health.live, cache_control=NO_STORE))),
+    Route("/readyz", Resource("", GET=Operation(health.ready, problems=[NOT_READY], cache_control=NO_STORE))),
+    Route("/openapi.json", Resource("", GET=Operation(documents.openapi, problems=[OVERLOADED]))),
 ]

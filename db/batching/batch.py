@@ -1,14 +1,18 @@
-"""A batch in flight, the function that runs it, and the token that marks its runs as one and the same write."""
+"""A batch, the function that runs it, and the token that marks its runs as one and the same write."""
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from itertools import count
 from operator import methodcaller
 from secrets import randbits
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from db.batching.queue import Entry
-from db.errors import DatabaseError, OutcomeUnknown, Unavailable
+from db.errors import DatabaseError, OutcomeUnknown, SerializationFailure, Unavailable
 
+if TYPE_CHECKING:  # it imports this module
+    from db.batching.batcher import Batcher
+
+C = TypeVar("C", bound="ClosableConnection")
 M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
 
@@ -41,25 +45,36 @@ class RunBatch(Protocol[C_contra, M_contra, R_co]):
         """Return a result, or an exception, for each member in order; runs with the same token are the same write."""
 
 
-class Batch(Generic[M, R]):
-    """Entries that were taken from the queue to run together, and are not resolved yet."""
+class Batch(Generic[C, M, R]):
+    """Entries that were taken from the queue of a batcher to run together, and are not resolved yet."""
 
-    __slots__ = ("conflict_retries", "entries", "maybe_committed", "token", "tries_lost")
+    __slots__ = ("batcher", "conflict_retries", "entries", "maybe_committed", "token", "tries_lost")
 
-    def __init__(self, entries: list[Entry[M, R]], token: bytes) -> None:
+    def __init__(
+        self, batcher: "Batcher[C, M, R]", entries: list[Entry[M, R]], token: bytes, conflict_retries: int = 0
+    ) -> None:
+        self.batcher = batcher
         self.entries = entries
         self.token = token
-        self.conflict_retries = 0  # runs repeated because another transaction conflicted
+        self.conflict_retries = conflict_retries  # runs repeated because another transaction conflicted
         self.tries_lost = 0  # runs that ended without a result, most with their connection
         self.maybe_committed = False  # whether a run may have been committed
 
-    def resolve(self, results: Sequence[R | BaseException], batcher: str) -> None:
-        """Resolve each entry with its own result, or all with RuntimeError if the numbers differ."""
+    def resolve(self, results: Sequence[R | BaseException], *, retry: bool) -> list[Entry[M, R]]:
+        """Resolve each entry with its own result, or all with RuntimeError if the numbers differ.
+
+        To `retry`, leave out the entries whose result is a conflict with another transaction, and return them.
+        """
         if len(results) != len(self.entries):  # which result belongs to which entry is unknown
-            wrong = RuntimeError(f"batcher {batcher}: {len(results)} results for {len(self.entries)} members")
-            results = [wrong] * len(self.entries)
+            wrong = f"batcher {self.batcher.name}: {len(results)} results for {len(self.entries)} members"
+            results = [RuntimeError(wrong)] * len(self.entries)
+        conflicts = []
         for entry, result in zip(self.entries, results, strict=True):
-            entry.resolve(result)
+            if retry and isinstance(result, SerializationFailure) and not entry.is_cancelled:
+                conflicts.append(entry)
+            else:
+                entry.resolve(result)
+        return conflicts
 
     def fail(self, error: Exception) -> None:
         """Resolve every entry with an error."""
@@ -70,10 +85,10 @@ class Batch(Generic[M, R]):
         """Resolve every entry because the service stops; the outcome of a write may then be unknown."""
         self.fail((OutcomeUnknown if self.maybe_committed else Unavailable)(STOPPING))
 
-    def halves(self, tokens: Iterator[bytes]) -> "list[Batch[M, R]]":
-        """Return the second half and the first, each as a batch with a token of its own."""
+    def halves(self, tokens: Iterator[bytes]) -> "list[Batch[C, M, R]]":
+        """Return the first half and the second, each as a batch with a token of its own."""
         middle = len(self.entries) // 2
-        return [Batch(half, next(tokens)) for half in (self.entries[middle:], self.entries[:middle])]
+        return [Batch(self.batcher, half, next(tokens)) for half in (self.entries[:middle], self.entries[middle:])]
 
     def is_ambiguous_after(self, error: Exception) -> bool:
         """Return whether `error` leaves it unknown if a write that may have been committed was."""

@@ -1,7 +1,7 @@
 """The queue of a batcher: its bounds, its entries, and which of them form the next batch."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -24,14 +24,14 @@ class Limits(NamedTuple):
 class Entry(Generic[M, R]):
     """One member of a batch, and the waiters that share its result: several if equal calls were deduplicated."""
 
-    __slots__ = ("is_queued", "member", "queued_at", "retried", "waiters")
+    __slots__ = ("is_queued", "member", "queued_at", "retries", "waiters")
 
     def __init__(self, member: M, waiters: "list[asyncio.Future[R]]", queued_at: float) -> None:
         self.member = member
         self.waiters = waiters
         self.queued_at = queued_at
         self.is_queued = True
-        self.retried = False
+        self.retries = 0
 
     def resolve(self, result: R | BaseException) -> None:
         """Set the result, or the exception, of every waiter that is not done yet."""
@@ -52,17 +52,22 @@ class Entry(Generic[M, R]):
 class Queue(Generic[M, R]):
     """Entries in the order of their arrival.
 
-    With `deduplicate`, equal members that are queued at the same time share one entry; with `unique_key`, no two
-    members of one batch have the same key.
+    With `deduplicate`, equal members that are queued at the same time share one entry; with `unique_keys`, no two
+    members of one batch share any key.
     """
 
     def __init__(
-        self, limits: Limits, connections: int, *, deduplicate: bool, unique_key: Callable[[M], Hashable] | None
+        self,
+        limits: Limits,
+        in_flight_max: int,
+        *,
+        deduplicate: bool,
+        unique_keys: Callable[[M], Collection[Hashable]] | None,
     ) -> None:
         self._limits = limits
         self._deduplicate = deduplicate
-        self._unique_key = unique_key
-        self.wait_estimator = WaitEstimator(connections)
+        self._unique_keys = unique_keys
+        self.wait_estimator = WaitEstimator(in_flight_max)
         self._entries: dict[Hashable, Entry[M, R]] = {}
         self._length = 0  # in waiters
 
@@ -91,29 +96,32 @@ class Queue(Generic[M, R]):
             raise Overloaded("requests wait too long for the database")
 
     def take(self) -> list[Entry[M, R]]:
-        """Remove and return the next batch: the oldest entries, one for each unique key, and none that is cancelled."""
-        if self._unique_key is None and len(self._entries) <= self._limits.batch_size_max:
+        """Remove and return the next batch: the oldest entries that share no unique key, and none that is cancelled."""
+        if self._unique_keys is None and len(self._entries) <= self._limits.batch_size_max:
             return [entry for entry in self.clear() if not entry.is_cancelled]
-        taken: dict[Hashable, Entry[M, R]] = {}
+        taken: list[Entry[M, R]] = []
+        keys: set[Hashable] = set()
         for key, entry in list(islice(self._entries.items(), 2 * self._limits.batch_size_max)):
             if len(taken) == self._limits.batch_size_max:
                 break
-            unique = key if self._unique_key is None else self._unique_key(entry.member)
-            if entry.is_cancelled or unique not in taken:
-                entry.is_queued = False
-                del self._entries[key]
-                self._length -= len(entry.waiters)
-            if not entry.is_cancelled and unique not in taken:
-                taken[unique] = entry
-        return list(taken.values())
+            if not entry.is_cancelled:
+                unique = () if self._unique_keys is None else self._unique_keys(entry.member)
+                if not keys.isdisjoint(unique):
+                    continue
+                keys.update(unique)
+                taken.append(entry)
+            entry.is_queued = False
+            del self._entries[key]
+            self._length -= len(entry.waiters)
+        return taken
 
-    def retry(self, entries: list[Entry[M, R]], error: DatabaseError) -> None:
-        """Queue entries once more, ahead of all others; resolve with `error` those that were retried before."""
-        again = [entry for entry in entries if not entry.retried]
+    def retry(self, entries: list[Entry[M, R]], error: DatabaseError, retries_max: int) -> None:
+        """Queue entries once more, ahead of all others; resolve with `error` those that were retried often enough."""
+        again = [entry for entry in entries if entry.retries < retries_max]
         for entry in entries:
-            if entry.retried:
+            if entry.retries >= retries_max:
                 entry.resolve(error)
-            entry.retried = True
+            entry.retries += 1
         self._put_back(again)
 
     def _put_back(self, entries: list[Entry[M, R]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import aiosqlite
 import asyncpg
 from sqlalchemy import Select, UpdateBase
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.types import TypeEngine
@@ -21,6 +21,7 @@ from db.errors import ConnectionLost, OutcomeUnknown, Overloaded, error_class, i
 
 log = logging.getLogger(__name__)
 
+READ_ONLY = "read_only_transaction"  # an execution option of connections whose transaction does not write
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, aiosqlite.Error)
 
 
@@ -33,11 +34,13 @@ class Options(NamedTuple):
     statement_timeout_ms: int = 5000
     pgbouncer: bool = False
     echo: bool = False  # log the SQL of batchers; SQLAlchemy logs its own by its logger's level
-    latest_primary: MutableSequence[int] | None = None  # memory shared by the workers of a service: see LatestPrimary
+    latest_primary: MutableSequence[int] | None = None  # memory shared by the workers of a service: see failover
 
 
 class Connection(Protocol):
-    """A connection that a batcher owns: every statement is a transaction of its own."""
+    """A connection that runs the statements of batches."""
+
+    autocommits: bool  # whether each statement is a transaction of its own, and is committed when it returns
 
     @property
     def closed(self) -> bool:
@@ -56,6 +59,8 @@ class Connection(Protocol):
 
 class EchoingConnection:
     """A connection that logs each statement and its arguments."""
+
+    autocommits = True
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -85,6 +90,7 @@ class Database(ABC):
     A statement that is a transaction of its own runs on a connection of `connect`, any other in a session (db/session).
     """
 
+    row_parameter: Callable[[Mapping[str, TypeEngine[Any]]], RowParameter]
     native_types: bool  # whether the driver accepts and returns Python's own values
     can_disconnect: bool  # whether a connection can be lost, and with it the outcome of a write
     auto_migrate: bool  # whether the service migrates the schema when it starts
@@ -97,10 +103,6 @@ class Database(ABC):
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     @abstractmethod
-    def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
-        """Return a row parameter with these columns."""
-
-    @abstractmethod
     def _open(self) -> AbstractAsyncContextManager[Any]:
         """Open a driver's connection outside the pool, and close it at the end. Raises Unavailable."""
 
@@ -109,8 +111,8 @@ class Database(ABC):
         """Prepare a driver's connection for batchers, and return it wrapped."""
 
     @abstractmethod
-    async def lock_schema(self, connection: AsyncConnection) -> None:
-        """Wait until no other migration runs, and block any other until the transaction ends."""
+    def migration(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Yield a connection in a transaction that no other migration runs beside; commit it at the end."""
 
     @abstractmethod
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
@@ -120,7 +122,11 @@ class Database(ABC):
     async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:
         """Try to lock each of these 64-bit numbers until the transaction ends; return for each whether it is locked."""
 
-    def statement(self, source: "Select[Any] | UpdateBase") -> Statement:
+    def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
+        """Return a row parameter with these columns."""
+        return self.row_parameter(columns)
+
+    def statement(self, source: Select[Any] | UpdateBase) -> Statement:
         """Return a statement, compiled for this database."""
         return Statement(source, self.engine.dialect, native_types=self.native_types)
 
@@ -154,12 +160,12 @@ class Database(ABC):
 
     async def close(self) -> None:
         """Wait for abandoned tasks, then close every connection."""
-        await self._finish_abandoned()
-        await self.engine.dispose()
-
-    async def _finish_abandoned(self) -> None:
         if self._abandoned:
             await asyncio.wait(self._abandoned)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        await self.engine.dispose()
 
 
 @contextmanager
@@ -172,13 +178,21 @@ def translate_errors(*, committing: bool = False) -> Iterator[None]:
         yield
     except PoolTimeoutError as error:
         raise Overloaded("every connection to the database is in use") from error
+    except PendingRollbackError as error:  # a statement after one that lost the connection
+        raise ConnectionLost(str(error)) from error
     except DBAPIError as error:
         cause = error.orig or error
-        raise translate_error(
-            cause, lost=error.connection_invalidated or is_connection_lost(cause), wrote=committing
-        ) from error
+        raise translate_error(cause, lost=error.connection_invalidated or is_lost(cause), wrote=committing) from error
     except (*DRIVER_ERRORS, OSError) as error:
         raise translate_error(error, lost=True, wrote=committing) from error
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether an error, of a driver or of SQLAlchemy, means that its connection is lost.
+
+    Between the server's last message and the end of the connection, asyncpg raises errors of its own state.
+    """
+    return is_connection_lost(error) or isinstance(error.__cause__ or error, asyncpg.InternalClientError | OSError)
 
 
 def translate_error(error: BaseException, *, lost: bool, wrote: bool) -> BaseException:

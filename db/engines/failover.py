@@ -18,6 +18,11 @@ TARGETS = ("any", "primary", "read-only", "read-write", "standby")
 # Only one server at a time is one of these: a connection that finds another makes all leave the one before.
 SINGLE_SERVER_TARGETS = {"primary", "read-write"}
 WATCH_INTERVAL_S = 0.2  # between two looks at whether another worker has found another server
+# The two integers of the latest primary that any worker of a service has found, 64 bits each, in shared memory: the
+# packed server, 0 before one is found, and the index of its host among those of the URL, which is only where to try
+# first. There is no lock, as a worker that is killed would keep it. Each is stored whole, and the server only if it
+# changes, so that a reconnection never undoes what another worker has found.
+SERVER, HOST = 0, 1
 # The timeline is the first 8 hexadecimal digits of the name of the log file that is being written: the control file has
 # the old one until a checkpoint is done after a promotion (findings/promoted-timeline.sh). In recovery no log is
 # written, and pg_current_wal_lsn() raises: 0, which is behind every primary of the cluster.
@@ -64,32 +69,6 @@ class Server(NamedTuple):
         return self.cluster == other.cluster and self.timeline < other.timeline
 
 
-class LatestPrimary:
-    """The server that any worker of a service found last, and its host: two 64-bit integers in shared memory.
-
-    There is no lock, as a worker that is killed would keep it. Each integer is stored whole; `server` is stored only if
-    it changes, so that a reconnection never undoes what another worker has found; `host` is only where to try first.
-    """
-
-    def __init__(self, shared: MutableSequence[int] | None = None) -> None:
-        self._shared: MutableSequence[int] = shared or [0, 0]
-
-    @property
-    def server(self) -> int:
-        """The packed server; 0 if none was found yet."""
-        return self._shared[0]
-
-    @property
-    def host(self) -> int:
-        """The index of its host among those of the URL."""
-        return self._shared[1]
-
-    def store(self, server: int, host: int) -> None:
-        """Store a packed server and the index of its host, for all workers."""
-        self._shared[1] = host
-        self._shared[0] = server
-
-
 class HostSelector:
     """Connects to the first of several hosts that has the state `target`, and tracks these connections.
 
@@ -107,8 +86,8 @@ class HostSelector:
         self._hosts = list(enumerate(hosts))
         self._target = target
         self._timeout_s = timeout_s
-        self._latest = LatestPrimary(shared)
-        self._server = self._latest.server  # packed: that of the connections in _callbacks
+        self._latest: MutableSequence[int] = shared or [0, 0]
+        self._server = self._latest[SERVER]  # packed: that of the connections in _callbacks
         self._demotions = 0
         self._callbacks: dict[Driver, list[Callback]] = {}
         self._finishing: set[Driver] = set()  # connections to a demoted server, until their statement has its outcome
@@ -120,15 +99,15 @@ class HostSelector:
 
         Raises ConnectionError if no host has the target, or if the primary changed meanwhile.
         """
-        before, demotions = self._latest.server, self._demotions
+        before, demotions = self._latest[SERVER], self._demotions
         host, driver, server = await self._reach(arguments)
         reached = server.pack() if server else before
         # Meanwhile another connection may have found another server, or an error that this one takes no writes.
-        if demotions != self._demotions or self._latest.server not in {before, reached}:
+        if demotions != self._demotions or self._latest[SERVER] not in {before, reached}:
             driver.terminate()
             raise ConnectionError("the primary has moved in the meantime")
-        if reached != before or host != self._latest.host:
-            self._latest.store(reached, host)
+        if reached != before or host != self._latest[HOST]:
+            self._latest[HOST], self._latest[SERVER] = host, reached
         self._follow(reached)
         self._callbacks[driver] = []
         driver.is_current = lambda: self.is_usable(driver)
@@ -137,7 +116,7 @@ class HostSelector:
 
     def is_usable(self, driver: Driver) -> bool:
         """Return whether a connection is open, and its server is still the latest primary found."""
-        return driver in self._callbacks and not driver.is_closed() and self._latest.server == self._server
+        return driver in self._callbacks and not driver.is_closed() and self._latest[SERVER] == self._server
 
     def watch(self, driver: Driver, callback: Callback) -> None:
         """Call `callback`, maybe more than once, when a connection is closed, or is to be closed after its work."""
@@ -184,7 +163,7 @@ class HostSelector:
 
     def _watch(self) -> None:
         """Leave a server that another worker of the service has left, even where a statement waits for its result."""
-        if self._latest.server != self._server:
+        if self._latest[SERVER] != self._server:
             self._leave(terminate_busy=True)
         self._watching = asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._watch)
 
@@ -203,7 +182,7 @@ class HostSelector:
 
     async def _reach(self, arguments: dict[str, Any]) -> tuple[int, Driver, Server | None]:
         # The host of the latest primary comes first.
-        hosts, errors = sorted(self._hosts, key=lambda host: host[0] != self._latest.host), []
+        hosts, errors = sorted(self._hosts, key=lambda host: host[0] != self._latest[HOST]), []
         now = asyncio.get_running_loop().time
         deadline = now() + self._timeout_s
         for tried, (number, host) in enumerate(hosts):
@@ -243,7 +222,7 @@ class HostSelector:
                 return None
             raise ConnectionError(f"it cannot be identified: {error}") from error
         assert row is not None  # noqa: S101 - narrows the type: it is one
-        server, latest = Server.of(*row.values()), Server.unpack(self._latest.server)
+        server, latest = Server.of(*row.values()), Server.unpack(self._latest[SERVER])
         if server.is_behind(latest):
             raise ConnectionError(f"its timeline is {server.timeline}, and {latest.timeline} was reached before")
         return server

@@ -10,7 +10,6 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import URL, event
-from sqlalchemy import Connection as SyncConnection
 
 from db.engines.database import DRIVER_ERRORS, Connection, Options, translate_error
 from db.engines.failover import Driver, HostSelector
@@ -32,16 +31,13 @@ class PgBouncer(PostgreSQL):
         self._settings_sql = "SELECT " + ", ".join(
             f"set_config('{name}', '{value}', true)" for name, value in settings.items()
         )
-        event.listen(self.engine.sync_engine, "begin", self._apply_settings)
+        event.listen(self.engine.sync_engine, "begin", lambda begun: begun.exec_driver_sql(self._settings_sql))
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         arguments = super()._arguments(options)
         for name in ("statement_timeout", "idle_in_transaction_session_timeout", *WARNING_SETTINGS):
             del arguments["server_settings"][name]  # PgBouncer refuses connections with settings unknown to it
         return {**arguments, "statement_cache_size": 0}
-
-    def _apply_settings(self, connection: SyncConnection) -> None:
-        connection.exec_driver_sql(self._settings_sql)
 
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:
         await super()._wrap(driver, generic_plan=False)

@@ -11,15 +11,23 @@ from asyncpg.pgproto.pgproto import UUID  # takes a fraction of the time of the 
 from sqlalchemy import URL, BigInteger, ExceptionContext, Select, UpdateBase, event, func, select, text
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
-from sqlalchemy.types import TypeEngine
 
 from db.batching.batch import TOKEN_BYTES
 from db.engines.commit_records import FIND, with_commit_record
-from db.engines.database import DRIVER_ERRORS, Connection, Database, Locks, Options, translate_error, translate_errors
+from db.engines.database import (
+    DRIVER_ERRORS,
+    Connection,
+    Database,
+    Locks,
+    Options,
+    is_lost,
+    translate_error,
+    translate_errors,
+)
 from db.engines.failover import Driver, HostSelector
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.replication import WARNING_SETTINGS
-from db.engines.row_parameters import ORDINALITY, RowParameter, UnnestRows
+from db.engines.row_parameters import ORDINALITY, UnnestRows
 from db.engines.statement import Statement, cached
 from db.engines.url import hosts_of
 from db.errors import (
@@ -29,7 +37,6 @@ from db.errors import (
     OutcomeUnknown,
     TimedOut,
     Unavailable,
-    is_connection_lost,
 )
 
 APPLICATION_NAME = "items-service"
@@ -49,6 +56,7 @@ SCHEMA_LOCK = 0x6974656D73  # an arbitrary number, which no other program locks
 class PostgreSQL(Database):
     """PostgreSQL by asyncpg: batchers own connections, transactions take them from a pool."""
 
+    row_parameter = UnnestRows
     native_types = True
     can_disconnect = True
     auto_migrate = False  # several instances may share it: a step of the deployment does it
@@ -78,19 +86,12 @@ class PostgreSQL(Database):
             engine, options, Locks(ConcurrencyLimiter(options.pool_size, options.pool_wait_ms), nullcontext())
         )
 
-    def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
-        """Return a row parameter with these columns."""
-        return UnnestRows(columns)
-
-    async def lock_schema(self, connection: AsyncConnection) -> None:
-        """Wait until no other migration runs, and block any other until the transaction ends."""
-        await connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-
-    async def close(self) -> None:
-        """Wait for abandoned tasks, then close every connection."""
-        await self._finish_abandoned()
-        await self._primary.close()
-        await super().close()
+    @asynccontextmanager
+    async def migration(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection in a transaction that no other migration runs beside; commit it at the end."""
+        async with self.locks.to_write, self.engine.begin() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+            yield connection
 
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
         """Set the time after which the database cancels a statement of this transaction."""
@@ -103,7 +104,7 @@ class PostgreSQL(Database):
         found = await session.execute(tried, self._numbers.bind([(number,) for number in numbers]))
         return [locked for _, locked in sorted(map(tuple, found))]
 
-    def statement(self, source: "Select[Any] | UpdateBase") -> Statement:
+    def statement(self, source: Select[Any] | UpdateBase) -> Statement:
         """Return a compiled statement; in batchers, a write inserts its commit record."""
         for_batchers = with_commit_record(source) if isinstance(source, UpdateBase) else source
         return Statement(source, self.engine.dialect, native_types=True, for_batchers=for_batchers)
@@ -123,6 +124,10 @@ class PostgreSQL(Database):
             },
         }
 
+    async def _disconnect(self) -> None:
+        await self._primary.close()
+        await super()._disconnect()
+
     def _check_open(self, connection: Any, _record: object, _proxy: object) -> None:
         # A connection known to be lost is replaced, with the whole pool; a ping would cost a round trip.
         if not self._primary.is_usable(connection.driver_connection):
@@ -130,7 +135,7 @@ class PostgreSQL(Database):
 
     def _check_lost(self, context: ExceptionContext) -> None:
         # SQLAlchemy does not know every error of a lost connection, and would keep the connection.
-        if is_connection_lost(context.original_exception):
+        if is_lost(context.original_exception):
             context.is_disconnect = True
         if context.connection is not None and not context.connection.invalidated:
             driver: Any = context.connection.connection.driver_connection
@@ -166,6 +171,8 @@ def _microseconds(timestamp: datetime) -> tuple[int]:
 
 class PostgreSQLConnection:
     """A connection of asyncpg, whose own cache keeps statements prepared."""
+
+    autocommits = True
 
     def __init__(self, driver: Driver, primary: HostSelector) -> None:
         self._driver = driver
@@ -214,8 +221,7 @@ class PostgreSQLConnection:
     def _report(self, error: BaseException) -> bool:
         """Report an error to the host selector, forget the connection if it is lost, and return whether it is."""
         self._primary.note(self._driver, error)
-        # Between the server's last message and the end of the connection, asyncpg raises errors of its own state.
-        lost = is_connection_lost(error) or isinstance(error, asyncpg.InternalClientError) or self._driver.is_closed()
+        lost = is_lost(error) or self._driver.is_closed()
         if lost:
             self._primary.forget(self._driver)
         return lost

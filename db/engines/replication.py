@@ -32,7 +32,7 @@ class ConfirmedConnection(asyncpg.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.is_current: Callable[[], bool] = _always  # whether its server is the latest primary found
+        self.is_current: Callable[[], bool] = lambda: True  # whether its server is the latest primary found
         self._unconfirmed = False
         self.add_log_listener(_log_listener)
 
@@ -53,10 +53,6 @@ class ConfirmedConnection(asyncpg.Connection):
             raise OutcomeUnknown("no synchronous standby has confirmed the commit")
         if not self.is_current():
             raise OutcomeUnknown("another server has become the primary")
-
-
-def _always() -> bool:
-    return True
 
 
 # asyncpg schedules this before it wakes the waiter of the statement: the warning precedes the result of the commit.

@@ -1,14 +1,16 @@
 """Row parameters: any number of rows as one bound value, so that one statement, and one plan, serves any batch size."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import ColumnElement, FromClause, Text, any_, bindparam, column, func, literal_column, select
+from sqlalchemy import ColumnElement, DateTime, FromClause, Text, any_, bindparam, column, func, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
-ORDINALITY = "position"
+TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S.%f"  # SQLAlchemy's for SQLite
+ORDINALITY = "ordinality"
 
 
 class RowParameter(Protocol):
@@ -55,6 +57,7 @@ class JsonEachRows:
             for index, (name, kind) in enumerate(columns.items())
         ]
         self._first = fields[0]
+        self._timestamps = [index for index, kind in enumerate(columns.values()) if isinstance(kind, DateTime)]
         self.table: FromClause = select(*fields, element.c.key.label(ORDINALITY)).subquery("rows")
 
     def contains(self, subject: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -63,4 +66,13 @@ class JsonEachRows:
 
     def bind(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """Return the rows as JSON text: SQLite would take a blob for its own binary JSON."""
+        if self._timestamps:
+            rows = [self._with_texts(row) for row in rows]
         return {"rows": msgspec.json.encode(rows).decode()}
+
+    def _with_texts(self, row: Sequence[Any]) -> list[Any]:
+        """Return a row with its timestamps as SQLite stores them."""
+        values = list(row)
+        for index in self._timestamps:
+            values[index] = values[index] and values[index].astimezone(UTC).strftime(TIMESTAMP_FORMAT)
+        return values

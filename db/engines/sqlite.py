@@ -2,24 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import aiosqlite
 from sqlalchemy import URL, NullPool, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
-from sqlalchemy.types import TypeEngine
 
-from db.engines.database import Connection, Database, Locks, Options, translate_error, translate_errors
+from db.engines.database import READ_ONLY, Connection, Database, Locks, Options, translate_error, translate_errors
 from db.engines.limiter import ConcurrencyLimiter
-from db.engines.row_parameters import JsonEachRows, RowParameter
+from db.engines.row_parameters import JsonEachRows
 from db.engines.statement import Statement
+from db.errors import Conflict
 
 
 class SQLite(Database):
     """SQLite by aiosqlite: many readers and one writer; in memory, one connection for all of them."""
 
+    row_parameter = JsonEachRows
     native_types = False
     can_disconnect = False
     auto_migrate = True  # no other service uses the file
@@ -39,27 +40,34 @@ class SQLite(Database):
             locks = Locks(writer, nullcontext())
         for one in {engine, batchers}:
             event.listen(one.sync_engine, "connect", self._configure)
-            event.listen(one.sync_engine, "begin", _begin_immediate)
+            event.listen(one.sync_engine, "begin", _begin)
         super().__init__(engine, options, locks)
         self._batchers = batchers
 
     def _configure(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout = {self._timeout_ms}",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-        ):
+        cursor.execute(f"PRAGMA busy_timeout = {self._timeout_ms}")
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
-        """Return a row parameter with these columns."""
-        return JsonEachRows(columns)
+    @asynccontextmanager
+    async def migration(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection in a transaction that no other migration runs beside; commit it at the end.
 
-    async def lock_schema(self, connection: AsyncConnection) -> None:
-        """Do nothing: a transaction that has begun blocks every other writer."""
+        Foreign keys are checked then: a migration rebuilds a table by dropping it, also one that others refer to
+        (sqlite.org/lang_altertable.html, section 7). Raise Conflict if one refers to nothing.
+        """
+        async with self.locks.to_write, self.engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.execute("PRAGMA foreign_keys = OFF")  # inside a transaction it would do nothing
+            try:
+                async with connection.begin():
+                    yield connection
+                    if broken := (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all():
+                        raise Conflict(f"rows would refer to nothing: {broken[:3]}")
+            finally:
+                await driver.execute("PRAGMA foreign_keys = ON")
 
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
         """Do nothing: SQLite has no such limit."""
@@ -72,14 +80,11 @@ class SQLite(Database):
     async def _open(self) -> AsyncIterator[Any]:
         with translate_errors():
             connection = await self._batchers.connect()
-        try:
+        async with aclosing(connection):
             yield (await connection.get_raw_connection()).driver_connection
-        finally:
-            await connection.close()
 
-    async def close(self) -> None:
-        """Close every connection."""
-        await super().close()
+    async def _disconnect(self) -> None:
+        await super()._disconnect()
         await self._batchers.dispose()
 
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:  # noqa: ARG002 - it plans when it prepares
@@ -98,14 +103,16 @@ async def _open_file(*arguments: Any, **options: Any) -> aiosqlite.Connection:
         raise
 
 
-def _begin_immediate(connection: Any) -> None:
+def _begin(connection: Any) -> None:
     # A transaction that starts as a reader cannot wait for the writer's lock later: it fails at once.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 class SQLiteConnection:
     """A connection of aiosqlite: one hop to its thread for each statement."""
 
+    autocommits = True
     closed = False
 
     def __init__(self, driver: aiosqlite.Connection, locks: Locks, timeout_s: float) -> None:

@@ -31,14 +31,14 @@ class Host(NamedTuple):
         return name if self.port is None else f"{name}:{self.port}"
 
 
-class HostsError(ValueError):
-    """The hosts of a URL are invalid; the message continues a sentence about the URL, and quotes none of it."""
+class InvalidURL(ValueError):
+    """A URL cannot work; the message continues a sentence about the URL, and quotes none of it."""
 
 
 def parse_url(text: str) -> URL:
     """Return a parsed URL, with hosts in libpq's form as SQLAlchemy's `?host=…&host=…`.
 
-    Raises ArgumentError or ValueError, of which HostsError is one, if the URL is invalid.
+    Raises ArgumentError or ValueError, of which InvalidURL is one, if the URL is invalid.
     """
     front = FRONT.match(text)
     host_list = front and HOST_LIST.fullmatch(text, front.end())
@@ -46,21 +46,21 @@ def parse_url(text: str) -> URL:
         return make_url(text)
     hosts, path, query = host_list.groups(default="")
     if not all(names := hosts.split(",")):
-        raise HostsError("has an empty host; expected one before and after each comma")
+        raise InvalidURL("has an empty host; expected one before and after each comma")
     options = [*(f"host={quote(name, safe='%')}" for name in names), *filter(None, [query])]
     return make_url(f"{front[0]}{path}?{'&'.join(options)}")
 
 
 def hosts_of(url: URL) -> list[Host]:
-    """Return the hosts of a URL, in its order. Raises HostsError."""
+    """Return the hosts of a URL, in its order. Raises InvalidURL."""
     named = [_host(text) for text in _split(url.query.get("host", ()))]
     ports: list[int | None] = [_port(text) for text in _split(url.query.get("port", ()))]
     if ports and any(host.port is not None for host in named):
-        raise HostsError("has ports twice; expected them behind the hosts, or as port=")
+        raise InvalidURL("has ports twice; expected them behind the hosts, or as port=")
     hosts = named or [Host(url.host, None)]
     ports = ports or [None if url.port is None else _port(str(url.port))]
     if len(ports) not in {1, len(hosts)}:
-        raise HostsError(f"has {len(hosts)} hosts and {len(ports)} ports; expected one port, or one for each host")
+        raise InvalidURL(f"has {len(hosts)} hosts and {len(ports)} ports; expected one port, or one for each host")
     if len(ports) == 1:
         ports *= len(hosts)
     return [host if host.port is not None else Host(host.name, port) for host, port in zip(hosts, ports, strict=True)]
@@ -79,10 +79,10 @@ def _host(text: str) -> Host:
         number = _port(port) if port else None
         with suppress(ValueError):
             return Host(name or str(IPv6Address(ipv6)), number)
-    raise HostsError("has a host that cannot be read; expected name, name:port or [IPv6 address]:port")
+    raise InvalidURL("has a host that cannot be read; expected name, name:port or [IPv6 address]:port")
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= PORT_MAX):
-        raise HostsError(f"has a port that does not exist; expected 1 to {PORT_MAX}")
+        raise InvalidURL(f"has a port that does not exist; expected 1 to {PORT_MAX}")
     return int(text)

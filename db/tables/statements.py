@@ -1,236 +1,266 @@
-"""The SQL of items: each verb is one statement for a whole batch, whatever its size, on one connection."""
+"""The verbs of a table, each run for a whole batch on one connection."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
-
-from sqlalchemy import (
-    CTE,
-    BigInteger,
-    Boolean,
-    Double,
-    FromClause,
-    Text,
-    and_,
-    case,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from db.engines.database import Connection, Database
-from db.engines.row_parameters import ORDINALITY
-from db.errors import DuplicateWrite, NotFound, OutcomeUnknown, VersionMismatch
-from db.models import FIRST_VERSION, Item, table
+from db.engines.statement import Statement
+from db.errors import (
+    AlreadyExists,
+    Conflict,
+    DuplicateWrite,
+    NotFound,
+    OutcomeUnknown,
+    SerializationFailure,
+    StillReferenced,
+    UnknownReference,
+    VersionMismatch,
+)
+from db.models import FIRST_VERSION
+from db.tables.compiled import CompiledStatements
 from db.tables.pagination import KeysetPaginator, Page, Query
-from db.types import utc_now
+from db.tables.table import Deletion, Patch, Row, Table
 
 T = TypeVar("T")
-W = TypeVar("W", "ItemUpdate", "ItemDeletion")
+W = TypeVar("W", Patch, Deletion)
 
-items = table(Item)
+Explain = Callable[[Connection, Sequence[W]], Awaitable[Sequence[Exception]]]
 
-
-class ItemRow(NamedTuple):
-    """The values that an item is created with, in the order of the columns of `items`."""
-
-    name: str
-    price: float
-    in_stock: bool
+MOVED_ON = "a concurrent transaction has changed what the write depends on"
 
 
-class ItemUpdate(NamedTuple):
-    """The new values of an item; None leaves a field as it is. A version must be the item's current one."""
+class TableStatements(Generic[T]):
+    """The verbs of a table, each run for a batch on one connection.
 
-    id: int
-    version: int | None = None
-    name: str | None = None
-    price: float | None = None
-    in_stock: bool | None = None
-
-
-class ItemDeletion(NamedTuple):
-    """The id of an item to delete. A version must be the item's current one."""
-
-    id: int
-    version: int | None = None
-
-
-class CompiledStatements:
-    """One compiled statement for each verb, whatever the size of the batch, and the row parameters they read."""
-
-    def __init__(self, database: Database) -> None:
-        self.ids = database.rows(id=BigInteger())
-        self.new_rows = database.rows(name=Text(), price=Double(), in_stock=Boolean())
-        self.updates = database.rows(
-            id=BigInteger(), version=BigInteger(), name=Text(), price=Double(), in_stock=Boolean()
-        )
-        self.deletions = database.rows(id=BigInteger(), version=BigInteger())
-        self.get = database.statement(select(*items.c).where(self.ids.contains(items.c.id)))
-        self.create = database.statement(self._create())
-        self.update = database.statement(self._update())
-        self.delete = database.statement(self._delete())
-
-    def _create(self) -> Any:
-        rows = self.new_rows.table.c
-        source = select(rows.name, rows.price, rows.in_stock).order_by(rows[ORDINALITY])
-        return insert(items).from_select(ItemRow._fields, source).returning(items.c.id, items.c.created_at)
-
-    def _locked(self, rows: FromClause) -> CTE:
-        """Return a CTE that selects the items of some rows, each at its expected version if it has one, and locks them.
-
-        They are locked in the order of their ids, whatever the plan, so that no two workers deadlock. Where a
-        concurrent transaction committed first, PostgreSQL compares the version again, with the one that it waited for.
-        """
-        expected = or_(rows.c.version.is_(None), rows.c.version == items.c.version)
-        joined = select(*rows.c).join(items, and_(items.c.id == rows.c.id, expected))
-        return joined.order_by(items.c.id).with_for_update(of=items).cte("locked")
-
-    def _delete(self) -> Any:
-        rows = self._locked(self.deletions.table).c
-        return delete(items).where(items.c.id.in_(select(rows.id))).returning(items.c.id)
-
-    def _update(self) -> Any:
-        rows = self._locked(self.updates.table).c
-        has_values = or_(rows.name.is_not(None), rows.price.is_not(None), rows.in_stock.is_not(None))
-        return (
-            update(items)
-            .where(items.c.id == rows.id)
-            .values(
-                name=func.coalesce(rows.name, items.c.name),
-                price=func.coalesce(rows.price, items.c.price),
-                in_stock=func.coalesce(rows.in_stock, items.c.in_stock),
-                version=case((has_values, items.c.version + 1), else_=items.c.version),
-                updated_at=case((has_values, utc_now()), else_=items.c.updated_at),
-            )
-            .returning(*items.c)
-        )
-
-
-class ItemStatements(Generic[T]):
-    """The verbs of items, each run for a batch on one connection.
-
-    An item is returned as `make_item(*columns)`, in the order of the columns of `items`. Every verb but `page` returns
-    one result for each member of its batch, in their order; a result that is an exception means that this member's item
+    A row is returned as `make_row(*columns)`, in the order of the columns of the table. Every verb but `page` returns
+    one result for each member of its batch, in their order; a result that is an exception means that this member's row
     was left as it was. A write that is repeated under the same token happens once.
     """
 
-    def __init__(self, database: Database, make_item: Callable[..., T]) -> None:
-        self._make_item = make_item
-        self._sql = CompiledStatements(database)
-        self._paginator = KeysetPaginator(database, items)
+    def __init__(self, database: Database, table: Table, make_row: Callable[..., T]) -> None:
+        self._table = table
+        self._noun = table.noun
+        self._make_row = make_row
+        self._sql = CompiledStatements(database, table)
+        self._paginator = KeysetPaginator(database, table)
+        self._version = len(table.fields) + 1  # its place in a row
+        self._references = [table.fields.index(reference.column) for reference in table.references]
+        names = (*table.fields, *table.write_only)
+        self._telling = [names.index(name) for name in self._sql.guarded]  # what a guarded INSERT returns of a row
+
+    def may_refuse_rows(self, rows: Sequence[Row]) -> bool:
+        """Return whether a guard may refuse any of these rows."""
+        return bool(self._table.unique) or any(row[place] is not None for place in self._references for row in rows)
+
+    def may_refuse_patches(self, patches: Sequence[Patch]) -> bool:
+        """Return whether a guard may refuse any of these patches."""
+        return any(patch.values.get(name) is not None for name in self._sql.guarded for patch in patches)
+
+    @property
+    def may_refuse_deletions(self) -> bool:
+        """Whether rows of another table may refer to a row to delete."""
+        return bool(self._table.referenced_by)
 
     async def get(self, connection: Connection, ids: Sequence[int]) -> list[T | NotFound]:
-        """Return the item for each id, or NotFound in its place."""
-        make_item = self._make_item
-        found = {row[0]: make_item(*row) for row in await self._select(connection, ids)}
-        return [found.get(id) or NotFound([id]) for id in ids]
+        """Return the row for each id, or NotFound in its place."""
+        make_row = self._make_row
+        found = {row[0]: make_row(*row) for row in await self._select(connection, ids)}
+        return [found.get(id) or NotFound([id], self._noun) for id in ids]
 
     async def page(self, connection: Connection, query: Query) -> Page[T]:
         """Return a page of the list."""
         rows, more, total = await self._paginator.fetch(connection, query)
-        return Page([self._make_item(*row) for row in rows], more, total)
+        return Page([self._make_row(*row) for row in rows], more, total)
 
     async def create(
-        self, connection: Connection, rows: Sequence[ItemRow], token: bytes | None = None
-    ) -> list[T | NotFound]:
-        """Create items, and return each as it was created."""
+        self, connection: Connection, rows: Sequence[Row], token: bytes | None = None
+    ) -> list[T | Exception]:
+        """Create rows, and return each as it was created, or AlreadyExists or UnknownReference.
+
+        They are inserted in the order of their unique values, so that no two workers deadlock.
+        """
+        if not self._table.unique or len(rows) == 1:
+            return await self._create(connection, rows, token)
+        keys = [self._table.unique_values(self._table.named(row)) for row in rows]
+        order = sorted(range(len(rows)), key=keys.__getitem__)
+        results = await self._create(connection, [rows[place] for place in order], token)
+        by_place = dict(zip(order, results, strict=True))
+        return [by_place[place] for place in range(len(rows))]
+
+    async def _create(self, connection: Connection, rows: Sequence[Row], token: bytes | None) -> list[T | Exception]:
+        guarded = self.may_refuse_rows(rows)
+        statement = self._sql.create_guarded if guarded else self._sql.create
         try:
-            created = await connection.fetch(self._sql.create, self._sql.new_rows.bind(rows), token)
-        except DuplicateWrite as duplicate:  # the items may have been updated or deleted since
-            created = [(id, duplicate.written_at) for id in duplicate.ids]
-        make_item = self._make_item
-        # Ids are drawn in the order of the batch, while RETURNING promises none; and what is known need not come back.
+            created = await self._write(connection, statement, self._sql.bind_rows(rows), token, guarded=guarded)
+        except DuplicateWrite as duplicate:
+            found = await self._select(connection, duplicate.ids) if len(duplicate.ids) < len(rows) else []
+            told = {row[0]: [row[place + 1] for place in self._telling] for row in found}
+            created = [(id, duplicate.written_at, *told.get(id, ())) for id in sorted(duplicate.ids)]
+        if len(created) == len(rows):
+            return self._made([row[:2] for row in created] if guarded else created, rows)
+        return await self._made_and_refused(connection, created, rows)
+
+    async def create_all(self, connection: Connection, rows: Sequence[Row]) -> list[T | Exception]:
+        """Create rows in a transaction, which is rolled back if any result is an exception."""
+        await self._check_distinct(connection, [Patch(0, None, self._table.named(row)) for row in rows])
+        return await self.create(connection, rows)
+
+    def _made(self, created: Sequence[Sequence[Any]], rows: Sequence[Row]) -> list[Any]:
+        """Return the rows that were created; what is known of them need not come back from the database.
+
+        Ids are drawn in the order of the batch, while RETURNING promises none.
+        """
+        make_row = self._make_row
+        if self._table.write_only:
+            rows = [row[: len(self._table.fields)] for row in rows]
         return [
-            make_item(id, *row, FIRST_VERSION, created_at, created_at)
+            make_row(id, *row, FIRST_VERSION, created_at, created_at)
             for (id, created_at), row in zip(sorted(created, key=_first), rows, strict=True)
         ]
 
-    async def update(
-        self, connection: Connection, updates: Sequence[ItemUpdate], token: bytes | None = None
+    async def _made_and_refused(
+        self, connection: Connection, created: Sequence[Sequence[Any]], rows: Sequence[Row]
     ) -> list[T | Exception]:
-        """Update items, each id at most once, and return each as it is then, or NotFound or VersionMismatch."""
-        rows, ids_before = await self._update(connection, updates, token)
-        deleted_since = OutcomeUnknown("the item was updated, and has been deleted since")
-        updated: dict[int, T | Exception] = dict.fromkeys(ids_before, deleted_since)
-        updated.update((row[0], self._make_item(*row)) for row in rows)
-        errors = await self._errors(connection, [each for each in updates if each.id not in updated])
-        return [updated.get(each.id) or errors[each.id] for each in updates]
+        """Return the rows that were created, and in the place of the others why they were refused."""
+        told = {tuple(row[2:]) for row in created}
+        is_made = [tuple(row[place] for place in self._telling) in told for row in rows]
+        made = [row for row, accepted in zip(rows, is_made, strict=True) if accepted]
+        if len(made) != len(created):  # after a DuplicateWrite alone
+            raise OutcomeUnknown(f"some {self._noun} was created, and has been changed since")
+        others = [row for row, accepted in zip(rows, is_made, strict=True) if not accepted]
+        refused = [Patch(0, None, self._table.named(row)) for row in others]
+        try:
+            errors: Sequence[Exception] = await self._refused_patches(connection, refused)
+        except Exception as error:
+            if not connection.autocommits:
+                raise
+            errors = [error] * len(refused)  # the rest of the batch is committed: this is for these members only
+        results, refusals = iter(self._made([row[:2] for row in created], made)), iter(errors)
+        return [next(results if accepted else refusals) for accepted in is_made]
+
+    async def update(
+        self, connection: Connection, patches: Sequence[Patch], token: bytes | None = None
+    ) -> list[T | Exception]:
+        """Update rows, each id at most once, and return each as it is then, or why it was not updated.
+
+        That is NotFound, VersionMismatch, AlreadyExists or UnknownReference.
+        """
+        guarded = self.may_refuse_patches(patches)
+        statement = self._sql.update_guarded if guarded else self._sql.update
+        updated: dict[int, T | Exception] = {}
+        try:
+            arguments = self._sql.bind_patches(_ordered(patches))
+            rows = await self._write(connection, statement, arguments, token, guarded=guarded)
+        except DuplicateWrite as duplicate:
+            deleted_since = OutcomeUnknown(f"the {self._noun} was updated, and has been deleted since")
+            updated = dict.fromkeys(duplicate.ids, deleted_since)
+            rows = await self._select(connection, duplicate.ids)
+        updated.update((row[0], self._make_row(*row)) for row in rows)
+        unwritten = [each for each in patches if each.id not in updated]
+        errors = await self._errors(connection, unwritten, self._refused_patches if guarded else None)
+        return [updated.get(each.id) or errors[each.id] for each in patches]
+
+    async def update_all(self, connection: Connection, patches: Sequence[Patch]) -> list[T | Exception]:
+        """Update rows in a transaction, which is rolled back if any result is an exception; unique values may swap."""
+        if self._sql.vacate and (arguments := self._sql.bind_vacated(_ordered(patches))):
+            await self._write(connection, self._sql.vacate, arguments, None, guarded=True)
+        await self._check_distinct(connection, patches)
+        return await self.update(connection, patches)
 
     async def delete(
-        self, connection: Connection, deletions: Sequence[ItemDeletion], token: bytes | None = None
+        self, connection: Connection, deletions: Sequence[Deletion], token: bytes | None = None
     ) -> list[Exception | None]:
-        """Delete items, and return None for each that was deleted, or NotFound or VersionMismatch."""
+        """Delete rows, and return None for each that was deleted, or NotFound, VersionMismatch or StillReferenced."""
+        guarded, arguments = self.may_refuse_deletions, self._sql.deletions.bind(_ordered(deletions))
         try:
-            rows = await connection.fetch(self._sql.delete, self._sql.deletions.bind(_ordered(deletions)), token)
+            rows = await self._write(connection, self._sql.delete_guarded, arguments, token, guarded=guarded)
             deleted = {row[0] for row in rows}
         except DuplicateWrite as duplicate:
             deleted = set(duplicate.ids)
-        errors = await self._errors(connection, [each for each in deletions if each.id not in deleted])
+        unwritten = [each for each in deletions if each.id not in deleted]
+        errors = await self._errors(connection, unwritten, self._referred_rows if guarded else None)
         return [errors.get(each.id) for each in deletions]
 
     async def _select(self, connection: Connection, ids: Sequence[int]) -> list[Any]:
-        if not ids:  # the write that a DuplicateWrite stands for may have found no item
+        if not ids:  # the write that a DuplicateWrite stands for may have found no row
             return []
         return await connection.fetch(self._sql.get, self._sql.ids.bind([(id,) for id in ids]))
 
-    async def _update(
-        self, connection: Connection, updates: Sequence[ItemUpdate], token: bytes | None
-    ) -> tuple[list[Any], Sequence[int]]:
-        """Update items, and return their rows, and the ids that a write with this token updated before.
-
-        Rows of the latter are missing where the item has been deleted since.
-        """
+    async def _write(
+        self, connection: Connection, statement: Statement, arguments: Any, token: bytes | None, *, guarded: bool
+    ) -> list[Any]:
+        """Run a write. A conflict that its guards did not see is with a concurrent transaction: it is to run again."""
         try:
-            return await connection.fetch(self._sql.update, self._sql.updates.bind(_ordered(updates)), token), ()
-        except DuplicateWrite as duplicate:
-            return await self._select(connection, duplicate.ids), duplicate.ids
+            return await connection.fetch(statement, arguments, token)
+        except Conflict as conflict:
+            if guarded:
+                raise SerializationFailure(str(conflict)) from conflict
+            raise
 
     async def _errors(
-        self, connection: Connection, unwritten: Sequence[ItemUpdate | ItemDeletion]
+        self, connection: Connection, unwritten: Sequence[W], explain: "Explain[W] | None"
     ) -> dict[int, Exception]:
-        """Return, by id, why items were not written: they do not exist, or are at another version."""
-        versioned = [each.id for each in unwritten if each.version is not None]
-        present: set[int] = set()
-        if versioned:
-            try:
-                present = {row[0] for row in await self._select(connection, versioned)}
-            except Exception as error:  # noqa: BLE001 - the rest of the batch is written: this is for these members only
-                return dict.fromkeys((each.id for each in unwritten), error)
-        # Without an expected version, only an item that does not exist is not written.
-        return {
-            each.id: VersionMismatch([each.id])
-            if each.version is not None and each.id in present
-            else NotFound([each.id])
-            for each in unwritten
-        }
+        """Return, by id, why rows were not written; `explain` returns it for those that a guard refused."""
+        asked = [each for each in unwritten if explain or each.version is not None]
+        if not asked:  # without an expected version and a guard, only a row that does not exist is not written
+            return {each.id: NotFound([each.id], self._noun) for each in unwritten}
+        try:
+            rows = await self._select(connection, [each.id for each in asked])
+            versions = {row[0]: row[self._version] for row in rows}
+            refused = [each for each in asked if each.id in versions and each.version in {None, versions[each.id]}]
+            explained = await explain(connection, refused) if explain and refused else []
+        except Exception as error:
+            if not connection.autocommits:
+                raise
+            return dict.fromkeys((each.id for each in unwritten), error)  # the rest is committed, as above
+        errors = dict(zip((each.id for each in refused), explained, strict=False))
+        return {each.id: errors.get(each.id) or self._missed(each.id, versions) for each in unwritten}
 
+    def _missed(self, id: int, versions: Mapping[int, int]) -> Exception:
+        return (VersionMismatch if id in versions else NotFound)([id], self._noun)
 
-def all_or_nothing(results: Sequence[T | Exception]) -> list[T]:
-    """Return the results of a batch if none is an exception.
+    async def _refused_patches(self, connection: Connection, patches: Sequence[Patch]) -> list[Exception]:
+        """Return why each of these patches, or new rows, was refused by a guard."""
+        flags = await self._flags(connection, self._sql.refused, self._sql.bind_patches(patches))
+        return [
+            self._refusal([name for name, is_set in zip(self._sql.guarded, row, strict=True) if is_set])
+            for row in flags
+        ]
 
-    Raise NotFound with every id that was not found, else VersionMismatch with every such id, else the first exception.
-    """
-    for error_type in (NotFound, VersionMismatch):
-        ids = [id for result in results if isinstance(result, error_type) for id in result.ids]
-        if ids:
-            raise error_type(ids)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    return [result for result in results if not isinstance(result, Exception)]
+    async def _check_distinct(self, connection: Connection, patches: Sequence[Patch]) -> None:
+        """Raise AlreadyExists if members of a batch have equal unique values: for the later, and for all taken ones."""
+        repeated = self._table.repeated(patch.values for patch in patches)
+        if not repeated:
+            return
+        flags = await self._flags(connection, self._sql.refused, self._sql.bind_patches(patches))
+        taken = [dict(zip(self._sql.guarded, row, strict=True)) for row in flags]
+        names = [(place, name) for place in range(len(patches)) for name in self._table.unique]
+        raise AlreadyExists([path for path in names if path in repeated or taken[path[0]][path[1]]], self._noun)
 
+    def _refusal(self, names: Sequence[str]) -> Exception:
+        taken = [(name,) for name in names if name in self._table.unique]
+        if taken:
+            return AlreadyExists(taken, self._noun)
+        return UnknownReference([(name,) for name in names], self._noun) if names else SerializationFailure(MOVED_ON)
 
-def item_id(write: ItemUpdate | ItemDeletion) -> int:
-    """Return the id of the item that a write is for."""
-    return write.id
+    async def _referred_rows(self, connection: Connection, deletions: Sequence[Deletion]) -> list[Exception]:
+        """Return why each of these deletions was refused by a guard."""
+        flags = await self._flags(connection, self._sql.referred, self._sql.deletions.bind(deletions))
+        names = [reference.table.name for reference in self._table.referenced_by]
+        found = [next((name for name, is_set in zip(names, row, strict=True) if is_set), None) for row in flags]
+        return [
+            StillReferenced([each.id], self._noun, by) if by else SerializationFailure(MOVED_ON)
+            for each, by in zip(deletions, found, strict=True)
+        ]
+
+    async def _flags(self, connection: Connection, statement: Statement | None, arguments: Any) -> list[list[bool]]:
+        assert statement is not None  # noqa: S101 - narrows the type: there are guards
+        return [flags for _, *flags in await connection.fetch(statement, arguments)]
 
 
 def _ordered(writes: Sequence[W]) -> list[W]:
     """Return the writes in the order of their ids, so that two workers never wait for each other's rows."""
-    return sorted(writes, key=item_id)
+    return sorted(writes, key=_first)
 
 
 def _first(row: Sequence[Any]) -> Any:

@@ -4,37 +4,45 @@ The key and the response are stored in the transaction of the write itself: both
 See draft-ietf-httpapi-idempotency-key-header.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import Text, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.engines.database import Connection, Database, translate_errors
+from db.engines.database import Database, translate_errors
 from db.engines.statement import Statement
-from db.errors import Conflict, InvalidValue, KeyInUse, KeyReused, NotFound, VersionMismatch
+from db.errors import KeyInUse, KeyReused, TimedOut
 from db.models import IdempotencyRecord, table
 from db.transactions.runner import run_in_transaction
 
-T = TypeVar("T")
+Work = Callable[[AsyncSession, Sequence[Any]], Awaitable[Sequence[Any]]]
 
 idempotency_records = table(IdempotencyRecord)
 
 IN_USE = "the request with this key is not finished"
-REFUSALS = (NotFound, VersionMismatch, Conflict, InvalidValue)  # nothing was changed, and the error is the response
 
 
 class IdempotencyKey(NamedTuple):
     """A request's idempotency key: two digests, in hexadecimal, and how its response is encoded.
 
     `scope` identifies the key, `fingerprint` the request that was sent with it. `encode_response` turns the result of
-    the write, or an error of REFUSALS, into the response that is stored for repeats.
+    the write, or the error that refused it, into the response that is stored for repeats.
     """
 
     scope: str
     fingerprint: str
     encode_response: Callable[[Any], bytes]
+
+
+class KeyedWrite(NamedTuple):
+    """A write of a request with an idempotency key, and the request's deadline by the loop's clock."""
+
+    key: IdempotencyKey
+    deadline: float
+    write: Any
 
 
 class ReplayedResponse(Exception):
@@ -48,6 +56,7 @@ class ReplayedResponse(Exception):
 class SessionConnection:
     """A session with the interface of a connection, for statements that run in its transaction."""
 
+    autocommits = False
     closed = False
 
     def __init__(self, session: AsyncSession) -> None:
@@ -67,75 +76,72 @@ class SessionConnection:
             return list(await self._session.execute(statement.source, values))
 
 
-Work = Callable[[Connection], Awaitable[T]]
-
-
 class Idempotency:
     """Runs each write once for its idempotency key, and stores its response."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._running: set[Hashable] = set()
+        self._running: set[str] = set()
         self._scopes = database.rows(scope=Text())
         self._find = select(
             idempotency_records.c.scope, idempotency_records.c.fingerprint, idempotency_records.c.response
         ).where(self._scopes.contains(idempotency_records.c.scope))
 
     @contextmanager
-    def running(self, scope: str) -> Iterator[None]:
+    def running(self, key: IdempotencyKey) -> Iterator[None]:
         """Reserve a key in this process for one request. Raise KeyInUse if another request has it."""
-        if scope in self._running:
+        if key.scope in self._running:
             raise KeyInUse(IN_USE)
-        self._running.add(scope)
+        self._running.add(key.scope)
         try:
             yield
         finally:
-            self._running.discard(scope)
+            self._running.discard(key.scope)
 
-    async def run_once(self, key: IdempotencyKey, work: Work[T], timeout_s: float) -> T:
-        """Run work, and store its response, unless it was run before with the key; return its result.
+    async def run_once(self, writes: Sequence[KeyedWrite], work: Work, timeout_s: float) -> list[Any]:
+        """Run the writes that were not run before, and store their responses, in one transaction; return the results.
 
-        Raise ReplayedResponse if it was, KeyInUse while it runs, KeyReused if the key belongs to another request, and
-        any error of the work.
+        `work` returns a result for each of the writes that it is given. Where it returns an exception, there is no
+        record. In place of the others' results there is ReplayedResponse if the write was run before, KeyInUse while it
+        runs, KeyReused if the key belongs to another request, and TimedOut past the deadline. Raise any error of `work`
+        itself, and change nothing then.
         """
+        clock = asyncio.get_running_loop().time
 
-        async def attempt(session: AsyncSession) -> T | Exception:
-            [error] = await self.find(session, [key])
-            if error is not None:
-                return error
-            try:
-                async with session.begin_nested():
-                    result = await work(SessionConnection(session))
-            except REFUSALS as refusal:
-                await self.save(session, {key: refusal})
-                return refusal
-            await self.save(session, {key: result})
-            return result
+        async def run(session: AsyncSession) -> list[Any]:
+            stored = await self._stored(session, [each.key for each in writes])
+            # This may be a retry: a client whose deadline has passed was sent OutcomeUnknown, and must not have it
+            # written now.
+            late = [TimedOut("the deadline has passed") if each.deadline <= clock() else None for each in writes]
+            errors = [found or expired for found, expired in zip(stored, late, strict=True)]
+            new = [each for each, error in zip(writes, errors, strict=True) if error is None]
+            results = await work(session, [each.write for each in new]) if new else []
+            await self._save(session, {each.key: result for each, result in zip(new, results, strict=True)})
+            following = iter(results)
+            return [next(following) if error is None else error for error in errors]
 
-        with self.running(key.scope):
-            result = await run_in_transaction(self._database, attempt, timeout_s)
-        if isinstance(result, Exception):
-            raise result
-        return result
+        return await run_in_transaction(self._database, run, timeout_s)
 
-    async def check(self, key: IdempotencyKey, timeout_s: float) -> None:
+    async def check(self, key: IdempotencyKey, timeout_s: float, refusal: Exception | None = None) -> None:
         """Raise ReplayedResponse, KeyInUse or KeyReused if a write with this key would raise it now.
 
-        The transaction writes, as all of `run_in_transaction` do: a synchronous standby must have what is replayed.
+        Otherwise store the response to its refusal, if there is one; nothing was changed by it. The transaction writes,
+        as all of `run_in_transaction` do: a synchronous standby must have what is replayed.
         """
 
-        async def find(session: AsyncSession) -> Exception | None:
-            [error] = await self.find(session, [key])
+        async def run(session: AsyncSession) -> Exception | None:
+            [error] = await self._stored(session, [key])
+            if error is None and refusal is not None:
+                await self._insert(session, {key: refusal})
             return error
 
-        if (error := await run_in_transaction(self._database, find, timeout_s)) is not None:
+        if (error := await run_in_transaction(self._database, run, timeout_s)) is not None:
             raise error
 
-    async def find(self, session: AsyncSession, keys: Sequence[IdempotencyKey]) -> list[Exception | None]:
+    async def _stored(self, session: AsyncSession, keys: Sequence[IdempotencyKey]) -> list[Exception | None]:
         """Return, for each key, the error that a write with it raises, and None where it is to be run.
 
-        That is KeyInUse while another transaction runs it, ReplayedResponse or KeyReused if the key is stored. The keys
-        stay locked until the transaction ends.
+        The keys stay locked until the transaction ends.
         """
         locked = await self._database.try_lock(session, [int(key.scope[:15], 16) for key in keys])
         scopes = self._scopes.bind([(key.scope,) for key in keys])
@@ -145,7 +151,12 @@ class Idempotency:
             for key, is_locked in zip(keys, locked, strict=True)
         ]
 
-    async def save(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
+    async def _save(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
+        written = {key: result for key, result in results.items() if not isinstance(result, Exception)}
+        if written:
+            await self._insert(session, written)
+
+    async def _insert(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
         """Store the response to the result, or to the refusal, of each key."""
         rows = [
             {"scope": key.scope, "fingerprint": key.fingerprint, "response": key.encode_response(result)}

@@ -24,14 +24,16 @@ RETRY_DELAY_S = 0.02
 STATEMENT_TIMEOUT_SHARE = 0.9
 
 
-async def run_in_transaction(database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float) -> T:
+async def run_in_transaction(
+    database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float, *, writes: bool = True
+) -> T:
     """Run work in a transaction that is committed exactly once, or not at all, and return its result.
 
     The transaction is run again after a SerializationFailure, or if the connection was lost before the commit; if it
     was lost during the commit, the outcome is looked up. Raise the errors of db.errors: after `timeout_s`, TimedOut if
     nothing was changed, else OutcomeUnknown.
     """
-    runner = TransactionRunner(database, work, timeout_s)
+    runner = TransactionRunner(database, work, timeout_s, writes=writes)
     task = asyncio.create_task(runner.run())
     try:
         # A rollback may take longer than the request can wait.
@@ -46,10 +48,13 @@ async def run_in_transaction(database: Database, work: Callable[[AsyncSession], 
 class TransactionRunner(Generic[T]):
     """Runs one transaction until it is committed, or cannot be."""
 
-    def __init__(self, database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float) -> None:
+    def __init__(
+        self, database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float, *, writes: bool
+    ) -> None:
         self._database = database
         self._work = work
         self._statement_timeout_ms = max(1, int(timeout_s * 1000 * STATEMENT_TIMEOUT_SHARE))
+        self._writes = writes
         self._committing = False
 
     def timeout_error(self) -> OutcomeUnknown | TimedOut:
@@ -75,13 +80,13 @@ class TransactionRunner(Generic[T]):
         results: list[T] = []
         self._committing = False
         try:
-            async with transaction(self._database) as session:
+            async with transaction(self._database, writes=self._writes) as session:
                 if self._statement_timeout_ms < self._database.options.statement_timeout_ms:
                     await self._database.limit(session, self._statement_timeout_ms)
                 results.append(await self._work(session))
-                if self._database.can_disconnect:
+                if self._writes and self._database.can_disconnect:
                     await commit_log.save(session, token)
-                self._committing = True
+                self._committing = self._writes
         except OutcomeUnknown:
             if not await self._was_committed(token):
                 self._committing = False

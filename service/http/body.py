@@ -3,7 +3,7 @@
 import asyncio
 from time import monotonic
 
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from service.http.headers import Headers
 from service.http.problems import BODY_TOO_LARGE, MALFORMED_BODY, REQUEST_TIMEOUT, ProblemError
@@ -43,7 +43,9 @@ class BodyReader:
         try:
             while length is None or size < length:
                 message = await receive()
-                chunk = body_chunk(message)
+                if message["type"] == "http.disconnect":  # even if what has come could be decoded
+                    raise ProblemError(MALFORMED_BODY, "It was not sent to its end.", headers=[CLOSE])
+                chunk = message.get("body", b"")
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > self._bytes_max:
@@ -80,13 +82,6 @@ def content_length(headers: Headers) -> int | None:
     """Return the Content-Length in bytes; None without one, or where it is no number."""
     text = headers.get(b"content-length", b"")
     return int(text) if text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - fits 64 bits
-
-
-def body_chunk(message: Message) -> bytes:
-    """Return the bytes in a message. Raises a 400 at a disconnect, even if what has come could be decoded."""
-    if message["type"] == "http.disconnect":
-        raise ProblemError(MALFORMED_BODY, "It was not sent to its end.", headers=[CLOSE])
-    return bytes(message.get("body", b""))
 
 
 async def discard_body(receive: Receive) -> None:

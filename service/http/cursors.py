@@ -1,41 +1,46 @@
 """Cursors: where a page ends, opaque to clients, which send them back for the next page."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2s
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import fields
 
 from service.http.problems import INVALID_CURSOR, ProblemError
-from service.schemas import ItemId, ItemResponse, Name, Price, Timestamp
 
 CHECK_BYTES = 6
-DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
-    "id": msgspec.msgpack.Decoder(tuple[str, ItemId, ItemId]),
-    "name": msgspec.msgpack.Decoder(tuple[str, Name, ItemId]),
-    "price": msgspec.msgpack.Decoder(tuple[str, Price, ItemId]),
-    "created_at": msgspec.msgpack.Decoder(tuple[str, Timestamp, ItemId]),
-}
 
 
-def write(order: str, last: ItemResponse) -> str:
-    """Return the cursor of the page that follows `last` in an order such as `-price`."""
-    return _encode(order, getattr(last, order.removeprefix("-")), last.id)
+class Cursors:
+    """The cursors of one list, whose rows are Structs of one type; a cursor of another list or order is refused."""
 
+    def __init__(self, name: str, kind: type[Struct], orders: Sequence[str]) -> None:
+        self._name = name.encode()
+        types = {field.name: field.type for field in fields(kind)}
+        self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
+            order: msgspec.msgpack.Decoder(tuple[str, types[order], types["id"]])  # type: ignore[valid-type]
+            for order in orders
+        }
 
-def read(order: str, cursor: str) -> tuple[Any, int]:
-    """Return the value and the id of the last item before a cursor's page. Raises a 400."""
-    with suppress(ValueError, OverflowError, msgspec.DecodeError):
-        content = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[CHECK_BYTES:]
-        cursor_order, value, id = DECODERS[order.removeprefix("-")].decode(content)
-        if cursor_order == order and cursor == _encode(order, value, id):  # each has one encoding
-            return value, id
-    raise ProblemError(INVALID_CURSOR, f"The cursor `after` is not one of the order {order}.")
+    def write(self, order: str, last: Any) -> str:
+        """Return the cursor of the page that follows the row `last` in an order such as `-price`."""
+        return self._encode(order, getattr(last, order.removeprefix("-")), last.id)
 
+    def read(self, order: str, cursor: str) -> tuple[Any, int]:
+        """Return the value and the id of the last row before a cursor's page. Raises a 400."""
+        with suppress(ValueError, OverflowError, msgspec.DecodeError):
+            content = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[CHECK_BYTES:]
+            cursor_order, value, id = self._decoders[order.removeprefix("-")].decode(content)
+            if cursor_order == order and cursor == self._encode(order, value, id):  # each has one encoding
+                return value, id
+        raise ProblemError(INVALID_CURSOR, f"The cursor `after` is not one of this list in the order {order}.")
 
-def _encode(order: str, value: Any, id: int) -> str:
-    """Return a cursor: a checksum, then its content. It detects damage and guesses; nothing in it is a secret."""
-    payload = msgspec.msgpack.encode((order, value, id))
-    check = blake2s(payload, digest_size=CHECK_BYTES, person=b"cursor").digest()
-    return urlsafe_b64encode(check + payload).rstrip(b"=").decode()
+    def _encode(self, order: str, value: Any, id: int) -> str:
+        """Return a cursor: a checksum, then its content. It detects damage and guesses; nothing in it is a secret."""
+        payload = msgspec.msgpack.encode((order, value, id))
+        check = blake2s(self._name + payload, digest_size=CHECK_BYTES, person=b"cursor").digest()
+        return urlsafe_b64encode(check + payload).rstrip(b"=").decode()

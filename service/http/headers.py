@@ -14,7 +14,7 @@ IfMatch = frozenset[int] | None
 
 # One element of a list, which may be empty (RFC 9110, section 5.6.1).
 ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
-# As it is written in a response, and so far below the largest int64 that no item gets there.
+# As it is written in a response, and so far below the largest int64 that no row gets there.
 VERSION_TAG = re.compile("([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + ")")
 # Seconds above 0, with up to three decimals.
 TIME_LIMIT = re.compile(rb"(?!0*(\.0*)?$)[0-9]{1,6}(\.[0-9]{1,3})?")
@@ -43,12 +43,9 @@ def expected_versions(header: bytes | None) -> IfMatch:
     return frozenset(int(match[1]) for match in found if match)
 
 
-def has_tag(header: bytes, tag: bytes) -> bool:
+def has_tag(header: bytes, tag: str) -> bool:
     """Return whether If-None-Match has a tag, by weak comparison. Raises a 400, and a 431."""
-    if header.strip() == b"*":
-        return True
-    wanted = tag.decode()[1:-1]
-    return any(opaque == wanted for _, opaque in entity_tags(header, "If-None-Match"))
+    return header.strip() == b"*" or any(opaque == tag for _, opaque in entity_tags(header, "If-None-Match"))
 
 
 def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
@@ -69,10 +66,3 @@ def time_limit(header: bytes) -> float:
     if TIME_LIMIT.fullmatch(bounded(header, "X-Request-Timeout")):
         return float(header)
     raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be a number of seconds above 0, like 2.5.")
-
-
-def idempotency_key(header: bytes) -> bytes:
-    """Return the value of Idempotency-Key. Raises a 400."""
-    if IDEMPOTENCY_KEY.fullmatch(header):
-        return header
-    raise ProblemError(INVALID_HEADER, "Idempotency-Key must be 1 to 255 visible ASCII characters.")

@@ -2,42 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, Protocol, TypeVar
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from service.http.problems import HEADER_TOO_LARGE, NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, ProblemError
-from service.http.response import Header
-
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Decoder(Protocol[T_co]):
-    """What msgspec's decoders have in common."""
-
-    def decode(self, body: bytes, /) -> T_co:
-        """Return the value of a body. Raises msgspec.ValidationError if it does not fit the type."""
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: it is a key of dictionaries
 class MediaType:
-    """A media type, with the codecs for it."""
+    """A media type, with the codecs for it; those of msgspec decode a type that is given before."""
 
     name: str
     content_type: str
     encode: Callable[[Any], bytes]
-    decoder: Callable[[Any], Decoder[Any]]
-
-    @cached_property
-    def tag(self) -> bytes:
-        """Return the pattern of an entity tag: the version, then the media type's name."""
-        return b'"%d-' + self.name.encode() + b'"'
-
-    @cached_property
-    def headers(self) -> tuple[Header, ...]:
-        """Return the headers that every response in this media type has."""
-        return (b"content-type", self.content_type.encode()), (b"vary", b"Accept")
+    decoder: Callable[[Any], msgspec.json.Decoder[Any] | msgspec.msgpack.Decoder[Any]]
 
 
 JSON = MediaType("json", "application/json", msgspec.json.Encoder().encode, msgspec.json.Decoder)
@@ -65,11 +45,8 @@ def negotiate(accept: bytes | None) -> MediaType:
     A server may also disregard an Accept that is too large (RFC 9110, section 12.5.1). A client would then have to find
     out from a response that it cannot read, maybe after a write.
     """
-    if accept is None:
-        return JSON
-    ranges = [_range(part) for part in bounded(accept, "Accept").decode("latin-1").split(",") if part.strip()]
-    if not ranges:
-        return JSON
+    header = bounded(accept or b"", "Accept").decode("latin-1").lower()
+    ranges = [_range(part) for part in header.split(",") if part.strip()] or [("*/*", 1.0)]
     best = max(MEDIA_TYPES, key=lambda media_type: _quality(media_type, ranges))
     if _quality(best, ranges) <= 0:
         raise ProblemError(NOT_ACCEPTABLE, f"Accept must allow one of {OFFERED}.")
@@ -79,39 +56,33 @@ def negotiate(accept: bytes | None) -> MediaType:
 @lru_cache(maxsize=256)
 def for_content_type(content_type: bytes | None) -> MediaType:
     """Return the media type of the body, from Content-Type. Raises a 415, and a 431: neither is cached."""
-    name, _, parameters = bounded(content_type or b"", "Content-Type").decode("latin-1").lower().partition(";")
+    header = bounded(content_type or b"", "Content-Type").decode("latin-1").lower()
+    name, *parameters = (part.strip() for part in header.split(";"))
+    charset = dict(_parameter(part) for part in parameters).get("charset", "utf-8").strip('"')
     for media_type in MEDIA_TYPES:
-        if name.strip() == media_type.content_type and _is_utf8(parameters):
+        if name == media_type.content_type and charset in {"utf-8", "utf8"}:
             return media_type
-    raise ProblemError(
-        UNSUPPORTED_MEDIA_TYPE,
-        f"Content-Type must be one of {OFFERED}.",
-        headers=[(b"accept", OFFERED.encode())],
-    )
+    headers = [(b"accept", OFFERED.encode())]
+    raise ProblemError(UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {OFFERED}.", headers=headers)
 
 
-def _is_utf8(parameters: str) -> bool:
-    given = dict(part.strip().partition("=")[::2] for part in parameters.split(";") if part.strip())
-    return given.get("charset", "utf-8").strip('"') in {"utf-8", "utf8"}
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip(), value
 
 
 def _range(text: str) -> tuple[str, float]:
-    name, *parameters = (part.strip() for part in text.lower().split(";"))
-    for parameter in parameters:
-        key, _, value = parameter.partition("=")
-        if key.strip() == "q":
-            try:
-                quality = float(value)
-            except ValueError:
-                return name, 0.0
-            return name, quality if 0 <= quality <= 1 else 0.0
-    return name, 1.0
+    name, *parameters = (part.strip() for part in text.split(";"))
+    weight = next((value for key, value in map(_parameter, parameters) if key == "q"), "1")
+    try:
+        quality = float(weight)
+    except ValueError:
+        return name, 0.0
+    return name, quality if 0 <= quality <= 1 else 0.0
 
 
 def _quality(media_type: MediaType, ranges: list[tuple[str, float]]) -> float:
     """Return the quality of the most specific range that covers a media type; 0 if none does."""
-    for name in (media_type.content_type, "application/*", "*/*"):
-        matching = [quality for covered, quality in ranges if covered == name]
-        if matching:
-            return max(matching)
-    return 0.0
+    names = (media_type.content_type, "application/*", "*/*")
+    matching = ([quality for covered, quality in ranges if covered == name] for name in names)
+    return next((max(qualities) for qualities in matching if qualities), 0.0)

@@ -1,94 +1,81 @@
 """A handler's signature is its contract: operations decode and encode by it, and the OpenAPI document is made from it.
 
-A handler's parameters, by name: `context`; `body` and `query`, decoded into their annotation; `if_match`, the versions
-that the client expects; any other name is a path parameter. It returns a value to encode, a Result, or None for a 204.
+A handler's parameters, by name: `context`; `call`, for the database; `body` and `query`, decoded into their annotation;
+`if_match`, the versions that the client expects; any other name is a parameter of the path, a number. It returns
+a value to encode, a Result, or None for a 204. A write makes one call of the database, whose result it returns.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from http import HTTPStatus
-from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from db.errors import Conflict, InvalidValue, NotFound, VersionMismatch
+from db.tables.call import Call
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
 from service.context import Context
-from service.http import validation
 from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit
-from service.http.idempotency import decode_replay, digests, encode_response
+from service.http.idempotency import decode_replay, digests, encode_response, secret_fields, without_secrets
 from service.http.media_types import MEDIA_TYPES, MediaType, for_content_type, negotiate
-from service.http.problems import (
-    INVALID_BODY,
-    INVALID_HEADER,
-    MALFORMED_BODY,
-    METHOD_NOT_ALLOWED,
-    NO_SUCH_PATH,
-    FieldError,
-    ProblemError,
-    ProblemType,
-    render,
-)
-from service.http.query import NoParameters, QueryDecoder, unwrapped
-from service.http.response import NO_CACHE, Header, Response, send_response
-
-T = TypeVar("T")
+from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, NO_SUCH_PATH, ProblemError, ProblemType, render
+from service.http.query import NoParameters, QueryDecoder
+from service.http.response import NO_CACHE, Header, Response, Result, send_response
+from service.http.validation import BodyDecoder, union_members
 
 SAFE = {"GET", "HEAD"}
-
-
-class Result(NamedTuple, Generic[T]):
-    """A handler's value, with headers to send, and a cache of its encodings if it is the result of other requests too.
-
-    The cache's keys are media types, its values the headers and the body.
-    """
-
-    value: T
-    headers: Sequence[Header] = ()
-    encoded: dict[Any, Any] | None = None
+RESERVED = frozenset({"context", "call", "query", "body", "if_match"})
+CALL = Call()  # of requests without a deadline and without an idempotency key
+REFUSALS = (NotFound, VersionMismatch, Conflict, InvalidValue)
+BODY_DIGEST_BYTES = 6
 
 
 class Operation:
     """One method of one path: the handler, and what its signature does not say."""
 
-    def __init__(  # noqa: PLR0913 - what the signature does not say
+    def __init__(
         self,
         handler: Callable[..., Awaitable[Any]],
         *,
         status: int = 200,
-        headers: Mapping[str, str] | None = None,
         problems: Sequence[ProblemType] = (),
         location: bytes = b"",
         cache_control: Header = NO_CACHE,
     ) -> None:
         self.handler = handler
         self.status = status
-        self._location = location  # a pattern with %d for the id
-        self._cache_control = cache_control
-        self._response_headers = {media_type: (*media_type.headers, cache_control) for media_type in MEDIA_TYPES}
-        self.headers = headers or {}
-        self.problems = problems  # that the signature does not show
+        self.problems = problems
+        self.location = location  # of what is created: a pattern with %d for the id
+        self._no_content = Response(204, (cache_control,))
+        self._response_headers: dict[MediaType, list[Header]] = {
+            media_type: [(b"content-type", media_type.content_type.encode()), (b"vary", b"Accept"), cache_control]
+            for media_type in MEDIA_TYPES
+        }
         hints = get_type_hints(handler, include_extras=True)
-        self.result = hints.pop("return")
+        result = hints.pop("return")
+        self.result = get_args(result)[0] if get_origin(result) is Result else result
+        # Of each form that the result may have, whether it is sent with an ETag.
+        self.tagged = ["version" in getattr(form, "__struct_fields__", ()) for form in union_members(self.result)]
         self.query = hints.get("query")
         self.body = hints.get("body")
+        self.takes_call = "call" in hints
         self.conditional = "if_match" in hints
         self.path = {name: kind for name, kind in hints.items() if name not in RESERVED}
-        self._path_readers = {name: path_reader(kind) for name, kind in self.path.items()}
-        self._decoders = {media_type: media_type.decoder(self.body) for media_type in MEDIA_TYPES} if self.body else {}
+        self._path_readers = {name: msgspec.json.Decoder(kind).decode for name, kind in self.path.items()}
         self._query_decoder = QueryDecoder(self.query or NoParameters)
+        self.body_decoder = BodyDecoder(self.body)
+        self._secrets = secret_fields(self.body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decode the request, call the handler, encode its result and send it. Raises ProblemError."""
         headers = combined(scope["headers"])
-        context: Context = scope["state"]["context"]
-        if b"x-request-timeout" in headers:
-            limit_s = time_limit(headers[b"x-request-timeout"])
-            context = context.until(asyncio.get_running_loop().time() + limit_s)
+        call = timed(CALL, time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
         media_type = negotiate(headers.get(b"accept"))
-        arguments: dict[str, Any] = {"context": context}
-        body = b""
+        context: Context = scope["state"]["context"]
+        arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
+        body, run = b"", self.handler
         for name, read in self._path_readers.items():
             arguments[name] = path_parameter(scope["path_params"][name], read)
         if self.query is not None:
@@ -96,119 +83,102 @@ class Operation:
         elif scope["query_string"]:
             self._query_decoder.decode(scope["query_string"])  # which refuses any parameter
         if scope["method"] not in SAFE:
-            self._check_conditions(headers)
-        if self.conditional:
-            arguments["if_match"] = expected_versions(headers.get(b"if-match"))
-        if self.body is not None:
-            body_media_type = for_content_type(headers.get(b"content-type"))
-            body = await context.bodies.read(headers, receive)
-            arguments["body"] = self._decode(body_media_type, body)
-        if b"idempotency-key" in headers and scope["method"] not in SAFE:
-            response = await self._run_once(scope, headers, body, media_type, arguments)
-        else:
-            response = self._encode(await self.handler(**arguments), media_type, headers)
+            # A write must not happen without a condition that its method does not evaluate.
+            if b"if-none-match" in headers or (b"if-match" in headers and not self.conditional):
+                raise ProblemError(INVALID_HEADER, "If-Match is for writing at one id, If-None-Match for reading.")
+            if self.conditional:
+                arguments["if_match"] = expected_versions(headers.get(b"if-match"))
+            if self.body is not None:
+                body_media_type = for_content_type(headers.get(b"content-type"))
+                body = await context.bodies.read(headers, receive)
+                arguments["body"] = self.body_decoder.decode(body_media_type, body)
+            if b"idempotency-key" in headers:
+                body = without_secrets(self._secrets, arguments.get("body"), body)
+                key = self._idempotency_key(scope, headers, body, media_type)
+                call = timed(call, context.settings.request_timeout_ms / 1000)
+                arguments["call"] = call._replace(idempotency=key)
+                run = self._run_once
+        try:
+            response = self._encode(await run(**arguments), media_type, headers)
+        except ReplayedResponse as replay:
+            response = decode_replay(replay.response, scope["request_id"])
         await send_response(scope, send, response)
 
-    async def _run_once(
-        self, scope: Scope, headers: Headers, body: bytes, media_type: MediaType, arguments: dict[str, Any]
-    ) -> Response:
-        """Return the handler's response, or the stored one of the first request with the same Idempotency-Key.
+    def _idempotency_key(self, scope: Scope, headers: Headers, body: bytes, media_type: MediaType) -> IdempotencyKey:
+        """Return the key of a write, with how its result or its refusal is encoded as the response to store."""
 
-        The handler makes one write, in whose transaction the response is stored.
-        """
-
-        def stored_response(result: Any) -> bytes:
+        def encode(result: Any) -> bytes:
             if isinstance(result, Exception):
                 return encode_response(render(result, scope["request_id"].decode()))
             return encode_response(self._encode(result, media_type, headers))
 
-        key = IdempotencyKey(*digests(scope, headers, body, media_type), stored_response)
-        context: Context = arguments["context"]
-        try:
-            result = await self.handler(**{**arguments, "context": context.keyed(key)})
-        except ReplayedResponse as replay:
-            return decode_replay(replay.response, scope["request_id"])
-        return self._encode(result, media_type, headers)
+        return IdempotencyKey(*digests(scope, headers, body, media_type), encode)
 
-    def _check_conditions(self, headers: Headers) -> None:
-        """Raise a 400 for a condition that this method does not evaluate: a write must not happen without it."""
-        if b"if-none-match" in headers or (b"if-match" in headers and not self.conditional):
-            raise ProblemError(INVALID_HEADER, "If-Match is for writing one item, If-None-Match for reading.")
-
-    def _decode(self, media_type: MediaType, body: bytes) -> Any:
+    async def _run_once(self, context: Context, call: Call, **arguments: Any) -> Any:
+        """Return the handler's result, or store the response to its refusal, which changed nothing, and raise that."""
         try:
-            return self._decoders[media_type].decode(body)
-        except msgspec.ValidationError as error:
-            errors = self._field_errors(media_type, body, error)
-            raise ProblemError(INVALID_BODY, "It does not have the form that is expected.", errors=errors) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            detail = "It is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise ProblemError(MALFORMED_BODY, f"{detail}.") from None
-
-    def _field_errors(self, media_type: MediaType, body: bytes, error: msgspec.ValidationError) -> list[FieldError]:
-        try:
-            plain = media_type.decoder(Any).decode(body)
-            return validation.find_errors(self.body, plain, error)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return [validation.from_exception(error)]
+            return await self.handler(context=context, call=call, **arguments)
+        except REFUSALS as refusal:
+            assert call.idempotency is not None  # noqa: S101 - narrows the type
+            remaining_s = call.deadline - asyncio.get_running_loop().time()
+            await context.idempotency.check(call.idempotency, remaining_s, refusal)
+            raise
 
     def _encode(self, result: Any, media_type: MediaType, headers: Headers) -> Response:
         """Return the response with a handler's result, or a 304 if If-None-Match has its ETag."""
         if result is None:
-            return Response(HTTPStatus.NO_CONTENT, (self._cache_control,))
-        value, more_headers, encoded = result if type(result) is Result else (result, (), None)
-        if encoded is not None:
-            if media_type not in encoded:
-                response_headers = [*self._response_headers[media_type], *more_headers]
-                encoded[media_type] = Response(self.status, response_headers, media_type.encode(value))
-            response: Response = encoded[media_type]
-            return response
+            return self._no_content
+        value, more_headers, encoded, body_tag = result if type(result) is Result else (result, (), None, False)
+        if encoded is not None and media_type in encoded:
+            return encoded[media_type]
+        body = media_type.encode(value)
         response_headers = [*self._response_headers[media_type], *more_headers]
+        response = Response(self.status, response_headers, body)
+        if encoded is not None:
+            encoded[media_type] = response
         version = getattr(value, "version", None)
         if version is not None:
-            tag = media_type.tag % version
-            response_headers.append((b"etag", tag))
-            if self._location:
-                response_headers.append((b"location", self._location % value.id))
-            if b"if-none-match" in headers and has_tag(headers[b"if-none-match"], tag):
-                return Response(HTTPStatus.NOT_MODIFIED, response_headers)
-        return Response(self.status, response_headers, media_type.encode(value))
-
-
-RESERVED = frozenset({"context", "query", "body", "if_match"})
+            digest = f"-{blake2b(body, digest_size=BODY_DIGEST_BYTES).hexdigest()}" if body_tag else ""
+            etag = f'"{version}-{media_type.name}{digest}"'
+            response_headers.append((b"etag", etag.encode()))
+            if self.location:
+                response_headers.append((b"location", self.location % value.id))
+            if b"if-none-match" in headers and has_tag(headers[b"if-none-match"], etag[1:-1]):
+                return Response(304, response_headers)
+        return response
 
 
 class Resource:
-    """One path: the ASGI application of a Route, with an operation for each method."""
+    """One path: the ASGI application of a Route, with an operation for each method.
 
-    def __init__(self, **operations: Operation) -> None:
+    The problems and the document call its resource by the noun, such as "item"; "" is for what is no resource.
+    """
+
+    def __init__(self, noun: str, **operations: Operation) -> None:
+        self.noun = noun
         self.operations = operations
-        allowed = sorted({*operations, *({"HEAD"} if "GET" in operations else ())})
-        self._allow = ", ".join(allowed)
-        self._methods = {method: operations["GET" if method == "HEAD" else method] for method in allowed}
+        self._methods = operations | ({"HEAD": operations["GET"]} if "GET" in operations else {})
+        self._allow = ", ".join(sorted(self._methods))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the operation of the request's method. Raises a 405 that lists the methods there are."""
         operation = self._methods.get(scope["method"])
         if operation is None:
-            raise ProblemError(
-                METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=[(b"allow", self._allow.encode())]
-            )
+            headers = [(b"allow", self._allow.encode())]
+            raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=headers)
         return operation(scope, receive, send)
 
 
-def path_reader(kind: Any) -> Callable[[str], Any]:
-    """Return the reader of a path parameter: for an integer a decoder that is made once, ten times as fast."""
-    if isinstance(unwrapped(msgspec.inspect.type_info(kind)), msgspec.inspect.IntType):
-        return msgspec.json.Decoder(kind).decode
-    return partial(msgspec.convert, type=kind, strict=False)
+def timed(call: Call, limit_s: float) -> Call:
+    """Return the call of a request that has so many seconds from now."""
+    return call.by(asyncio.get_running_loop().time() + limit_s)
 
 
 def path_parameter(text: str, read: Callable[[str], Any]) -> Any:
     """Return the value of a path parameter. Raises a 404: there is nothing at a path that cannot be read."""
     try:
         value = read(text)
-        if str(value) == text:  # each item has one path: not 007, not 7.0
+        if str(value) == text:  # each resource has one path: not 007, not 7.0
             return value
     except ValueError:  # msgspec's errors, and text that is no UTF-8
         pass

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, get_origin
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from msgspec import Struct, inspect
+from msgspec import Meta, Struct
+from msgspec.structs import fields
 
 from service.http.problems import INVALID_QUERY, FieldError, ProblemError
+from service.http.validation import type_parts
 
 Q = TypeVar("Q", bound=Struct)
 
@@ -33,11 +35,8 @@ class QueryDecoder(Generic[Q]):
 
     def __init__(self, kind: type[Q]) -> None:
         self._kind = kind
-        struct = inspect.type_info(kind)
-        assert isinstance(struct, inspect.StructType)  # noqa: S101 - narrows the type
-        hints = get_type_hints(kind, include_extras=True)
-        self._readers = {field.name: _reader(hints[field.name], field.type) for field in struct.fields}
-        self._required = [field.name for field in struct.fields if field.required]
+        self._readers = {field.name: _reader(field.type) for field in fields(kind)}
+        self._required = [field.name for field in fields(kind) if field.required]
         self._decode_cached = lru_cache(CACHED_MAX)(self._decode)
 
     def decode(self, raw: bytes) -> Q:
@@ -80,20 +79,14 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
         raise ProblemError(INVALID_QUERY, "It is not UTF-8.") from None
 
 
-def unwrapped(shape: inspect.Type) -> inspect.Type:
-    """Return a type without the metadata that the OpenAPI document has of it."""
-    while isinstance(shape, inspect.Metadata):
-        shape = shape.type
-    return shape
-
-
-def _reader(kind: Any, shape: inspect.Type) -> Callable[[str], Any]:
+def _reader(kind: Any) -> Callable[[str], Any]:
     """Return the reader of a parameter's text: msgspec's lax mode, without its other spellings of a boolean."""
-    shape = unwrapped(shape)
-    if isinstance(shape, inspect.BoolType):
+    parts = list(type_parts(kind))
+    if bool in parts:
         return lambda text: msgspec.convert(SWITCH.get(text, text), kind)
-    if isinstance(shape, inspect.VarTupleType):
-        splits_max = shape.max_length or -1  # with one part more, the length is refused
+    if any(get_origin(part) is tuple for part in parts):
+        # With one part more, the length is refused.
+        splits_max = max(part.max_length or -1 for part in parts if isinstance(part, Meta))
         return lambda text: _without_repeats(msgspec.convert(text.split(",", splits_max), kind, strict=False))
     return lambda text: msgspec.convert(text, kind, strict=False)
 

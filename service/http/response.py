@@ -1,9 +1,12 @@
-"""A response: its status, headers and body, and how it is sent."""
+"""A response: what a handler returns for it, its status, headers and body, and how it is sent."""
 
 from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 from starlette.types import Scope, Send
+
+T = TypeVar("T")
 
 Header = tuple[bytes, bytes]
 
@@ -25,6 +28,15 @@ class Response(Struct, array_like=True, frozen=True):  # made in a third of the 
     status: int
     headers: Sequence[Header]
     body: bytes = b""
+
+
+class Result(NamedTuple, Generic[T]):
+    """A handler's value, and what its response needs beside it."""
+
+    value: T
+    headers: Sequence[Header] = ()
+    encoded: dict[Any, Response] | None = None  # by media type: a cache, if requests share the value and the headers
+    body_tag: bool = False  # the entity tag has a digest of the body: the version alone does not tell all changes
 
 
 async def send_response(scope: Scope, send: Send, response: Response) -> None:

@@ -1,24 +1,47 @@
-"""All errors of a value that was refused: a decoder stops at the first, and a client wants every one."""
+"""Decoding bodies, with every error of one that is refused: a decoder stops at the first of them."""
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
-from msgspec.structs import fields
+from msgspec.structs import FieldInfo, fields
 
-from service.http.problems import FieldError
+from service.http.media_types import MEDIA_TYPES, MediaType
+from service.http.problems import INVALID_BODY, MALFORMED_BODY, FieldError, ProblemError
 
 ERRORS_MAX = 100
 STEP = re.compile(r"\[(\d+)\]|\.(\w+)")
 FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def find_errors(kind: Any, value: Any, error: msgspec.ValidationError) -> list[FieldError]:
-    """Return the errors of a plain value against a type, at most 100; without any, the one that was raised."""
-    return list(islice(_errors(kind, value, ""), ERRORS_MAX)) or [from_exception(error)]
+class BodyDecoder:
+    """Decodes bodies in either media type into a type."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._decoders = {media_type: media_type.decoder(kind) for media_type in MEDIA_TYPES}
+
+    def decode(self, media_type: MediaType, body: bytes) -> Any:
+        """Return the value of a body. Raises a 422 with an error for each wrong field, at most 100, and a 400."""
+        try:
+            return self._decoders[media_type].decode(body)
+        except msgspec.ValidationError as error:
+            errors = self.field_errors(media_type, body) or [from_exception(error)]
+            raise ProblemError(INVALID_BODY, "It does not have the form that is expected.", errors) from None
+        except UNDECODABLE as error:
+            detail = "It is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise ProblemError(MALFORMED_BODY, f"{detail}.") from None
+
+    def field_errors(self, media_type: MediaType, body: bytes) -> list[FieldError]:
+        """Return the errors of a body's fields, as far as it can be decoded."""
+        try:
+            return list(islice(_errors(self._kind, media_type.decoder(Any).decode(body), ""), ERRORS_MAX))
+        except UNDECODABLE:
+            return []
 
 
 def from_exception(error: msgspec.ValidationError) -> FieldError:
@@ -29,10 +52,32 @@ def from_exception(error: msgspec.ValidationError) -> FieldError:
     return FieldError(pointer + _step(field[1]) if field else pointer, detail)
 
 
+def union_members(kind: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or a type that is none as its only one."""
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_args(bare) if get_origin(bare) in {UnionType, Union} else (kind,)
+
+
+def type_parts(kind: Any) -> Iterator[Any]:
+    """Yield a type, and all that it is made of: the members of a union, the elements of a list, metadata."""
+    yield kind
+    for part in get_args(kind):
+        yield from type_parts(part)
+
+
+def struct_fields(kind: Any) -> dict[str, FieldInfo]:
+    """Return the fields of all Structs that a type is made of, by name."""
+    return {field.encode_name: field for part in type_parts(kind) if _is_struct(part) for field in fields(part)}
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
 def _errors(kind: Any, value: Any, pointer: str) -> Iterator[FieldError]:
-    for member in _union_members(kind):
+    for member in union_members(kind):
         bare, *metas = get_args(member) if get_origin(member) is Annotated else (member,)
-        if isinstance(value, dict) and isinstance(bare, type) and issubclass(bare, msgspec.Struct):
+        if isinstance(value, dict) and _is_struct(bare):
             yield from _struct_errors(bare, value, pointer)
             return
         if isinstance(value, list) and get_origin(bare) is list:
@@ -41,13 +86,8 @@ def _errors(kind: Any, value: Any, pointer: str) -> Iterator[FieldError]:
     yield from _value_errors(kind, value, pointer)
 
 
-def _union_members(kind: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or a type that is none as its only one."""
-    return get_args(kind) if get_origin(kind) in {UnionType, Union} else (kind,)
-
-
 def _struct_errors(kind: type[msgspec.Struct], value: dict[Any, Any], pointer: str) -> Iterator[FieldError]:
-    known = {field.encode_name: field for field in fields(kind)}
+    known = struct_fields(kind)
     for name, field in known.items():
         if name in value:
             yield from _errors(field.type, value[name], f"{pointer}/{name}")
@@ -64,11 +104,8 @@ def _step(name: str) -> str:
 
 def _list_errors(element: Any, metas: list[Any], value: list[Any], pointer: str) -> Iterator[FieldError]:
     length_errors = list(_value_errors(Annotated[(list[Any], *metas)] if metas else Any, value, pointer))
-    if length_errors:
-        yield from length_errors
-        return
-    for index, member in enumerate(value):
-        yield from _errors(element, member, f"{pointer}/{index}")
+    member_errors = (_errors(element, member, f"{pointer}/{index}") for index, member in enumerate(value))
+    yield from length_errors or chain.from_iterable(member_errors)
 
 
 def _value_errors(kind: Any, value: Any, pointer: str) -> Iterator[FieldError]:

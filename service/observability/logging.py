@@ -1,14 +1,21 @@
 """Logs: JSON lines on standard error."""
 
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+# Where SQL is logged, its arguments are; so are rows that the database refuses.
+PASSWORD_HASH = re.compile(r"\$argon2[\w$=,+/]*")
+
 
 class JSONLines(logging.Formatter):
-    """Formats a record as one JSON object a line: time, level, logger, message, and the fields of `extra`."""
+    """Formats a record as one JSON object a line: time, level, logger, message, and the fields of `extra`.
+
+    Hashes of passwords are left out.
+    """
 
     _standard = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -23,7 +30,7 @@ class JSONLines(logging.Formatter):
         line.update((name, value) for name, value in vars(record).items() if name not in self._standard)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return PASSWORD_HASH.sub("[password hash]", msgspec.json.encode(line, enc_hook=str).decode())
 
 
 def log_settings(*, debug: bool) -> dict[str, Any]:

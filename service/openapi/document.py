@@ -9,14 +9,15 @@ from starlette.routing import Route
 from service.http.headers import ENTITY_TAG, IDEMPOTENCY_KEY, TIME_LIMIT
 from service.http.media_types import OFFERED
 from service.http.middleware import REQUEST_ID
-from service.http.operation import SAFE, Operation, Resource
+from service.http.operation import SAFE, Resource
 from service.http.problems import CONTENT_TYPE, Problem
-from service.openapi.responses import REQUEST_ID_EXAMPLE, TEXT, components, is_conditional_read, responses
+from service.openapi.responses import REQUEST_ID_EXAMPLE, TEXT, Endpoint, Responses
 from service.openapi.schemas import Schema, Schemas
 
 VERSION = "0.1.0"
+LICENSE = {"name": "MIT", "identifier": "MIT"}
 DESCRIPTION = f"""\
-Stores items, and serves them to other services.
+Stores resources, and serves them to other services: all in the same way.
 
 - **Media types**: bodies and responses are {OFFERED.replace(", ", " or ")}, by `Content-Type` and `Accept`. What is a
   `date-time` in JSON is a timestamp in MessagePack.
@@ -30,7 +31,7 @@ Stores items, and serves them to other services.
   before the statement timeout and two seconds are over.
 """
 
-TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$"}
+TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$", "examples": ['"1-json"']}
 REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": (
         f"The id of the request in its response and in logs; replaced unless it is `{REQUEST_ID.pattern.decode()}`.",
@@ -44,8 +45,6 @@ REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
         "A key of the client's own: the write happens once, and a repeat has the first response.",
         TEXT | {"pattern": f"^{IDEMPOTENCY_KEY.pattern.decode()}$", "examples": ["8e03978e-40d5-43dd-bc93"]},
     ),
-    "If-Match": ("Only while the item has one of these tags; else 412.", TAGS | {"examples": ['"1-json"']}),
-    "If-None-Match": ("Only if the item has none of these tags; else 304.", TAGS | {"examples": ['"1-json"']}),
 }
 
 
@@ -53,50 +52,47 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the OpenAPI document of routes."""
     schemas = Schemas()
     schemas.of(Problem)
-    paths = {route.path_format: path_item(route, schemas) for route in routes}
+    responses = Responses(schemas)
+    paths = {route.path_format: path_item(route, schemas, responses) for route in routes}
     tags = dict.fromkeys(operation["tags"][0] for path in paths.values() for operation in path.values())
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "Items",
-            "version": VERSION,
-            "description": DESCRIPTION,
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
+        "info": {"title": "Item service", "version": VERSION, "description": DESCRIPTION, "license": LICENSE},
         "servers": [{"url": "/", "description": "Where this document is served."}],
         "tags": [{"name": tag} for tag in tags],
         "security": [],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
-            "parameters": {name: request_header(name) for name in REQUEST_HEADERS},
-            **components(),
+            "parameters": {name: request_header(name, *described) for name, described in REQUEST_HEADERS.items()},
+            **responses.components(),
         },
     }
 
 
-def path_item(route: Route, schemas: Schemas) -> dict[str, Any]:
+def path_item(route: Route, schemas: Schemas, responses: Responses) -> dict[str, Any]:
     """Return the path item of a route: each of its methods, and HEAD where there is GET."""
     resource = route.endpoint
     assert isinstance(resource, Resource)  # noqa: S101 - narrows the type
     methods = {
-        method.lower(): describe_operation(method, operation, schemas)
+        method.lower(): describe_operation(Endpoint(resource.noun, method, operation), schemas, responses)
         for method, operation in resource.operations.items()
     }
     return {**methods, "head": without_content(methods["get"])} if "get" in methods else methods
 
 
-def describe_operation(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def describe_operation(endpoint: Endpoint, schemas: Schemas, responses: Responses) -> dict[str, Any]:
     """Return the description of an operation."""
+    operation = endpoint.operation
     handler = operation.handler
     body = {"requestBody": {"required": True, "content": schemas.content(operation.body)}} if operation.body else {}
     return {
         "operationId": handler.__name__,
         "summary": (getdoc(handler) or "").partition("\n")[0],
         "tags": [handler.__module__.rpartition(".")[2]],
-        "parameters": list(parameters(method, operation, schemas)),
+        "parameters": list(parameters(endpoint, schemas)),
         **body,
-        "responses": responses(method, operation, schemas),
+        "responses": responses.of(endpoint),
     }
 
 
@@ -110,22 +106,20 @@ def without_content(get: Mapping[str, Any]) -> dict[str, Any]:
     return {**get, "operationId": f"{get['operationId']}_headers", "summary": summary, "responses": responses_to_head}
 
 
-def parameters(method: str, operation: Operation, schemas: Schemas) -> Iterator[dict[str, Any]]:
+def parameters(endpoint: Endpoint, schemas: Schemas) -> Iterator[dict[str, Any]]:
     """Yield the parameters of an operation: of its path and query, and headers."""
+    noun, method, operation = endpoint
     for name, kind in operation.path.items():
         yield parameter("path", name, schemas.of(kind), required=True)
-    if operation.query:
-        (fields,) = Schemas().forms(operation.query)
+    for fields in Schemas().forms(operation.query):
         for name, schema in fields["properties"].items():
             yield parameter("query", name, schema, required=name in fields["required"])
     if operation.conditional:
-        yield {"$ref": "#/components/parameters/If-Match"}
-    if is_conditional_read(method, operation, schemas):
-        yield {"$ref": "#/components/parameters/If-None-Match"}
-    if method not in SAFE:
-        yield {"$ref": "#/components/parameters/Idempotency-Key"}
-    yield {"$ref": "#/components/parameters/X-Request-Timeout"}
-    yield {"$ref": "#/components/parameters/X-Request-ID"}
+        yield request_header("If-Match", f"Only while the {noun} has one of these tags; else 412.", TAGS)
+    if endpoint.is_conditional_read:
+        yield request_header("If-None-Match", f"Only if the {noun} has none of these tags; else 304.", TAGS)
+    names = [name for name in REQUEST_HEADERS if method not in SAFE or name != "Idempotency-Key"]
+    yield from ({"$ref": f"#/components/parameters/{name}"} for name in names)
 
 
 def parameter(place: str, name: str, schema: Schema, *, required: bool) -> dict[str, Any]:
@@ -135,7 +129,6 @@ def parameter(place: str, name: str, schema: Schema, *, required: bool) -> dict[
     return {"name": name, "in": place, "description": description, "required": required, **style, "schema": schema}
 
 
-def request_header(name: str) -> dict[str, Any]:
+def request_header(name: str, description: str, schema: Schema) -> dict[str, Any]:
     """Return the description of a request header."""
-    description, schema = REQUEST_HEADERS[name]
     return parameter("header", name, schema | {"description": description}, required=False)

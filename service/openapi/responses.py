@@ -1,165 +1,175 @@
 """The responses of an operation: each status, with its headers, its content and its examples."""
 
+import re
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
-from types import NoneType
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
 from service.http import problems
-from service.http.media_types import MEDIA_TYPES, OFFERED
+from service.http.media_types import JSON, MEDIA_TYPES, OFFERED
 from service.http.middleware import REQUEST_ID
 from service.http.operation import SAFE, Operation
 from service.http.problems import FieldError, ProblemError, ProblemType
 from service.http.response import NO_CACHE, NO_STORE
+from service.http.validation import struct_fields
 from service.openapi.schemas import Schema, Schemas
 
 REQUEST_ID_EXAMPLE = "order-7.1"
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "integer", "minimum": 0}
+ETAG = TEXT | {"pattern": f'^"[1-9][0-9]*-({"|".join(one.name for one in MEDIA_TYPES)})(-[0-9a-f]+)?"$'}
+ETAG_TEXT = "The {}'s version, in this media type."
+CACHE_CONTROL: Schema = {"enum": [NO_CACHE[1].decode(), NO_STORE[1].decode()]}
 
-
-class HeaderDescription(NamedTuple):
-    """A header of a response, as the document describes it."""
-
-    description: str
-    schema: Schema
-
-
-HEADERS = {
-    "X-Request-ID": HeaderDescription("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
-    "Vary": HeaderDescription("What else the response depends on.", {"const": "Accept"}),
-    "Cache-Control": HeaderDescription(
-        "What a cache may do: `no-cache`, ask again before each use; `no-store`, not store it.",
-        {"enum": [NO_CACHE[1].decode(), NO_STORE[1].decode()]},
-    ),
-    "ETag": HeaderDescription(
-        "The item's version, in this media type.",
-        TEXT | {"pattern": f'^"[1-9][0-9]*-({"|".join(media_type.name for media_type in MEDIA_TYPES)})"$'},
-    ),
-    "Allow": HeaderDescription("The methods of this path.", TEXT),
-    "Accept": HeaderDescription("The media types that a body may have.", {"const": OFFERED}),
-    "Retry-After": HeaderDescription("How many seconds to wait.", NUMBER),
-    "Idempotency-Replayed": HeaderDescription(
-        "The write was made before, and this was its response.", {"const": "true"}
-    ),
+# The headers of responses: their descriptions and schemas, and those that a response may lack.
+HEADERS: dict[str, tuple[str, Schema]] = {
+    "X-Request-ID": ("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
+    "Vary": ("What else the response depends on.", {"const": "Accept"}),
+    "Cache-Control": ("`no-cache`: to be asked for before each use; `no-store`: not to be stored.", CACHE_CONTROL),
+    "Allow": ("The methods of this path.", TEXT),
+    "Accept": ("The media types that a body may have.", {"const": OFFERED}),
+    "Retry-After": ("How many seconds to wait.", NUMBER),
+    "Idempotency-Replayed": ("The write was made before, and this was its response.", {"const": "true"}),
+    "Link": ("The next page, if there is one.", TEXT),
+    "X-Total-Count": ("How many the list has, if `count` asks for it.", NUMBER),
 }
-OPTIONAL = {"Idempotency-Replayed"}
+OPTIONAL = {"Idempotency-Replayed", "Link", "X-Total-Count"}
+REFERENCE = re.compile("_(id|to)$")  # the names of fields that refer to another resource
 ALWAYS = ("Cache-Control", "X-Request-ID")
-# The headers that an operation declares are text, but for these.
-DECLARED = {"Location": TEXT | {"format": "uri-reference"}, "X-Total-Count": NUMBER}
-
-PROBLEM_HEADERS = {
-    HTTPStatus.METHOD_NOT_ALLOWED: ["Allow"],
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ["Accept"],
-    HTTPStatus.SERVICE_UNAVAILABLE: ["Retry-After"],
-}
-PROBLEM_TYPES = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
-FIELD_ERRORS = {
-    problems.INVALID_BODY: FieldError("/price", "Expected `float` >= 0.0"),
-    problems.INVALID_QUERY: FieldError("/limit", "Expected `int` <= 1000"),
-}
+REFUSALS = {404, 409, 412, 422}  # what the database may refuse a write with, which a repeat gets again
+PROBLEM_HEADERS = {405: ["Allow"], 415: ["Accept"], 503: ["Retry-After"]}
 
 
-def components() -> dict[str, Any]:
-    """Return the components of responses: headers, examples, and the response to a method that a path lacks."""
-    return {
-        "headers": {name: describe_header(header, required=name not in OPTIONAL) for name, header in HEADERS.items()},
-        "responses": {"MethodNotAllowed": problem_response([problems.METHOD_NOT_ALLOWED])},
-        "examples": {one.code: problem_example(one) for one in PROBLEM_TYPES},
-    }
+class Endpoint(NamedTuple):
+    """One method of one path, and the noun of its resource."""
+
+    noun: str
+    method: str
+    operation: Operation
+
+    @property
+    def is_conditional_read(self) -> bool:
+        """Return whether If-None-Match is evaluated."""
+        return self.method == "GET" and all(self.operation.tagged)
 
 
-def responses(method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    """Return the responses of an operation, by status."""
-    found = {operation.status: success(operation, schemas)}
-    if method not in SAFE:
-        found[operation.status]["headers"]["Idempotency-Replayed"] = reference("Idempotency-Replayed")
-    if is_conditional_read(method, operation, schemas):
-        status = HTTPStatus.NOT_MODIFIED
-        found[status] = {"description": status.phrase, "headers": references("ETag", "Vary", *ALWAYS)}
-    possible = list(possible_problems(method, operation, schemas))
-    for status in sorted({one.status for one in possible}):
-        found[status] = problem_response([one for one in possible if one.status == status])
-    return {str(int(status)): response for status, response in found.items()}
+class Responses:
+    """Makes the responses of operations, and collects the components that they refer to."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self._examples: dict[str, Any] = {}
+
+    def components(self) -> dict[str, Any]:
+        """Return the components of responses: headers, examples, and the response to a method that a path lacks."""
+        headers = {name: header(*described, required=name not in OPTIONAL) for name, described in HEADERS.items()}
+        not_allowed = self._problem(None, [problems.METHOD_NOT_ALLOWED])
+        return {"headers": headers, "responses": {"MethodNotAllowed": not_allowed}, "examples": self._examples}
+
+    def of(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Return the responses of an operation, by status."""
+        found = {endpoint.operation.status: self._success(endpoint)}
+        if endpoint.is_conditional_read:
+            headers = {"ETag": header(ETAG_TEXT.format(endpoint.noun), ETAG), **references("Vary", *ALWAYS)}
+            found[304] = {"description": HTTPStatus(304).phrase, "headers": headers}
+        possible = sorted(set(possible_problems(endpoint)))
+        for status, problem_types in groupby(possible, attrgetter("status")):
+            found[status] = self._problem(endpoint, list(problem_types))
+        return {str(status): response for status, response in found.items()}
+
+    def _success(self, endpoint: Endpoint) -> dict[str, Any]:
+        noun, method, operation = endpoint
+        forms = self._schemas.forms(operation.result)
+        is_tagged = all(operation.tagged)
+        headers = {}
+        if operation.location:
+            text = f"The path of the new {noun}{'' if is_tagged else ', if the body is one'}."
+            headers["Location"] = header(text, TEXT | {"format": "uri-reference"}, required=is_tagged)
+        if any(operation.tagged):
+            headers["ETag"] = header(ETAG_TEXT.format(noun), ETAG, required=is_tagged)
+        names = ["Link", "X-Total-Count"] if "after" in struct_fields(operation.query) else []
+        names += ["Idempotency-Replayed"] if method not in SAFE else []
+        names += ["Vary", *ALWAYS] if forms else ALWAYS
+        content = {"content": self._schemas.content(operation.result)} if forms else {}
+        phrase = HTTPStatus(operation.status).phrase
+        return {"description": phrase, "headers": headers | references(*names), **content}
+
+    def _problem(self, endpoint: Endpoint | None, problem_types: Sequence[ProblemType]) -> dict[str, Any]:
+        """Return the response for the problem types of one status."""
+        status = problem_types[0].status
+        names = [*PROBLEM_HEADERS.get(status, ()), *ALWAYS]
+        if endpoint and endpoint.method not in SAFE and status in REFUSALS:
+            names.append("Idempotency-Replayed")
+        keys = {one.code: self._example(endpoint, one) for one in problem_types}
+        content = {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": {code: {"$ref": f"#/components/examples/{key}"} for code, key in keys.items()},
+        }
+        return {
+            "description": " ".join(f"{one.title}." for one in problem_types),
+            "headers": references(*names),
+            "content": {problems.CONTENT_TYPE.decode(): content},
+        }
+
+    def _example(self, endpoint: Endpoint | None, problem_type: ProblemType) -> str:
+        """Make an example of a problem as one is sent, and return its key; a resource may need one of its own."""
+        errors = self._field_errors(endpoint.operation, problem_type) if endpoint else ()
+        error = ProblemError(problem_type, f"{problem_type.title}.", errors)
+        value = msgspec.json.decode(problems.render(error, REQUEST_ID_EXAMPLE).body)
+        example = {"summary": problem_type.title, "value": value}
+        key = problem_type.code
+        if endpoint and self._examples.get(key, example) != example:
+            key += f"-{endpoint.noun}"
+        self._examples.setdefault(key, example)
+        return key
+
+    def _field_errors(self, operation: Operation, problem_type: ProblemType) -> Sequence[FieldError]:
+        """Return the errors of an example, in fields of the operation's own."""
+        names = [name for name in struct_fields(operation.body) if name not in {"id", "version"}]
+        if problem_type == problems.INVALID_BODY:
+            body = self._schemas.example(self._schemas.forms(operation.body)[0])
+            (body[0] if isinstance(body, list) else body)[names[0]] = []
+            return operation.body_decoder.field_errors(JSON, JSON.encode(body))
+        references = [name for name in names or struct_fields(operation.query) if REFERENCE.search(name)]
+        wrong = {"invalid-query": ["colour"], "already-exists": names, "unknown-reference": references}
+        return [FieldError(f"/{name}", problem_type.title) for name in wrong.get(problem_type.code, [])[:1]]
 
 
-def is_conditional_read(method: str, operation: Operation, schemas: Schemas) -> bool:
-    """Return whether an operation evaluates If-None-Match."""
-    return method == "GET" and all(map(has_version, schemas.forms(operation.result)))
-
-
-def has_version(form: Schema) -> bool:
-    """Return whether a value of a schema is sent with an ETag."""
-    return "version" in form.get("properties", {})
-
-
-def success(operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    """Return the response of an operation that succeeds."""
-    phrase = HTTPStatus(operation.status).phrase
-    if operation.result is NoneType:
-        return {"description": phrase, "headers": references(*ALWAYS)}
-    headers = {
-        name: describe_header(HeaderDescription(text, DECLARED.get(name, TEXT)), required=False)
-        for name, text in operation.headers.items()
-    }
-    versioned = [has_version(form) for form in schemas.forms(operation.result)]
-    if any(versioned):
-        headers["ETag"] = reference("ETag") if all(versioned) else describe_header(HEADERS["ETag"], required=False)
-    headers |= references("Vary", *ALWAYS)
-    return {"description": phrase, "headers": headers, "content": schemas.content(operation.result)}
-
-
-def describe_header(header: HeaderDescription, *, required: bool = True) -> dict[str, Any]:
-    """Return the description of a header."""
-    return {"description": header.description, "required": required, "schema": header.schema}
-
-
-def reference(name: str) -> dict[str, Any]:
-    """Return a reference to a header."""
-    return {"$ref": f"#/components/headers/{name}"}
-
-
-def references(*names: str) -> dict[str, Any]:
-    """Return references to headers, by name."""
-    return {name: reference(name) for name in names}
-
-
-def problem_response(problem_types: Sequence[ProblemType]) -> dict[str, Any]:
-    """Return the response for the problem types of one status."""
-    problem = {
-        "schema": {"$ref": "#/components/schemas/Problem"},
-        "examples": {one.code: {"$ref": f"#/components/examples/{one.code}"} for one in problem_types},
-    }
-    return {
-        "description": " ".join(f"{one.title}." for one in problem_types),
-        "headers": references(*PROBLEM_HEADERS.get(problem_types[0].status, ()), *ALWAYS),
-        "content": {problems.CONTENT_TYPE.decode(): problem},
-    }
-
-
-def problem_example(problem_type: ProblemType) -> dict[str, Any]:
-    """Return an example of a problem, made as one is sent."""
-    errors = [FIELD_ERRORS[problem_type]] if problem_type in FIELD_ERRORS else []
-    response = problems.render(ProblemError(problem_type, f"{problem_type.title}.", errors=errors), REQUEST_ID_EXAMPLE)
-    return {"summary": problem_type.title, "value": msgspec.json.decode(response.body)}
-
-
-def possible_problems(method: str, operation: Operation, schemas: Schemas) -> Iterator[ProblemType]:
+def possible_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
     """Yield the problem types of an operation: of wrong requests, and of a database that cannot serve them."""
-    yield from (problems.INVALID_QUERY, problems.NOT_ACCEPTABLE, problems.HEADER_TOO_LARGE, problems.INTERNAL_ERROR)
+    noun, method, operation = endpoint
+    fields = struct_fields(operation.body)
+    yield from (problems.INVALID_QUERY, problems.INVALID_HEADER, problems.HEADER_TOO_LARGE)
+    yield from (problems.NOT_ACCEPTABLE, problems.INTERNAL_ERROR)
     if operation.path:
-        yield from (problems.NO_SUCH_PATH, problems.ITEM_NOT_FOUND)
-    if method != "GET" or is_conditional_read(method, operation, schemas):
-        yield problems.INVALID_HEADER
-    if operation.conditional:
-        yield problems.STALE
+        yield problems.NO_SUCH_PATH
+    if operation.path or "id" in fields:
+        yield problems.not_found(noun)
+    if operation.conditional or "version" in fields:
+        yield problems.stale(noun)
+    if "after" in struct_fields(operation.query):
+        yield problems.INVALID_CURSOR
     if operation.body:
         yield from (problems.MALFORMED_BODY, problems.REQUEST_TIMEOUT, problems.BODY_TOO_LARGE)
         yield from (problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_BODY, problems.REFUSED, problems.CONFLICT)
-    if operation.path or operation.query or operation.body:  # then the database is asked
+    if any(map(REFERENCE.search, fields)):
+        yield problems.UNKNOWN_REFERENCE
+    if operation.takes_call:  # then the database is asked
         yield from (problems.OVERLOADED, problems.UNAVAILABLE, problems.TIMED_OUT)
         if method not in SAFE:
             yield from (problems.OUTCOME_UNKNOWN, problems.STORAGE_FULL, problems.KEY_IN_USE, problems.KEY_REUSED)
     yield from operation.problems
+
+
+def header(description: str, schema: Schema, *, required: bool = True) -> dict[str, Any]:
+    """Return the description of a header."""
+    return {"description": description, "required": required, "schema": schema}
+
+
+def references(*names: str) -> dict[str, Any]:
+    """Return references to headers, by name."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

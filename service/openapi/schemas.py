@@ -1,11 +1,12 @@
 """JSON Schemas of types, and examples made from them."""
 
-from typing import Any, get_args, get_origin
+from types import NoneType
+from typing import Any
 
 import msgspec
 
 from service.http.media_types import MEDIA_TYPES
-from service.http.operation import Result
+from service.http.validation import union_members
 
 Schema = dict[str, Any]
 
@@ -17,31 +18,28 @@ class Schemas:
         self.components: dict[str, Schema] = {}
 
     def of(self, kind: Any) -> Schema:
-        """Return a type's schema; of a Result, that of its value."""
-        kind = get_args(kind)[0] if get_origin(kind) is Result else kind
-        (schema,), found = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
+        """Return a type's schema; it may be a union of several Structs, which only a response is."""
+        template = "#/components/schemas/{name}"
+        schemas, found = msgspec.json.schema_components(union_members(kind), ref_template=template)
         self.components |= found
-        return schema
+        return {"anyOf": list(schemas)} if len(schemas) > 1 else schemas[0]
 
     def forms(self, kind: Any) -> list[Schema]:
-        """Return the schema of each member of a union, a Struct's in full."""
-        schema = self.of(kind)
+        """Return the schema of each member of a union, a Struct's in full; of no type, none."""
+        schema = {"anyOf": []} if kind in {None, NoneType} else self.of(kind)
         return [self._resolved(form) for form in schema.get("anyOf", [schema])]
 
     def content(self, kind: Any) -> dict[str, Any]:
         """Return the content of a type in each media type, with an example for each form of it."""
-        examples = {
-            "batch" if form["type"] == "array" else "one": {"value": self.example(form)} for form in self.forms(kind)
-        }
+        examples = {form.get("title", form["type"]): {"value": self.example(form)} for form in self.forms(kind)}
         return {media_type.content_type: {"schema": self.of(kind), "examples": examples} for media_type in MEDIA_TYPES}
 
     def example(self, schema: Schema) -> Any:
         """Return a value made from the examples of a schema's parts."""
         schema = self._resolved(schema)
-        if "examples" in schema:
-            return schema["examples"][0]
-        if "enum" in schema:
-            return schema["enum"][0]
+        for name in ("examples", "enum"):
+            if name in schema:
+                return schema[name][0]
         if schema["type"] == "array":
             return [self.example(schema["items"])]
         return {name: self.example(part) for name, part in schema.get("properties", {}).items()}

@@ -1,152 +1,146 @@
-"""Handlers for /items: Struct in, Struct out."""
+"""Items: their Structs, and the handlers of /items, Struct in and Struct out."""
 
-from typing import cast
-from urllib.parse import urlencode
+from typing import Annotated, Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict
 
-from db.errors import VersionMismatch
-from db.items import ItemDeletion, ItemRow, Items, ItemUpdate
-from db.tables.pagination import Order, Page, Query
+from db.items import ITEMS
+from db.tables.call import Call
+from db.tables.table import Deletion, Patch, Row
 from service.context import Context
-from service.http import cursors
+from service.http.conditional import expected_version
 from service.http.headers import IfMatch
-from service.http.operation import Result
-from service.http.problems import INVALID_BODY, INVALID_QUERY, FieldError, ProblemError
-from service.http.response import Header
-from service.schemas import (
-    BatchItemPatch,
-    ItemCreate,
-    ItemCreateBatch,
-    ItemId,
-    ItemIdsQuery,
-    ItemPatch,
-    ItemPatchBatch,
-    ItemQuery,
-    ItemResponse,
-)
+from service.http.listing import Listing
+from service.http.patches import given, patches
+from service.http.response import Result
+from service.schemas import BATCH, Id, IdsQuery, ListQuery, Timestamp, Version
+
+DOUBLE_MAX = 1.7976931348623157e308
+
+ItemId = Annotated[Id, Meta(description="An item's number, never used again.")]
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern="^[^\\x00]*$",  # PostgreSQL keeps no NUL
+        description="What the item is called, in 1 to 255 characters without NUL.",
+        examples=["lamp"],
+    ),
+]
+Price = Annotated[
+    float,
+    Meta(ge=0, le=DOUBLE_MAX, description="A finite price, a double on the wire and in the table.", examples=[9.5]),
+]
+InStock = Annotated[bool, Meta(description="Whether it can be bought now.", examples=[True])]
+OwnerId = Annotated[Id | None, Meta(description="The id of the user who owns it; null: nobody.", examples=[None])]
 
 
-async def create_items(context: Context, body: ItemCreate | ItemCreateBatch) -> ItemResponse | list[ItemResponse]:
+class ItemCreate(Struct, frozen=True, forbid_unknown_fields=True):
+    """All of a new or an existing item."""
+
+    name: Name
+    price: Price
+    in_stock: InStock = True
+    owner_id: OwnerId = None
+
+
+class ItemPatch(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A merge patch (RFC 7396): what is absent stays."""
+
+    name: Name | UnsetType = UNSET
+    price: Price | UnsetType = UNSET
+    in_stock: InStock | UnsetType = UNSET
+    owner_id: OwnerId | UnsetType = UNSET
+
+
+class BatchItemPatch(ItemPatch, frozen=True):
+    """A merge patch for one item of a batch; with a version, the item must still be at it."""
+
+    id: ItemId
+    version: Version | UnsetType = UNSET
+
+
+class ItemResponse(Struct, frozen=True, gc=False):  # its fields refer to nothing, so it is in no cycle
+    """An item as it is stored."""
+
+    id: ItemId
+    name: Name
+    price: Price
+    in_stock: InStock
+    owner_id: OwnerId
+    version: Version
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class ItemQuery(ListQuery, frozen=True):
+    """Which items to list."""
+
+    order: Annotated[
+        Literal["id", "-id", "name", "-name", "price", "-price", "created_at", "-created_at"],
+        Meta(description="What to order by, `-` for descending; names by code point."),
+    ] = "id"
+    in_stock: Annotated[bool, Meta(description="Only items that are, or are not, in stock.")] | UnsetType = UNSET
+    price_min: Annotated[Price, Meta(description="Only items of at least this price.")] | UnsetType = UNSET
+    price_max: Annotated[Price, Meta(description="Only items of at most this price.")] | UnsetType = UNSET
+    name_prefix: Annotated[Name, Meta(description="Only items whose name starts with this.")] | UnsetType = UNSET
+    owner_id: Annotated[Id, Meta(description="Only items of the user with this id.")] | UnsetType = UNSET
+    owned: Annotated[bool, Meta(description="Only items that have, or have not, an owner.")] | UnsetType = UNSET
+
+
+ItemCreateBatch = Annotated[list[ItemCreate], BATCH]
+ItemPatchBatch = Annotated[list[BatchItemPatch], BATCH]
+LISTING = Listing("/items", ITEMS, ItemResponse)
+
+
+async def create_items(
+    context: Context, call: Call, body: ItemCreate | ItemCreateBatch
+) -> ItemResponse | list[ItemResponse]:
     """Create an item, or a batch of them, all or nothing."""
     if isinstance(body, list):
-        return await context.items.create_many([_new(item) for item in body])
-    return await context.items.create(_new(body))
+        return await context.items.create_many(call, [_row(item) for item in body])
+    return await context.items.create(call, _row(body))
 
 
-async def list_items(context: Context, query: ItemQuery) -> Result[list[ItemResponse]]:
+async def list_items(context: Context, call: Call, query: ItemQuery) -> Result[list[ItemResponse]]:
     """List items."""
-    if query.ids is not UNSET:
-        if query != ItemQuery(ids=query.ids):
-            raise ProblemError(INVALID_QUERY, "The parameter ids excludes all others.")
-        return Result(await context.items.get_many(query.ids))
-    page = await context.items.page(_selection(query))
-    if "headers" not in page.encoded:
-        page.encoded["headers"] = _page_headers(page, query)
-    return Result(page.items, page.encoded["headers"], page.encoded)
+    return await LISTING.read(context.items, call, query)
 
 
-async def update_items(context: Context, body: ItemPatchBatch) -> list[ItemResponse]:
+async def update_items(context: Context, call: Call, body: ItemPatchBatch) -> list[ItemResponse]:
     """Update a batch of items, all or nothing."""
-    first = {patch.id: index for index, patch in reversed(list(enumerate(body)))}
-    errors = [
-        FieldError(f"/{index}/id", "Expected each id once")
-        for index, patch in enumerate(body)
-        if first[patch.id] != index
-    ]
-    if errors:
-        raise ProblemError(INVALID_BODY, "A batch holds each item once.", errors=errors)
-    return await context.items.update_many([_patched(patch.id, patch.version or None, patch) for patch in body])
+    return await context.items.update_many(call, patches(body))
 
 
-async def delete_items(context: Context, query: ItemIdsQuery) -> list[ItemId]:
+async def delete_items(context: Context, call: Call, query: IdsQuery) -> list[ItemId]:
     """Delete a batch of items; unknown ids are left out of the response."""
-    return await context.items.delete_many(query.ids)
+    return await context.items.delete_many(call, query.ids)
 
 
-async def read_item(context: Context, id: ItemId) -> ItemResponse:
+async def read_item(context: Context, call: Call, id: ItemId) -> ItemResponse:
     """Read an item."""
-    return await context.items.get(id)
+    return await context.items.get(call, id)
 
 
-async def replace_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemCreate) -> ItemResponse:
+async def replace_item(context: Context, call: Call, id: ItemId, if_match: IfMatch, body: ItemCreate) -> ItemResponse:
     """Replace all of an existing item."""
-    items, version = await _items_and_version(context, id, if_match)
-    return await items.update(ItemUpdate(id, version, body.name, body.price, body.in_stock))
+    call, version = await expected_version(context.items, call, id, if_match)
+    return await context.items.update(call, Patch(id, version, asdict(body)))
 
 
-async def update_item(context: Context, id: ItemId, if_match: IfMatch, body: ItemPatch) -> ItemResponse:
+async def update_item(context: Context, call: Call, id: ItemId, if_match: IfMatch, body: ItemPatch) -> ItemResponse:
     """Update some fields of an item."""
-    items, version = await _items_and_version(context, id, if_match)
-    return await items.update(_patched(id, version, body))
+    call, version = await expected_version(context.items, call, id, if_match)
+    return await context.items.update(call, Patch(id, version, given(body)))
 
 
-async def delete_item(context: Context, id: ItemId, if_match: IfMatch) -> None:
+async def delete_item(context: Context, call: Call, id: ItemId, if_match: IfMatch) -> None:
     """Delete an item."""
-    items, version = await _items_and_version(context, id, if_match)
-    await items.delete(ItemDeletion(id, version))
+    call, version = await expected_version(context.items, call, id, if_match)
+    await context.items.delete(call, Deletion(id, version))
 
 
-def _new(item: ItemCreate) -> ItemRow:
-    return ItemRow(item.name, item.price + 0.0, item.in_stock)  # SQLite knows no -0.0, and would read it otherwise
-
-
-def _patched(id: int, version: int | None, patch: ItemPatch | BatchItemPatch) -> ItemUpdate:
-    return ItemUpdate(
-        id,
-        version,
-        None if patch.name is UNSET else patch.name,
-        None if patch.price is UNSET else patch.price,
-        None if patch.in_stock is UNSET else patch.in_stock,
-    )
-
-
-async def _items_and_version(context: Context, id: int, if_match: IfMatch) -> tuple[Items[ItemResponse], int | None]:
-    """Return the store to write with, and the version that the write expects. Raises VersionMismatch.
-
-    With several versions in If-Match the item is read first; both steps then have one deadline.
-    """
-    if if_match is None:
-        return context.items, None
-    if len(if_match) == 1:
-        return context.items, next(iter(if_match))
-    items = context.items.until()
-    current = await items.get(id)
-    if current.version not in if_match:
-        raise VersionMismatch([id])
-    return items, current.version
-
-
-def _selection(query: ItemQuery) -> Query:
-    return Query(
-        order=cast("Order", query.order.removeprefix("-")),
-        descending=query.order.startswith("-"),
-        after=None if query.after is UNSET else cursors.read(query.order, query.after),
-        limit=query.limit,
-        offset=query.offset,
-        in_stock=None if query.in_stock is UNSET else query.in_stock,
-        price_min=None if query.price_min is UNSET else query.price_min,
-        price_max=None if query.price_max is UNSET else query.price_max,
-        name_prefix=None if query.name_prefix is UNSET else query.name_prefix,
-        count=query.count,
-    )
-
-
-FILTERS = ("in_stock", "price_min", "price_max", "name_prefix")
-
-
-def _page_headers(page: Page[ItemResponse], query: ItemQuery) -> list[Header]:
-    headers: list[Header] = []
-    if page.more:
-        given = {name: getattr(query, name) for name in ("limit", "order", *FILTERS)}
-        given["after"] = cursors.write(query.order, page.items[-1])
-        written = {name: _text(value) for name, value in given.items() if value is not UNSET}
-        headers.append((b"link", b'</items?%s>; rel="next"' % urlencode(written).encode()))
-    if page.total is not None:
-        headers.append((b"x-total-count", b"%d" % page.total))
-    return headers
-
-
-def _text(value: object) -> str:
-    """Return the text of a query parameter."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _row(item: ItemCreate) -> Row:
+    return item.name, item.price + 0.0, item.in_stock, item.owner_id  # SQLite knows no -0.0, and would read 0.0

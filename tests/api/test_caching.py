@@ -1,24 +1,28 @@
 """Caches: what the service answers is never used again without asking it (RFC 9111)."""
 
 import asyncio
+from itertools import product
 from typing import Any
 
 import httpx
 import pytest
 
-from db import errors
 from service.http import problems
 from service.http.middleware import PROBES
 from service.http.operation import Operation, Resource
 from service.http.problems import ProblemError, ProblemType, render
-from service.openapi.document import document
 from service.routes import ROUTES
-from tests.support.answers import JSON, MSGPACK, added_set, code
+from tests.api.test_problems import words
+from tests.support.answers import ENCODE, JSON, code
+from tests.support.documented import DOCUMENT, resolved
+from tests.support.resources import RESOURCES, ResourceClient
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
-DOCUMENT = document(ROUTES)
-KINDS = [value for value in vars(problems).values() if isinstance(value, ProblemType)]
+KINDS = [
+    *(value for value in vars(problems).values() if isinstance(value, ProblemType)),
+    *(problems.not_found("item"), problems.stale("item"), problems.already_exists("user"), problems.owned("items")),
+]
 LAMP = {"name": "lamp", "price": 9.5}
 OPERATIONS = [
     pytest.param(route.path, method, operation, id=f"{method} {route.path}")
@@ -26,14 +30,6 @@ OPERATIONS = [
     if isinstance(route.endpoint, Resource)
     for method, operation in route.endpoint.operations.items()
 ]
-
-
-def resolved(part: dict[str, Any]) -> dict[str, Any]:
-    """Follow a reference."""
-    target: dict[str, Any] = DOCUMENT
-    for step in part.get("$ref", "#").split("/")[1:]:
-        target = target[step]
-    return target if "$ref" in part else part
 
 
 def requests(path: str, method: str) -> list[dict[str, Any]]:
@@ -56,27 +52,28 @@ def cache_control(response: httpx.Response) -> list[str]:
     return response.headers.get_list("cache-control")
 
 
-def wanted(path: str) -> list[str]:
-    """Return what caches have to be told of an operation's success."""
-    return ["no-store" if path in PROBES else "no-cache"]
+@on_sqlite
+@pytest.mark.parametrize("media_type", ENCODE)
+async def test_no_success_of_a_resource_is_used_again_without_asking(resource: ResourceClient, media_type: str) -> None:
+    for request in resource.reads(*await resource.added(count=2)):
+        for method in ("GET", "HEAD"):
+            response = await resource.send(request._replace(method=method), media_type)
+            assert (response.status_code, cache_control(response)) == (200, ["no-cache"])
+            if "etag" in response.headers:
+                unchanged = await resource.send(request, media_type, **{"if-none-match": response.headers["etag"]})
+                assert (unchanged.status_code, cache_control(unchanged)) == (304, ["no-cache"])
+    async for request, status in resource.each_write():
+        response = await resource.send(request, media_type)
+        assert (response.status_code, cache_control(response)) == (status, ["no-cache"]), request
 
 
 @on_sqlite
-@pytest.mark.parametrize("media_type", [JSON, MSGPACK])
-@pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
-async def test_no_success_is_used_again_without_asking(
-    client: httpx.AsyncClient, path: str, method: str, operation: Operation, media_type: str
-) -> None:
-    await added_set(client, [LAMP] * 7)
-    client.headers["accept"] = media_type
-    for request in requests(path, method):
-        response = await client.request(**request)
-        assert (response.status_code, cache_control(response)) == (operation.status, wanted(path))
-        if method == "GET":
-            assert cache_control(await client.request(**request | {"method": "HEAD"})) == wanted(path)
-        if method == "GET" and "etag" in response.headers:
-            unchanged = await client.request(**request, headers={"if-none-match": response.headers["etag"]})
-            assert (unchanged.status_code, cache_control(unchanged)) == (304, wanted(path))
+@pytest.mark.parametrize("path", [path for path, one in RESOURCES.items() if not one.noun])
+async def test_what_a_probe_is_told_is_not_stored(client: httpx.AsyncClient, path: str) -> None:
+    for method, accept in product(("GET", "HEAD"), ENCODE):
+        response = await client.request(method, path, headers={"accept": accept})
+        assert response.status_code == 200
+        assert cache_control(response) == ["no-store" if path in PROBES else "no-cache"]
 
 
 @on_sqlite
@@ -125,11 +122,7 @@ async def test_where_nothing_is_no_cache_stores_that(client: httpx.AsyncClient) 
 
 
 def test_every_kind_of_problem_is_stored_by_no_cache() -> None:
-    words = [
-        word([7]) if word in {errors.NotFound, errors.VersionMismatch} else word("it is")
-        for word in problems.TYPE_BY_ERROR
-    ]
-    for error in [*(ProblemError(kind, "It is.") for kind in KINDS), *words, ValueError()]:
+    for error in [*(ProblemError(kind, "It is.") for kind in KINDS), *words("it is"), ValueError()]:
         headers = render(error, "abc").headers
         assert [value for name, value in headers if name == b"cache-control"] == [b"no-store"]
 

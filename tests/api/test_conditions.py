@@ -1,15 +1,13 @@
 """Requests under a condition: If-None-Match for reading, If-Match for writing (RFC 9110, section 13)."""
 
-from typing import Any
+from itertools import product
 
-import httpx
 import pytest
 
-from tests.support.answers import added, code, everything, read
+from tests.support.answers import code
+from tests.support.resources import Body, Request, ResourceClient
 
-BODIES: dict[str, Any] = {"PUT": {"name": "desk", "price": 1}, "PATCH": {"price": 1}, "DELETE": None}
-SUCCESS = {"PUT": 200, "PATCH": 200, "DELETE": 204}
-# Of an item at version 2.
+# Of a row at version 2.
 NAMES_IT = {
     "its tag": '"2-json"',
     "its tag in the other media type": '"2-msgpack"',
@@ -56,120 +54,109 @@ MALFORMED = {
 }
 
 
-async def at_version_2(client: httpx.AsyncClient) -> dict[str, Any]:
-    item = await added(client)
-    return dict((await client.patch(f"/items/{item['id']}", json={"price": 2})).json())
+async def at_version_2(resource: ResourceClient) -> Body:
+    [row] = await resource.added()
+    return dict((await resource.client.patch(resource.url(row), json=resource.change())).json())
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-async def test_a_write_happens_if_the_condition_names_the_item_as_it_is(client: httpx.AsyncClient, method: str) -> None:
+def writes(resource: ResourceClient, row: Body, other: Body) -> list[Request]:
+    """Return each write of one row."""
+    return [request for request in resource.writes(row, other) if resource.is_of_one(request)]
+
+
+async def test_a_write_happens_if_the_condition_names_the_row_as_it_is(full_resource: ResourceClient) -> None:
     for what, tags in NAMES_IT.items():
-        item = await at_version_2(client)
-        url = f"/items/{item['id']}"
-        response = await client.request(method, url, json=BODIES[method], headers={"if-match": tags})
-        assert response.status_code == SUCCESS[method], what
-        gone = (await client.get(url)).status_code == 404
-        assert gone or (await read(client, item["id"]))["version"] == 3, what
+        [other] = await full_resource.added()
+        for place in range(len(writes(full_resource, other, other))):
+            row = await at_version_2(full_resource)
+            request = writes(full_resource, row, other)[place]
+            response = await full_resource.send(request, **{"if-match": tags})
+            assert response.status_code == (204 if request.method == "DELETE" else 200), (what, request)
+            found = await full_resource.client.get(full_resource.ids_url(row))
+            assert [one["version"] for one in found.json()] == ([] if request.method == "DELETE" else [3]), what
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-async def test_a_write_is_stale_if_the_condition_names_the_item_otherwise(
-    client: httpx.AsyncClient, method: str
+@pytest.mark.parametrize(
+    ("conditions", "expected"), [(MISSES_IT, (412, "stale")), (MALFORMED, (400, "invalid-header"))]
+)
+async def test_a_write_is_refused_if_the_condition_names_the_row_otherwise_or_is_malformed(
+    full_resource: ResourceClient, conditions: dict[str, str], expected: tuple[int, str]
 ) -> None:
-    item = await at_version_2(client)
-    for what, tags in MISSES_IT.items():
-        response = await client.request(method, f"/items/{item['id']}", json=BODIES[method], headers={"if-match": tags})
-        assert code(response) == (412, "stale"), what
-    assert await everything(client) == [item]
+    row = await at_version_2(full_resource)
+    for what, tags in conditions.items():
+        for request in writes(full_resource, row, row):
+            assert code(await full_resource.send(request, **{"if-match": tags})) == expected, (what, request)
+    assert await full_resource.everything() == [row]
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-async def test_a_write_under_a_malformed_condition_is_refused(client: httpx.AsyncClient, method: str) -> None:
-    item = await at_version_2(client)
-    for what, tags in MALFORMED.items():
-        response = await client.request(method, f"/items/{item['id']}", json=BODIES[method], headers={"if-match": tags})
-        assert code(response) == (400, "invalid-header"), what
-    assert await everything(client) == [item]
-
-
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("tags", ['"1-json"', '"1-json", "2-json"', "*", 'W/"1-json"'])
-async def test_what_is_not_there_is_not_stale(client: httpx.AsyncClient, method: str, tags: str) -> None:
-    response = await client.request(method, "/items/1", json=BODIES[method], headers={"if-match": tags})
-    assert code(response) == (404, "item-not-found")
+async def test_what_is_not_there_is_not_stale(full_resource: ResourceClient, tags: str) -> None:
+    for request in writes(full_resource, {"id": 424242}, {"id": 1}):
+        response = await full_resource.send(request, **{"if-match": tags})
+        assert code(response) == (404, f"{full_resource.noun}-not-found")
 
 
-async def test_an_empty_patch_is_under_the_condition_too(client: httpx.AsyncClient) -> None:
-    item = await at_version_2(client)
-    statuses = [
-        (await client.patch(f"/items/{item['id']}", json={}, headers={"if-match": f'"{version}-json"'})).status_code
-        for version in (1, 2, 3)
-    ]
-    assert statuses == [412, 200, 412]
+async def test_an_empty_patch_is_under_the_condition_too(full_resource: ResourceClient) -> None:
+    empty = Request("PATCH", full_resource.url(await at_version_2(full_resource)), {})
+    responses = [await full_resource.send(empty, **{"if-match": f'"{version}-json"'}) for version in (1, 2, 3)]
+    assert [response.status_code for response in responses] == [412, 200, 412]
 
 
-async def test_a_condition_may_come_in_several_headers(client: httpx.AsyncClient) -> None:
-    item = await at_version_2(client)
-    url, version = f"/items/{item['id']}", 2
+async def test_a_condition_may_come_in_several_headers(full_resource: ResourceClient) -> None:
+    client, row = full_resource.client, await at_version_2(full_resource)
+    url, version = full_resource.url(row), 2
     for other in ('"1-json"', "", 'W/"9-json"'):
         for first in (True, False):
             tags = [f'"{version}-json"', other] if first else [other, f'"{version}-json"']
             got = await client.get(url, headers=[("if-none-match", tag) for tag in tags])
-            changed = await client.patch(url, json={"price": 3}, headers=[("if-match", tag) for tag in tags])
+            headers = [("if-match", tag) for tag in tags]
+            changed = await client.patch(url, json=full_resource.change(), headers=headers)
             assert (got.status_code, changed.status_code) == (304, 200), tags
             version += 1
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_who_has_the_item_already_is_told_so(client: httpx.AsyncClient, method: str) -> None:
-    item = await at_version_2(client)
+async def test_who_has_the_row_already_is_told_so(full_resource: ResourceClient, method: str) -> None:
+    request = Request(method, full_resource.url(await at_version_2(full_resource)))
     for tags in ('"2-json"', 'W/"2-json"', "*", '"1-json", "2-json"', ',W/"1-json",,W/"2-json"'):
-        response = await client.request(method, f"/items/{item['id']}", headers={"if-none-match": tags})
+        response = await full_resource.send(request, **{"if-none-match": tags})
         assert (response.status_code, response.content) == (304, b""), tags
         assert response.headers["etag"] == '"2-json"'
         assert response.headers["vary"] == "Accept"
         assert "content-length" not in response.headers
 
 
-async def test_who_has_another_version_or_form_is_given_the_item(client: httpx.AsyncClient) -> None:
-    item = await at_version_2(client)
+async def test_who_has_another_version_or_form_is_given_the_row(full_resource: ResourceClient) -> None:
+    row = await at_version_2(full_resource)
     for tags in ('"1-json"', '"3-json"', '"2-msgpack"', '"2"', '"02-json"', '""', "", ", ,", 'W/"1-json"'):
-        response = await client.get(f"/items/{item['id']}", headers={"if-none-match": tags})
+        response = await full_resource.send(Request("GET", full_resource.url(row)), **{"if-none-match": tags})
         assert (response.status_code, response.headers["etag"]) == (200, '"2-json"'), tags
-        assert response.json() == item
+        assert response.json() == row
 
 
-async def test_a_malformed_condition_on_reading_is_refused(client: httpx.AsyncClient) -> None:
-    item = await at_version_2(client)
+async def test_a_malformed_condition_on_reading_is_refused(full_resource: ResourceClient) -> None:
+    request = Request("GET", full_resource.url(await at_version_2(full_resource)))
     for what, tags in MALFORMED.items():
-        response = await client.get(f"/items/{item['id']}", headers={"if-none-match": tags})
-        assert code(response) == (400, "invalid-header"), what
+        assert code(await full_resource.send(request, **{"if-none-match": tags})) == (400, "invalid-header"), what
 
 
-async def test_what_is_not_there_is_not_unchanged(client: httpx.AsyncClient) -> None:
-    response = await client.get("/items/1", headers={"if-none-match": "*"})
-    assert code(response) == (404, "item-not-found")
+async def test_what_is_not_there_is_not_unchanged(full_resource: ResourceClient) -> None:
+    response = await full_resource.send(Request("GET", full_resource.url({"id": 1000})), **{"if-none-match": "*"})
+    assert code(response) == (404, f"{full_resource.noun}-not-found")
 
 
-NOT_FOR_IT = [
-    *((method, "/items/1", body, "if-none-match") for method, body in BODIES.items()),
-    *(("POST", "/items", {"name": "desk", "price": 1}, name) for name in ("if-match", "if-none-match")),
-    *(("PATCH", "/items", [{"id": 1, "price": 1}], name) for name in ("if-match", "if-none-match")),
-    *(("DELETE", "/items?ids=1", None, name) for name in ("if-match", "if-none-match")),
-]
+async def test_a_write_under_a_condition_that_is_not_for_it_does_not_happen(full_resource: ResourceClient) -> None:
+    rows = await full_resource.added(count=2)
+    for request in full_resource.writes(*rows):
+        names = ["if-none-match"] if full_resource.is_of_one(request) else ["if-none-match", "if-match"]
+        for name, tags in product(names, ("*", '"1-json"', '"7-json"', "malformed")):
+            response = await full_resource.send(request, **{name: tags})
+            assert code(response) == (400, "invalid-header"), (request, name, tags)
+    assert await full_resource.everything() == rows
 
 
-async def test_a_write_under_a_condition_that_is_not_for_it_does_not_happen(client: httpx.AsyncClient) -> None:
-    item = await added(client)
-    assert item["id"] == 1
-    for method, url, body, name in NOT_FOR_IT:
-        for tags in ("*", '"1-json"', '"7-json"', "malformed"):
-            response = await client.request(method, url, json=body, headers={name: tags})
-            assert code(response) == (400, "invalid-header"), (method, url, name, tags)
-    assert await everything(client) == [item]
-
-
-async def test_every_change_has_a_tag_of_its_own(client: httpx.AsyncClient) -> None:
-    item = await added(client)
-    changes = [await client.patch(f"/items/{item['id']}", json={"price": price}) for price in (1, 2, 2)]
-    assert [change.headers["etag"] for change in changes] == ['"2-json"', '"3-json"', '"4-json"']
+async def test_every_change_has_a_tag_of_its_own(full_resource: ResourceClient) -> None:
+    [row] = await full_resource.added()
+    change = Request("PATCH", full_resource.url(row), full_resource.change())
+    tags = [(await full_resource.send(change)).headers["etag"] for _ in range(3)]
+    assert tags == ['"2-json"', '"3-json"', '"4-json"']

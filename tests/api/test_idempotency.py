@@ -17,6 +17,7 @@ from db.transactions.idempotency import idempotency_records
 from db.transactions.retention import STEP_ROWS, ExpiredRowsCleaner
 from service.settings import Settings
 from tests.support.answers import JSON, MSGPACK, added, added_set, code, everything, execute, problem, read, serving
+from tests.support.resources import Request, ResourceClient
 
 LAMP = {"name": "lamp", "price": 9.5}
 
@@ -64,12 +65,12 @@ async def test_a_repeated_replacement_counts_once(client: httpx.AsyncClient) -> 
     assert (first.json()["version"], await read(client, lamp["id"])) == (2, first.json())
 
 
-async def test_a_repeated_change_is_answered_as_it_was_whatever_happened_since(client: httpx.AsyncClient) -> None:
-    lamp = await added(client)
-    here = f"/items/{lamp['id']}"
-    change: dict[str, Any] = {"json": {"price": 1}, "headers": keyed("other")}
+async def test_a_repeated_change_is_answered_as_it_was_whatever_happened_since(full_resource: ResourceClient) -> None:
+    client, [row] = full_resource.client, await full_resource.added()
+    here = full_resource.url(row)
+    change: dict[str, Any] = {"json": full_resource.change(), "headers": keyed("other")}
     first = await client.patch(here, **change)
-    assert (await client.patch(here, json={"price": 2})).json()["version"] == 3
+    assert (await client.patch(here, json=full_resource.change())).json()["version"] == 3
     assert (await client.patch(here, **change)).content == first.content
     assert (await client.delete(here)).status_code == 204
     assert (await client.patch(here, **change)).content == first.content
@@ -145,13 +146,12 @@ async def test_a_key_is_for_one_condition_and_for_one_query(client: httpx.AsyncC
     assert (await client.delete(f"/items?ids={first['id']}", headers=keyed())).status_code == 422
 
 
-async def test_a_key_holds_for_one_method_and_path_only(client: httpx.AsyncClient) -> None:
-    first, second = await added_set(client, [LAMP, LAMP])
-    for item in (first, second):
-        for method in ("PUT", "PATCH"):
-            response = await client.request(method, f"/items/{item['id']}", json=LAMP, headers=keyed())
+async def test_a_key_holds_for_one_method_and_path_only(full_resource: ResourceClient) -> None:
+    for row in await full_resource.added(count=2):
+        for change in full_resource.changes(row):
+            response = await full_resource.send(change, **keyed())
             assert "idempotency-replayed" not in response.headers
-    assert [item["version"] for item in await everything(client)] == [3, 3]
+    assert [row["version"] for row in await full_resource.everything()] == [3, 3]
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "é", "a, b", "\t"])
@@ -170,23 +170,24 @@ async def test_a_reader_needs_no_key(client: httpx.AsyncClient) -> None:
         assert (response.status_code, "idempotency-replayed" in response.headers) == (200, False)
 
 
-async def test_what_was_not_understood_is_not_kept(client: httpx.AsyncClient) -> None:
-    assert (await client.post("/items", json={"name": "lamp"}, headers=keyed())).status_code == 422
-    assert (await client.post("/items", json=LAMP, headers=keyed())).status_code == 201
+async def test_what_was_not_understood_is_not_kept(resource: ResourceClient) -> None:
+    for body, status in (({}, 422), (resource.new(), 201)):
+        assert (await resource.send(Request("POST", resource.path, body), **keyed())).status_code == status
 
 
 @pytest.mark.parametrize("settings", [{}, {"coalesce": False}, {"batch_size_max": 3}], indirect=True)
-async def test_many_at_once_each_happen_once(client: httpx.AsyncClient) -> None:
-    async def create(number: int) -> httpx.Response:
-        return await client.post("/items", json={**LAMP, "price": number}, headers=keyed(f"k-{number}"))
+async def test_many_at_once_each_happen_once(resource: ResourceClient) -> None:
+    requests = {f"k-{number}": Request("POST", resource.path, resource.new()) for number in range(40)}
 
-    first = await asyncio.gather(*map(create, range(40)))
-    again = await asyncio.gather(*map(create, range(40)))
+    async def create() -> list[httpx.Response]:
+        return await asyncio.gather(*(resource.send(one, **keyed(key)) for key, one in requests.items()))
+
+    first, again = await create(), await create()
     assert [answer.status_code for answer in first] == [201] * 40
     assert [answer.content for answer in again] == [answer.content for answer in first]
     assert all(answer.headers["idempotency-replayed"] == "true" for answer in again)
-    assert len(await everything(client)) == 40
-    assert [answer.json()["price"] for answer in first] == list(range(40))
+    assert all(answer.json().items() >= one.body.items() for answer, one in zip(first, requests.values(), strict=True))
+    assert len(await resource.everything()) == 40
 
 
 HELD = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "LOCK TABLE {}"}
@@ -206,17 +207,16 @@ async def held(database_url: str, backend: str, tables: str = "items") -> AsyncI
     await database.close()
 
 
-REQUESTS = [("POST", LAMP), ("POST", [LAMP])]
-
-
-@pytest.mark.parametrize(("method", "body"), REQUESTS)
+@pytest.mark.parametrize("shape", ["one", "batch"])
 async def test_while_the_first_is_not_finished_a_repeat_is_told_to_come_again(
-    client: httpx.AsyncClient, database_url: str, backend: str, method: str, body: Any
+    resource: ResourceClient, database_url: str, backend: str, shape: str
 ) -> None:
-    async def ask() -> httpx.Response:
-        return await client.request(method, "/items", json=body, headers=keyed())
+    request = Request("POST", resource.path, resource.new() if shape == "one" else [resource.new()])
 
-    async with held(database_url, backend):
+    async def ask() -> httpx.Response:
+        return await resource.send(request, **keyed())
+
+    async with held(database_url, backend, resource.collection.table.name):
         answered, pending = await asyncio.wait(map(asyncio.create_task, [ask(), ask()]), return_when=FIRST_COMPLETED)
         [told_at_once], [first] = answered, pending
         for repeat in (await told_at_once, await ask()):
@@ -231,31 +231,32 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_another_instance_is_told_as_well(client: httpx.AsyncClient, settings: Settings, backend: str) -> None:
-    async with serving(settings) as other, held(settings.database_url, backend):
-        first = asyncio.create_task(client.post("/items", json=LAMP, headers=keyed()))
+async def test_another_instance_is_told_as_well(resource: ResourceClient, settings: Settings, backend: str) -> None:
+    table, request = resource.collection.table.name, Request("POST", resource.path, resource.new())
+    async with serving(settings) as other, held(settings.database_url, backend, table):
+        first = asyncio.create_task(resource.send(request, **keyed()))
         while await execute(settings.database_url, WAITING) == [(0,)]:
             assert not first.done()
-        repeat = await other.post("/items", json=LAMP, headers=keyed())
+        repeat = await other.post(resource.path, json=request.body, headers=keyed())
         assert code(repeat) == (409, "idempotency-key-in-use")
     assert (await first).status_code == 201
 
 
-async def test_a_failure_is_not_kept(client: httpx.AsyncClient, database_url: str) -> None:
-    rename = ("ALTER TABLE items RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO items")
-    await execute(database_url, rename[0])
-    assert (await client.post("/items", json=LAMP, headers=keyed())).status_code >= 500
-    assert (await client.post("/items", json=[LAMP], headers=keyed("k-2"))).status_code >= 500
-    await execute(database_url, rename[1])
-    assert (await client.post("/items", json=LAMP, headers=keyed())).status_code == 201
-    assert (await client.post("/items", json=[LAMP], headers=keyed("k-2"))).status_code == 201
+async def test_a_failure_is_not_kept(resource: ResourceClient, database_url: str) -> None:
+    table = resource.collection.table.name
+    bodies = {"k-1": resource.new(), "k-2": [resource.new()]}
+    for rename in (f"{table} RENAME TO elsewhere", f"elsewhere RENAME TO {table}"):
+        await execute(database_url, f"ALTER TABLE {rename}")
+        for key, body in bodies.items():
+            response = await resource.send(Request("POST", resource.path, body), **keyed(key))
+            assert response.status_code == 201 if rename.endswith(table) else response.status_code >= 500
 
 
-async def test_a_key_is_there_with_its_item_or_not_at_all(client: httpx.AsyncClient, database_url: str) -> None:
+async def test_a_key_is_there_with_its_row_or_not_at_all(resource: ResourceClient, database_url: str) -> None:
     """Where the key cannot be kept, nothing is written."""
     await execute(database_url, "ALTER TABLE idempotency_keys RENAME TO elsewhere")
-    assert (await client.post("/items", json=LAMP, headers=keyed())).status_code >= 500
-    assert await everything(client) == []
+    response = await resource.send(Request("POST", resource.path, resource.new()), **keyed())
+    assert (response.status_code >= 500, await resource.everything()) == (True, [])
 
 
 async def test_keys_are_swept_after_their_lifetime_and_not_before(client: httpx.AsyncClient, database_url: str) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.answers import Item, added_set, code, execute, next_url, pointers, walked
+from tests.support.resources import Collection, ResourceClient
 
 FIELDS = ("id", "name", "price", "created_at")
 ORDERS = [sign + field for field in FIELDS for sign in ("", "-")]
@@ -76,23 +77,24 @@ async def test_names_are_ordered_by_code_point_whatever_the_order_of_the_server(
     assert collation == "C"
 
 
-async def test_a_list_is_by_id_and_has_100_items_unless_asked_otherwise(client: httpx.AsyncClient) -> None:
-    items = await added_set(client, [{"name": "lamp", "price": 100 - n % 7} for n in range(101)])
-    response = await client.get("/items")
-    assert response.json() == items[:100]
+async def test_a_list_is_by_id_and_has_100_rows_unless_asked_otherwise(resource: ResourceClient) -> None:
+    rows = await resource.added(count=101)
+    response = await resource.client.get(resource.path)
+    assert response.json() == rows[:100]
     assert "x-total-count" not in response.headers
 
 
-async def test_an_empty_list_is_a_list(client: httpx.AsyncClient) -> None:
-    response = await client.get("/items?count=true")
+async def test_an_empty_list_is_a_list(collection: Collection, client: httpx.AsyncClient) -> None:
+    response = await client.get(f"{collection.path}?count=true")
     assert (response.status_code, response.json()) == (200, [])
     assert response.headers["x-total-count"] == "0"
     assert "link" not in response.headers
 
 
-async def test_head_of_a_list_has_the_headers_of_the_list(client: httpx.AsyncClient) -> None:
-    await added_set(client, [{"name": "lamp", "price": 1}] * 3)
-    got, headed = [await client.request(method, "/items?limit=2&count=true") for method in ("GET", "HEAD")]
+async def test_head_of_a_list_has_the_headers_of_the_list(resource: ResourceClient) -> None:
+    await resource.added(count=3)
+    url = f"{resource.path}?limit=2&count=true"
+    got, headed = [await resource.client.request(method, url) for method in ("GET", "HEAD")]
     assert (headed.status_code, headed.content) == (200, b"")
     for name in ("link", "x-total-count", "content-length", "content-type", "vary"):
         assert headed.headers[name] == got.headers[name], name
@@ -176,11 +178,11 @@ async def test_a_link_has_everything_that_the_next_page_needs(client: httpx.Asyn
     assert following == {"order": "-price", "limit": "1", "in_stock": "true", "name_prefix": "l"}
 
 
-@pytest.mark.parametrize("limit", [1, 2, 4, 5, 6, 1000])
-async def test_there_is_a_link_if_and_only_if_there_is_more(client: httpx.AsyncClient, limit: int) -> None:
-    await added_set(client, [{"name": "lamp", "price": 1}] * 5)
-    response = await client.get("/items", params={"limit": limit})
-    assert ("link" in response.headers) == (limit < 5)
+async def test_there_is_a_link_if_and_only_if_there_is_more(resource: ResourceClient) -> None:
+    await resource.added(count=5)
+    for limit in (1, 2, 4, 5, 6, 1000):
+        response = await resource.client.get(resource.path, params={"limit": limit})
+        assert ("link" in response.headers) == (limit < 5)
 
 
 async def test_equal_lists_that_are_asked_for_at_once_are_equal_in_every_form(client: httpx.AsyncClient) -> None:

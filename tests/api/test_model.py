@@ -101,7 +101,7 @@ class Model(RuleBasedStateMachine):
         """Compare an item with what it was made of."""
         assert answered["id"] > max([0, *self.items, *self.gone[1:]])
         own = {name: answered[name] for name in ("id", "created_at", "updated_at")}
-        self.take(answered, {"in_stock": True, **sent, "version": 1, **own})
+        self.take(answered, {"in_stock": True, "owner_id": None, **sent, "version": 1, **own})
 
     @initialize(items=st.lists(new_items, min_size=5, max_size=9))
     def fill(self, items: list[dict[str, Any]]) -> None:

@@ -14,7 +14,9 @@ from service.http import problems
 from service.http.problems import ProblemType, render
 from tests.support.answers import JSON, added, code, everything, execute, problem, read
 
-KINDS = {kind.code: kind for kind in vars(problems).values() if isinstance(kind, ProblemType)}
+KINDS = {kind.code: kind for kind in vars(problems).values() if isinstance(kind, ProblemType)} | {
+    kind.code: kind for kind in (problems.not_found("item"), problems.stale("item"))
+}
 SECRET = "s3cret"
 LAMP = {"name": "lamp", "price": 1}
 
@@ -185,13 +187,24 @@ async def test_a_failure_that_nobody_thought_of_tells_nothing_but_its_request_id
     assert (await client.get("/livez")).status_code == 200
 
 
-def test_every_word_of_the_database_has_a_problem_and_what_it_quotes_is_not_repeated() -> None:
-    words = [errors.NotFound([7]), errors.VersionMismatch([7])]
-    quoting = [
-        word(f"{SECRET} in column price") for word in problems.TYPE_BY_ERROR if word not in {type(one) for one in words}
+def words(text: str) -> list[Exception]:
+    """Make every error that a request may end with; those that do not name rows or fields say the text."""
+    naming = [
+        errors.NotFound([7], "item"),
+        errors.VersionMismatch([7], "item"),
+        errors.AlreadyExists([(1, "email")], "user"),
+        errors.UnknownReference([("owner_id",)], "item"),
+        errors.StillReferenced([7], "user", "items"),
     ]
-    assert {type(word) for word in words + quoting} == set(problems.TYPE_BY_ERROR)
-    rendered = [render(word, "abc") for word in words + quoting]
+    others = {
+        *(set(problems.TYPE_BY_ERROR) - {type(word) for word in naming}),
+        *(errors.SchemaMismatch, errors.ConnectionLost, errors.SerializationFailure),
+    }
+    return [*naming, *(word(text) for word in others)]
+
+
+def test_every_word_of_the_database_has_a_problem_and_what_it_quotes_is_not_repeated() -> None:
+    rendered = [render(word, "abc") for word in words(f"{SECRET} in column price")]
     assert all(b"abc" in one.body for one in rendered)
     assert not [one for one in rendered if SECRET.encode() in one.body and b"overloaded" not in one.body]
     assert {one.status for one in rendered} == {404, 412, 409, 422, 503, 504}

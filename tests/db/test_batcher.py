@@ -19,8 +19,8 @@ def database() -> PretendedDatabase:
     return PretendedDatabase()
 
 
-def last_digit(member: int) -> int:
-    return member % 10
+def last_digits(member: int) -> list[int]:
+    return [member % 10]
 
 
 async def test_the_first_arrival_leaves_at_once(database: PretendedDatabase) -> None:
@@ -54,7 +54,7 @@ async def test_nobody_joins_a_set_that_was_sent(database: PretendedDatabase, ded
     assert database.sets == [[7], [7]]
 
 
-@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_key": hash}])
+@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_keys": last_digits}])
 async def test_a_set_is_no_larger_than_its_bound(database: PretendedDatabase, choices: dict[str, Any]) -> None:
     async with database.batcher(Limits(batch_size_max=3), **choices) as batcher:
         [first] = await send(database, batcher, 0)
@@ -103,7 +103,7 @@ async def test_a_long_flight_alone_refuses_nobody(database: PretendedDatabase) -
         assert await outcomes([first, second]) == [0, 1]
 
 
-@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_key": last_digit}])
+@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_keys": last_digits}])
 async def test_who_left_before_the_set_did_is_not_in_it(database: PretendedDatabase, choices: dict[str, Any]) -> None:
     async with database.batcher(**choices) as batcher:
         [first] = await send(database, batcher, 0)
@@ -211,7 +211,8 @@ async def test_a_fault_that_is_nobodys_own_is_for_the_whole_set(
 
 
 async def test_an_exception_among_the_results_is_for_that_member_alone(database: PretendedDatabase) -> None:
-    database.answer = lambda members: [NotFound([member]) if member == 2 else Answer(member) for member in members]
+    missing = NotFound([2], "number")
+    database.answer = lambda members: [missing if member == 2 else Answer(member) for member in members]
     async with database.batcher() as batcher:
         waiters = [*await send(database, batcher, 0), *(batcher.submit(member) for member in (1, 2, 3))]
         database.let_go()
@@ -220,7 +221,7 @@ async def test_an_exception_among_the_results_is_for_that_member_alone(database:
 
 
 async def test_the_same_key_twice_waits_for_the_next_set_in_its_order(database: PretendedDatabase) -> None:
-    async with database.batcher(unique_key=last_digit) as batcher:
+    async with database.batcher(unique_keys=last_digits) as batcher:
         waiters = [*await send(database, batcher, 0), *(batcher.submit(member) for member in (11, 2, 21, 31, 3, 12))]
         database.let_go()
         assert await outcomes(waiters) == [0, 11, 2, 21, 31, 3, 12]

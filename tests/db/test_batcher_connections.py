@@ -107,10 +107,18 @@ async def test_a_set_that_others_were_in_the_way_of_is_run_again_a_few_times(
             await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
             database.flights.pop().landed.set_exception(SerializationFailure("a deadlock"))
         database.let_go()
-        assert await outcomes(waiters) == (
-            [1, 2] if times <= CONFLICT_RETRIES_MAX else [SerializationFailure, SerializationFailure]
-        )
+        assert await outcomes(waiters) == [1, 2]
+    assert database.sets[times:] == ([[1, 2]] if times <= CONFLICT_RETRIES_MAX else [[1], [2]])  # then each by itself
     assert database.attempts == 1
+
+
+async def test_a_member_that_others_are_always_in_the_way_of_is_given_up(database: PretendedDatabase) -> None:
+    async with database.batcher() as batcher:
+        waiters = await send(database, batcher, 1)
+        for number in range(1, CONFLICT_RETRIES_MAX + 2):
+            await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
+            database.flights.pop().landed.set_exception(SerializationFailure("a deadlock"))
+        assert await outcomes(waiters) == [SerializationFailure]
 
 
 async def test_a_database_that_takes_connections_only_to_end_them_is_not_asked_without_a_pause(
@@ -128,8 +136,9 @@ async def test_a_database_that_takes_connections_only_to_end_them_is_not_asked_w
         await asyncio.sleep(0)
 
     monkeypatch.setattr("tests.support.pretending.PretendedConnection", Ending)
-    async with database.closed_batcher() as batcher:
-        monkeypatch.setattr(batcher, "_wait", pause)
+    connections, _ = database.closed_batcher()
+    async with connections:
+        monkeypatch.setattr(connections, "pause", pause)
         await until(lambda: len(pauses) > 6)
         assert pauses[6] > 4 * pauses[0]
 
@@ -178,7 +187,7 @@ async def test_while_there_is_no_database_everyone_is_refused_at_once_and_afterw
     ],
     ids=repr,
 )
-async def test_whatever_is_raised_on_connecting_the_lane_opens_and_recovers(
+async def test_whatever_is_raised_on_connecting_the_set_opens_and_recovers(
     database: PretendedDatabase, fault: Exception
 ) -> None:
     database.fault = fault

@@ -95,10 +95,10 @@ async def test_a_write_that_nobody_can_ask_about_in_time_is_unknown(database: Pr
     assert database.sets == [[1], [3]]  # whoever was told that nobody knows has it not written later
 
 
-async def test_an_idle_lane_looks_at_no_clock(database: PretendedDatabase) -> None:
+async def test_an_idle_batcher_looks_at_no_clock(database: PretendedDatabase) -> None:
     async with database.batcher(SHORT) as batcher:
         assert await outcomes([batcher.submit(1)]) == [1]
-        await until(lambda: not batcher._watched)
+        await until(lambda: not batcher._is_watched)
 
 
 def waiting(queue: "Queue[int, int]", members: int) -> None:
@@ -107,7 +107,7 @@ def waiting(queue: "Queue[int, int]", members: int) -> None:
 
 
 async def test_an_arrival_that_would_have_to_wait_too_long_is_refused_at_once() -> None:
-    queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 2, deduplicate=False, unique_key=None)
+    queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 2, deduplicate=False, unique_keys=None)
     for _ in range(100):
         queue.wait_estimator.observe(0.05)
     for _ in range(2):
@@ -119,7 +119,7 @@ async def test_an_arrival_that_would_have_to_wait_too_long_is_refused_at_once() 
 
 
 async def test_the_time_until_those_in_flight_land_is_a_part_of_the_wait() -> None:
-    queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 2, deduplicate=False, unique_key=None)
+    queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 2, deduplicate=False, unique_keys=None)
     for _ in range(100):
         queue.wait_estimator.observe(0.05)
     queue.wait_estimator.start(0.0)
@@ -134,7 +134,7 @@ async def test_the_time_until_those_in_flight_land_is_a_part_of_the_wait() -> No
 
 
 async def test_the_larger_the_sets_the_more_may_wait() -> None:
-    queue: Queue[int, int] = Queue(Limits(10, queue_wait_ms_max=100), 2, deduplicate=False, unique_key=None)
+    queue: Queue[int, int] = Queue(Limits(10, queue_wait_ms_max=100), 2, deduplicate=False, unique_keys=None)
     for _ in range(100):
         queue.wait_estimator.observe(0.05)
     for _ in range(2):
@@ -145,7 +145,7 @@ async def test_the_larger_the_sets_the_more_may_wait() -> None:
 
 
 async def test_a_queue_that_was_slow_once_is_soon_forgiven() -> None:
-    queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 1, deduplicate=False, unique_key=None)
+    queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 1, deduplicate=False, unique_keys=None)
     queue.wait_estimator.observe(10.0)
     for _ in range(60):
         queue.wait_estimator.observe(0.001)

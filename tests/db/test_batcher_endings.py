@@ -37,11 +37,12 @@ async def test_closing_while_the_connection_is_lost_refuses_what_is_queued(datab
 async def test_closing_while_there_is_no_database_takes_no_time(
     database: PretendedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.batching.batcher.RECONNECT_DELAY_S_MIN", 10 * LIMIT_S)
+    monkeypatch.setattr("db.batching.connections.RECONNECT_DELAY_S_MIN", 10 * LIMIT_S)
     database.fault = OSError()
-    async with database.batcher() as batcher:
+    connections, batcher = database.closed_batcher()
+    async with asyncio.timeout(LIMIT_S), connections:
         assert refusal(batcher, 1) is Unavailable
-    await batcher.__aexit__()  # a second time it has nothing to do
+    await connections.__aexit__()  # a second time it has nothing to do
 
 
 async def test_closing_while_connecting_answers_what_is_queued(database: PretendedDatabase) -> None:
@@ -71,7 +72,7 @@ def backing_off(database: PretendedDatabase) -> None:
 
 
 @pytest.mark.parametrize("state", [idle, connecting, backing_off])
-async def test_who_waits_for_a_lane_whose_task_is_cancelled_is_refused(
+async def test_who_waits_for_a_connection_whose_task_is_cancelled_is_refused(
     database: PretendedDatabase, state: Callable[[PretendedDatabase], None]
 ) -> None:
     async with database.batcher() as batcher:
@@ -79,14 +80,14 @@ async def test_who_waits_for_a_lane_whose_task_is_cancelled_is_refused(
         attempts = database.attempts
         await until(lambda: state is idle or database.attempts > attempts)
         waiters = [batcher.submit(1)] if refusal(batcher, 1) is None else []
-        batcher._tasks[0].cancel()
+        batcher._connections._tasks[0].cancel()
         assert await outcomes(waiters) == [Unavailable] * len(waiters)
         assert refusal(batcher, 2) is Unavailable
     assert not database.open
 
 
 @pytest.mark.parametrize(("idempotent", "word"), [(True, Unavailable), (False, OutcomeUnknown)])
-async def test_who_is_in_flight_when_the_lanes_task_is_cancelled_learns_what_is_known(
+async def test_who_is_in_flight_when_the_connections_task_is_cancelled_learns_what_is_known(
     database: PretendedDatabase, idempotent: bool, word: type[DatabaseError]
 ) -> None:
     async with database.batcher(idempotent=idempotent) as batcher:
@@ -95,14 +96,16 @@ async def test_who_is_in_flight_when_the_lanes_task_is_cancelled_learns_what_is_
         database.land()
         await until(lambda: len(database.sets) == 2 and database.flights)  # the first half
         waiters.append(batcher.submit(5))
-        batcher._tasks[0].cancel()
+        batcher._connections._tasks[0].cancel()
         assert await outcomes(waiters) == [word, word, Unavailable, Unavailable, Unavailable]
 
 
-async def test_a_lane_that_is_cancelled_while_opening_leaves_nothing_behind(database: PretendedDatabase) -> None:
+async def test_a_set_of_connections_that_is_cancelled_while_opening_leaves_nothing_behind(
+    database: PretendedDatabase,
+) -> None:
     before = asyncio.all_tasks()
     database.doors = asyncio.Event()
-    opening = asyncio.create_task(database.closed_batcher(connections=2).__aenter__())
+    opening = asyncio.create_task(database.closed_batcher(connections=2)[0].__aenter__())
     await until(lambda: database.attempts == 2)
     opening.cancel()
     asyncio.get_running_loop().call_later(0.01, database.doors.set)
@@ -112,12 +115,14 @@ async def test_a_lane_that_is_cancelled_while_opening_leaves_nothing_behind(data
     assert not database.open
 
 
-async def test_a_lane_that_is_cancelled_while_closing_still_answers_everyone(database: PretendedDatabase) -> None:
+async def test_a_set_of_connections_that_is_cancelled_while_closing_still_answers_everyone(
+    database: PretendedDatabase,
+) -> None:
     before = asyncio.all_tasks()
-    batcher = database.closed_batcher(idempotent=True)
-    await batcher.__aenter__()
+    connections, batcher = database.closed_batcher(idempotent=True)
+    await connections.__aenter__()
     waiters = [*await send(database, batcher, 1), batcher.submit(2)]
-    closing = asyncio.create_task(batcher.__aexit__())
+    closing = asyncio.create_task(connections.__aexit__())
     await asyncio.sleep(0)
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -134,16 +139,16 @@ async def test_in_any_disorder_everyone_is_answered_and_nothing_is_left(database
     noise: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
     limits = Limits(batch_size_max=random.choice([1, 3, 100]), queue_length_max=random.choice([5, 1000]))
-    batcher = database.closed_batcher(
+    connections, batcher = database.closed_batcher(
         limits,
         random.choice([1, 3]),
         deduplicate=random.choice([True, False]),
         idempotent=random.choice([True, False]),
-        unique_key=random.choice([None, hash]),
+        unique_keys=random.choice([None, lambda member: [member]]),
     )
     database.refused = {7, 13}
     waiters: list[tuple[int, asyncio.Future[Answer]]] = []
-    async with asyncio.timeout(LIMIT_S), batcher:
+    async with asyncio.timeout(LIMIT_S), connections:
         for _ in range(400):
             await asyncio.sleep(0)
             member = random.randrange(20)

@@ -16,8 +16,10 @@ from db.batching.batcher import LOST_TRIES
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import OutcomeUnknown
+from db.items import ITEMS
 from db.models import Item
-from db.tables.statements import ItemDeletion, ItemRow, ItemStatements, ItemUpdate
+from db.tables.statements import TableStatements
+from db.tables.table import Deletion
 from db.transactions.runner import run_in_transaction
 from service.settings import Settings
 from tests.api.test_idempotency import held
@@ -25,6 +27,7 @@ from tests.faults.cuts import DELETE, MOMENTS, PATCH, POST, REPLAYED, Kind, Serv
 from tests.faults.proxy import Proxy
 from tests.support.answers import PATIENT, added, code, everything, read, serving
 from tests.support.pretending import PretendedDatabase, outcomes, send
+from tests.support.stores import NewRow, patch
 from tests.support.waiting import LIMIT_S, PAUSE_S, until
 
 LAMP = {"name": "lamp", "price": 9.5}
@@ -264,13 +267,13 @@ async def test_who_is_told_that_it_took_too_long_finds_nothing_changed_now_or_la
 @on_postgresql
 async def test_a_write_that_is_found_again_is_answered_as_it_was_though_its_items_are_gone(database_url: str) -> None:
     database = open_database(database_url)
-    sets = ItemStatements(database, lambda *columns: columns)
-    lamps, tokens = [ItemRow("lamp", 1.0, True)] * 2, [bytes([number] * TOKEN_BYTES) for number in (1, 2)]
+    sets = TableStatements(database, ITEMS, lambda *columns: columns)
+    lamps, tokens = [NewRow("lamp", 1.0, True)] * 2, [bytes([number] * TOKEN_BYTES) for number in (1, 2)]
     async with database.connect() as connection:
         made: Any = await sets.create(connection, lamps, tokens[0])
-        changes = [ItemUpdate(made[0][0], price=2.0)]
+        changes = [patch(made[0][0], price=2.0)]
         [changed] = await sets.update(connection, changes, tokens[1])
-        await sets.delete(connection, [ItemDeletion(columns[0]) for columns in made])
+        await sets.delete(connection, [Deletion(columns[0]) for columns in made])
         assert await sets.create(connection, lamps, tokens[0]) == made
         [unknown] = await sets.update(connection, changes, tokens[1])
         assert (isinstance(changed, tuple), type(unknown)) == (True, OutcomeUnknown)

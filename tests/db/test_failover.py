@@ -17,8 +17,9 @@ from db import migrate as schema
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import Unavailable
+from db.items import ITEMS
 from db.session import transaction
-from db.tables.statements import CompiledStatements, items
+from db.tables.compiled import CompiledStatements
 from service.settings import Settings, read_settings
 from tests.conftest import migrate
 from tests.db.test_migrations import ROOT
@@ -145,7 +146,7 @@ async def test_a_primary_that_refuses_a_write_is_left_by_every_connection_and_th
     await added(client)
     assert {response.status_code for response in await requests(client)} <= {200, 201, 404}
     everyone = await sessions(primary)
-    assert everyone > 10  # batchers and pool
+    assert everyone > Settings().batch_connections  # batchers and pool
     await make_read_only(primary)
     await asyncio.to_thread(standby.promote)
     assert (await write(client)).is_success
@@ -198,29 +199,29 @@ async def test_a_url_can_ask_for_a_standby(primary: PostgresServer, standby: Sta
 
 async def test_a_write_that_was_refused_by_a_read_only_server_was_not_done(changing: PostgresServer) -> None:
     database = open_database(changing.url())
-    sql = CompiledStatements(database)
+    sql = CompiledStatements(database, ITEMS)
     async with database.connect() as writer, database.connect() as reader:
         await make_read_only(changing)
         with pytest.raises(Unavailable):
-            await writer.fetch(sql.create, sql.new_rows.bind([("unwritten", 1.0, True)]))
+            await writer.fetch(sql.create, sql.new_rows.bind([("unwritten", 1.0, True, None)]))
         assert writer.closed
         assert reader.closed
     with pytest.raises(Unavailable, match="is not read-write"):
         await database.connect().__aenter__()
     await make_read_only(changing, "off")
     async with transaction(database) as session:
-        found = (await session.execute(select(items.c.id).where(items.c.name == "unwritten"))).all()
+        found = (await session.execute(select(ITEMS.core.c.id).where(ITEMS.core.c.name == "unwritten"))).all()
     assert not found
     await database.close()
 
 
 async def test_where_any_server_will_do_one_that_is_read_only_is_not_left(changing: PostgresServer) -> None:
     database = open_database(f"{changing.url()}?target_session_attrs=any")
-    sql = CompiledStatements(database)
+    sql = CompiledStatements(database, ITEMS)
     async with database.connect() as writer, database.connect() as reader:
         await make_read_only(changing)
         with pytest.raises(Unavailable):
-            await writer.fetch(sql.create, sql.new_rows.bind([("lamp", 1.0, True)]))
+            await writer.fetch(sql.create, sql.new_rows.bind([("lamp", 1.0, True, None)]))
         assert not reader.closed
     await database.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import chain
 from random import Random
 from typing import Any
@@ -13,18 +14,20 @@ from db.batching.queue import Limits
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.errors import DatabaseError, NotFound, TimedOut, Unavailable, VersionMismatch
-from db.items import ItemDeletion, ItemRow, Items, ItemUpdate
+from db.items import ITEMS
 from db.session import transaction
-from db.tables.statements import ItemStatements
+from db.tables.statements import TableStatements
+from db.tables.store import Store
+from db.tables.table import Deletion
 from db.transactions.idempotency import SessionConnection
-from tests.db.test_items_verbs import Row
+from tests.support.stores import CALL, NewRow, Row, opened_items, patch
 
-LAMP = ItemRow("lamp", 0.0, in_stock=True)
+LAMP = NewRow("lamp", 0.0, in_stock=True)
 LIMIT_S = 30
 
 
 @pytest.fixture(params=["coalesced", "one by one"])
-async def workers(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[list[Items[Row]]]:
+async def workers(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[list[Store[Row]]]:
     """Return what two processes would have: nothing in common but the database."""
     coalesce = request.param == "coalesced"
     async with AsyncExitStack() as opened, asyncio.timeout(LIMIT_S):
@@ -34,7 +37,7 @@ async def workers(database_url: str, request: pytest.FixtureRequest) -> AsyncIte
             opened.push_async_callback(database.close)
             # A machine that is busy must not look like a service that is.
             limits = Limits(queue_wait_ms_max=LIMIT_S * 1000)
-            items = Items(database, Row, limits=limits, coalesce=coalesce, connections=4)
+            items = opened_items(database, coalesce=coalesce, limits=limits)
             workers.append(await opened.enter_async_context(items))
         yield workers
 
@@ -65,43 +68,43 @@ async def outcome(request: Awaitable[object]) -> object:
 
 
 async def test_workers_that_write_the_same_items_neither_deadlock_nor_lose_a_write(
-    workers: list[Items[Row]], database: Database
+    workers: list[Store[Row]], database: Database
 ) -> None:
-    ids = [row.id for row in await workers[0].create_many([LAMP] * 40)]
+    ids = [row.id for row in await workers[0].create_many(CALL, [LAMP] * 40)]
 
-    async def write(items: Items[Row], seed: int) -> list[tuple[int, int]]:
+    async def write(items: Store[Row], seed: int) -> list[tuple[int, int]]:
         """Write sets that overlap, in an order of their own; give each item and its version after the change."""
         random = Random(seed)  # noqa: S311 - the same disorder each time
         written: list[Row] = []
         for _ in range(6):
-            one_by_one = [ItemUpdate(id, price=random.random()) for id in random.sample(ids, 25)]
-            as_a_set = [ItemUpdate(id, name=f"{seed}") for id in random.sample(ids, 15)]
-            many = asyncio.create_task(items.update_many(as_a_set))
-            written += await asyncio.gather(*map(items.update, one_by_one))
+            one_by_one = [patch(id, price=random.random()) for id in random.sample(ids, 25)]
+            as_a_set = [patch(id, name=f"{seed}") for id in random.sample(ids, 15)]
+            many = asyncio.create_task(items.update_many(CALL, as_a_set))
+            written += await asyncio.gather(*map(partial(items.update, CALL), one_by_one))
             written += await many
         return [(row.id, row.version) for row in written]
 
     written = list(chain(*await asyncio.gather(*(write(items, n) for n, items in enumerate(workers * 2)))))
     assert len(set(written)) == len(written) == 4 * 6 * 40
-    versions = {row.id: row.version for row in await workers[0].get_many(ids)}
+    versions = {row.id: row.version for row in await workers[0].get_many(CALL, ids)}
     assert sum(versions.values()) == len(written) + len(ids)
     assert await deadlocks(database) == 0
 
 
 async def test_workers_that_remove_and_change_the_same_items_tell_each_what_it_did(
-    workers: list[Items[Row]], database: Database
+    workers: list[Store[Row]], database: Database
 ) -> None:
-    ids = [row.id for row in await workers[0].create_many([LAMP] * 60)]
+    ids = [row.id for row in await workers[0].create_many(CALL, [LAMP] * 60)]
 
-    async def write(items: Items[Row], seed: int) -> tuple[list[int], list[object]]:
+    async def write(items: Store[Row], seed: int) -> tuple[list[int], list[object]]:
         random = Random(seed)  # noqa: S311 - the same disorder each time
         removed: list[int] = []
         others: list[object] = []
         for _ in range(4):
             singles = random.sample(ids, 8)
-            gone = asyncio.gather(*(outcome(items.delete(ItemDeletion(id))) for id in singles))
-            many = asyncio.create_task(items.delete_many(random.sample(ids, 5)))
-            changes = [items.update(ItemUpdate(id, name="x")) for id in random.sample(ids, 30)]
+            gone = asyncio.gather(*(outcome(items.delete(CALL, Deletion(id))) for id in singles))
+            many = asyncio.create_task(items.delete_many(CALL, random.sample(ids, 5)))
+            changes = [items.update(CALL, patch(id, name="x")) for id in random.sample(ids, 30)]
             others += await asyncio.gather(*map(outcome, changes))
             removed += [id for id, result in zip(singles, await gone, strict=True) if result is None]
             removed += await many
@@ -110,62 +113,62 @@ async def test_workers_that_remove_and_change_the_same_items_tell_each_what_it_d
     results = await asyncio.gather(*(write(items, n) for n, items in enumerate(workers * 2)))
     removed = list(chain(*(removed for removed, _ in results)))
     assert len(removed) == len(set(removed))
-    assert {row.id for row in await workers[1].get_many(ids)} == set(ids) - set(removed)
+    assert {row.id for row in await workers[1].get_many(CALL, ids)} == set(ids) - set(removed)
     assert {type(told) for told in chain(*(others for _, others in results)) if told is not NotFound} <= {Row}
     assert await deadlocks(database) == 0
 
 
-async def test_no_update_at_a_version_is_lost(workers: list[Items[Row]]) -> None:
-    lamp = await workers[0].create(LAMP)
+async def test_no_update_at_a_version_is_lost(workers: list[Store[Row]]) -> None:
+    lamp = await workers[0].create(CALL, LAMP)
 
-    async def count(items: Items[Row]) -> int:
+    async def count(items: Store[Row]) -> int:
         """Read, add one and write until that was done five times; tell how often somebody was faster."""
         done = beaten = 0
         while done < 5:
-            row = await items.get(lamp.id)
-            result = await outcome(items.update(ItemUpdate(lamp.id, row.version, price=row.price + 1)))
+            row = await items.get(CALL, lamp.id)
+            result = await outcome(items.update(CALL, patch(lamp.id, row.version, price=row.price + 1)))
             assert isinstance(result, Row) or result is VersionMismatch
             done, beaten = (done + 1, beaten) if isinstance(result, Row) else (done, beaten + 1)
         return beaten
 
     beaten = await asyncio.gather(*map(count, workers * 4))
     assert sum(beaten) > 0
-    assert (await workers[1].get(lamp.id)).price == 5 * 8
+    assert (await workers[1].get(CALL, lamp.id)).price == 5 * 8
 
 
-async def test_a_worker_reads_what_another_was_told_is_written(workers: list[Items[Row]]) -> None:
-    lamp = await workers[0].create(LAMP)
+async def test_a_worker_reads_what_another_was_told_is_written(workers: list[Store[Row]]) -> None:
+    lamp = await workers[0].create(CALL, LAMP)
     for n in range(30):
         writer, reader = workers[n % 2], workers[1 - n % 2]
-        reading = asyncio.ensure_future(reader.get(lamp.id))  # in flight while the write is
-        await writer.update(ItemUpdate(lamp.id, price=float(n)))
-        assert (await reader.get(lamp.id)).price == n
+        reading = asyncio.ensure_future(reader.get(CALL, lamp.id))  # in flight while the write is
+        await writer.update(CALL, patch(lamp.id, price=float(n)))
+        assert (await reader.get(CALL, lamp.id)).price == n
         await reading
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_set_of_removals_that_timed_out_removed_nothing(database: Database) -> None:
-    async with Items(database, Row, limits=Limits(), coalesce=True, connections=1) as items:
-        free, locked = [row.id for row in await items.create_many([LAMP] * 2)]
+    async with opened_items(database) as items:
+        free, locked = [row.id for row in await items.create_many(CALL, [LAMP] * 2)]
         async with transaction(database) as session:
-            await ItemStatements(database, Row).update(SessionConnection(session), [ItemUpdate(locked, name="held")])
-            removals = [items.delete(ItemDeletion(free)), items.delete(ItemDeletion(locked, 1))]
+            await TableStatements(database, ITEMS, Row).update(SessionConnection(session), [patch(locked, name="held")])
+            removals = [items.delete(CALL, Deletion(free)), items.delete(CALL, Deletion(locked, 1))]
             assert [await outcome(removal) for removal in removals] == [TimedOut, TimedOut]
-        assert [row.id for row in await items.get_many([free, locked])] == [free, locked]
+        assert [row.id for row in await items.get_many(CALL, [free, locked])] == [free, locked]
 
 
 async def test_a_writer_that_waits_too_long_for_another_is_told_and_has_changed_nothing(
     database: Database, database_url: str
 ) -> None:
     other = open_database(database_url)
-    async with Items(database, Row, limits=Limits(), coalesce=True, connections=1) as items:
-        lamp = await items.create(LAMP)
+    async with opened_items(database) as items:
+        lamp = await items.create(CALL, LAMP)
         async with transaction(other) as session:
-            await ItemStatements(other, Row).update(SessionConnection(session), [ItemUpdate(lamp.id, name="held")])
-            told: list[Any] = [await outcome(items.update(ItemUpdate(lamp.id, name="late")))]
-            told.append(await outcome(items.update_many([ItemUpdate(lamp.id, name="late")])))
-            told.append(await outcome(items.delete_many([lamp.id])))
+            await TableStatements(other, ITEMS, Row).update(SessionConnection(session), [patch(lamp.id, name="held")])
+            told: list[Any] = [await outcome(items.update(CALL, patch(lamp.id, name="late")))]
+            told.append(await outcome(items.update_many(CALL, [patch(lamp.id, name="late")])))
+            told.append(await outcome(items.delete_many(CALL, [lamp.id])))
             assert set(told) <= {TimedOut, Unavailable}
-            assert await items.get(lamp.id) == lamp  # a reader waits for nobody
-        assert [row.name for row in await items.get_many([lamp.id])] == ["held"]
+            assert await items.get(CALL, lamp.id) == lamp  # a reader waits for nobody
+        assert [row.name for row in await items.get_many(CALL, [lamp.id])] == ["held"]
     await other.close()

@@ -14,7 +14,8 @@ from db import migrate
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.errors import InvalidValue
-from db.tables.statements import CompiledStatements
+from db.items import ITEMS
+from db.tables.compiled import CompiledStatements
 from service.settings import Settings
 from tests.api.test_problems import locked
 from tests.db.test_migrations import ROOT
@@ -147,13 +148,13 @@ async def test_a_write_whose_connection_is_lost_before_it_was_committed_is_made_
 
 
 async def test_what_cannot_be_sent_leaves_no_transaction_behind(database: Database) -> None:
-    sql = CompiledStatements(database)
+    sql = CompiledStatements(database, ITEMS)
     async with database.connect() as connection:
         with pytest.raises(InvalidValue):
             await connection.fetch(sql.get, sql.ids.bind([("one",)]))
         assert await connection.fetch(sql.get, sql.ids.bind([(1,)])) == []
         with pytest.raises(InvalidValue):
-            await connection.fetch(sql.create, sql.new_rows.bind([("lamp", -1.0, True)]))
+            await connection.fetch(sql.create, sql.new_rows.bind([("lamp", -1.0, True, None)]))
         assert await connection.fetch(sql.get, sql.ids.bind([(1,)])) == []
 
 

@@ -12,13 +12,15 @@ from db.engines.commit_records import TOKEN
 from db.engines.database import Connection, Database
 from db.engines.engine import open_database
 from db.engines.statement import Statement
-from db.tables.pagination import Order, Query
-from db.tables.statements import ItemDeletion, ItemRow, ItemStatements, ItemUpdate
-from tests.db.test_items_verbs import Row
+from db.items import ITEMS
+from db.tables.pagination import Query
+from db.tables.statements import TableStatements
+from db.tables.table import Deletion
+from tests.support.stores import NewRow, Row, patch
 
 ROWS = 24_000  # as below
 LIMIT = 100
-ORDERS: list[Order] = ["id", "name", "price", "created_at"]
+ORDERS: list[str] = ["id", "name", "price", "created_at"]
 
 FILL = {
     "sqlite": """
@@ -39,6 +41,7 @@ READ = "SELECT seq_tup_read + idx_tup_fetch, seq_scan FROM pg_stat_xact_user_tab
 class ExplainedConnection:
     """A connection that remembers the plan of what it runs, and how many rows of the table that read."""
 
+    autocommits = True
     closed = False
 
     def __init__(self, connection: Connection, driver: Any, dialect: str) -> None:
@@ -89,8 +92,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def items(database: Database) -> ItemStatements[Row]:
-    return ItemStatements(database, Row)
+def items(database: Database) -> TableStatements[Row]:
+    return TableStatements(database, ITEMS, Row)
 
 
 @asynccontextmanager
@@ -100,14 +103,14 @@ async def explained(database: Database, *, generic_plan: bool) -> AsyncIterator[
         yield ExplainedConnection(connection, driver, database.engine.dialect.name)
 
 
-async def ends(items: ItemStatements[Row], connection: Connection, order: Order) -> list[tuple[Any, int]]:
+async def ends(items: TableStatements[Row], connection: Connection, order: str) -> list[tuple[Any, int]]:
     """Return where pages may begin, all over the table."""
     rows = await items.get(connection, range(1, ROWS, ROWS // 12))
     return [(getattr(row, order), row.id) for row in rows if isinstance(row, Row)]
 
 
 async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(
-    items: ItemStatements[Row], database: Database
+    items: TableStatements[Row], database: Database
 ) -> None:
     async with explained(database, generic_plan=False) as connection:
         for order, descending in product(ORDERS, [False, True]):
@@ -115,7 +118,7 @@ async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(
             for end in depths:  # beyond the fifth PostgreSQL may keep the plan
                 connection.scans()
                 page = await items.page(connection, Query(order, descending, end, LIMIT))
-                values = [(getattr(row, order), row.id) for row in page.items]
+                values = [(getattr(row, order), row.id) for row in page.rows]
                 assert values == sorted(values, reverse=descending)
                 assert all(end is None or ((value < end) if descending else (value > end)) for value in values)
                 assert connection.read <= 2 * LIMIT  # twice at the very end, where the planner likes to sort
@@ -146,7 +149,7 @@ def matches(row: Row, filters: dict[str, Any]) -> bool:
 
 
 async def test_a_filtered_page_is_found_by_an_index_at_any_depth(
-    items: ItemStatements[Row], database: Database
+    items: TableStatements[Row], database: Database
 ) -> None:
     async with explained(database, generic_plan=False) as connection:
         rows = [row for row in await items.get(connection, range(1, ROWS + 1)) if isinstance(row, Row)]
@@ -157,8 +160,10 @@ async def test_a_filtered_page_is_found_by_an_index_at_any_depth(
             for depth in sorted({0, len(matching) // 2, len(matching) * 9 // 10}):
                 connection.scans()
                 end = key(matching[depth - 1]) if depth else None
-                page = await items.page(connection, Query(order, descending, end, LIMIT, **filters))
-                assert page.items == matching[depth : depth + LIMIT], (filters, order, descending, depth)
+                page = await items.page(
+                    connection, Query(order, descending, end, LIMIT, filters=tuple(filters.items()))
+                )
+                assert page.rows == matching[depth : depth + LIMIT], (filters, order, descending, depth)
                 # Few that match may be looked up and sorted; of many, a page is met on the way along the order.
                 is_broad = len(matching) > ROWS / 3
                 assert connection.read <= (3 * LIMIT if is_broad else ROWS / 4)
@@ -171,18 +176,18 @@ def whole(connection: ExplainedConnection) -> list[str]:
     return [line for line in connection.scans() if line != "USE TEMP B-TREE FOR ORDER BY"]
 
 
-async def use_every_verb(items: ItemStatements[Row], connection: Connection, ids: Sequence[int]) -> None:
+async def use_every_verb(items: TableStatements[Row], connection: Connection, ids: Sequence[int]) -> None:
     await items.get(connection, ids)
-    await items.create(connection, [ItemRow("lamp", 1.0, in_stock=True)] * len(ids))
-    await items.update(connection, [ItemUpdate(id, name="x") for id in ids])
-    await items.update(connection, [ItemUpdate(id, 2, name="y") for id in ids])
-    await items.update(connection, [ItemUpdate(id, 2, name="z") for id in ids])  # stale
-    await items.delete(connection, [ItemDeletion(id, 2) for id in ids])  # stale
-    await items.delete(connection, [ItemDeletion(id, 3) for id in ids[::2]])
-    await items.delete(connection, [ItemDeletion(id) for id in ids])
+    await items.create(connection, [NewRow("lamp", 1.0, in_stock=True)] * len(ids))
+    await items.update(connection, [patch(id, name="x") for id in ids])
+    await items.update(connection, [patch(id, 2, name="y") for id in ids])
+    await items.update(connection, [patch(id, 2, name="z") for id in ids])  # stale
+    await items.delete(connection, [Deletion(id, 2) for id in ids])  # stale
+    await items.delete(connection, [Deletion(id, 3) for id in ids[::2]])
+    await items.delete(connection, [Deletion(id) for id in ids])
 
 
-async def test_verbs_find_their_rows_by_the_key(items: ItemStatements[Row], database: Database) -> None:
+async def test_verbs_find_their_rows_by_the_key(items: TableStatements[Row], database: Database) -> None:
     async with explained(database, generic_plan=True) as connection:
         for size, ids in ((1, [7]), (2, [8, 9]), (200, range(100, ROWS, 100))):
             await use_every_verb(items, connection, ids)
@@ -192,7 +197,7 @@ async def test_verbs_find_their_rows_by_the_key(items: ItemStatements[Row], data
 
 async def test_a_plan_that_was_made_on_an_empty_table_serves_a_large_one(database_url: str) -> None:
     database = open_database(database_url)
-    items = ItemStatements(database, Row)
+    items = TableStatements(database, ITEMS, Row)
     async with explained(database, generic_plan=True) as connection:
         for _ in range(7):
             await use_every_verb(items, connection, [1, 2])

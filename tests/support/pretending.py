@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from db.batching.batcher import Batcher
+from db.batching.connections import BatchConnections
 from db.batching.queue import Limits
 from db.errors import DatabaseError, InvalidValue, OutcomeUnknown
 from tests.support.waiting import LIMIT_S, until
@@ -67,16 +68,20 @@ class PretendedDatabase:
         self.fault: Exception | None = None  # why nobody can connect
         self.doors: asyncio.Event | None = None  # connecting takes until it is set
 
-    def closed_batcher(self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any) -> PretendedBatcher:
-        """Make a batcher on it."""
-        return Batcher("pretended", self.connect, self.run, limits, connections, **choices)
+    def closed_batcher(
+        self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any
+    ) -> tuple[BatchConnections[PretendedConnection], PretendedBatcher]:
+        """Make a set of connections to it, and a batcher that may use all of them at once."""
+        borrowed = BatchConnections("pretended", self.connect, connections, writes_max=connections)
+        return borrowed, Batcher("pretended", borrowed, self.run, limits, in_flight_max=connections, **choices)
 
     @asynccontextmanager
     async def batcher(
         self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any
     ) -> AsyncIterator[PretendedBatcher]:
         """Open a batcher on it; whatever a test finds there, it ends."""
-        async with asyncio.timeout(LIMIT_S), self.closed_batcher(limits, connections, **choices) as batcher:
+        borrowed, batcher = self.closed_batcher(limits, connections, **choices)
+        async with asyncio.timeout(LIMIT_S), borrowed:
             try:
                 yield batcher
             except BaseException:

@@ -9,12 +9,18 @@ import msgspec
 import schemathesis
 from schemathesis import Case, HookContext, Response
 
-from service.http import cursors
 from service.http.media_types import MSGPACK
-from service.schemas import DOUBLE_MAX, ItemResponse
+from service.resources import items, users
+from service.resources.items import DOUBLE_MAX
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
-LAST = ItemResponse(7, "lamp", 9.5, in_stock=True, version=1, created_at=MOMENT, updated_at=MOMENT)
+LAST = {
+    "/items": (items.LISTING.cursors, items.ItemResponse(7, "lamp", 9.5, True, None, 1, MOMENT, MOMENT)),
+    "/users": (
+        users.LISTING.cursors,
+        users.UserResponse(7, "ada", "ada@example.org", "Ada", "writer", True, 1, MOMENT, MOMENT),
+    ),
+}
 INT64_MIN, UINT64_MAX = -(2**63), 2**64 - 1
 
 
@@ -38,8 +44,8 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if case.meta is not None and case.meta.generation.mode.is_positive:
         keep_header_rules(case)
         keep_query_rules(case)
-        if case.operation.label == "PATCH /items":
-            keep_set_rules(case)
+        if case.media_type is not None:
+            keep_body_rules(case)
 
 
 def keep_header_rules(case: Case[Any]) -> None:
@@ -51,18 +57,28 @@ def keep_header_rules(case: Case[Any]) -> None:
 
 
 def keep_query_rules(case: Case[Any]) -> None:
-    """Let `ids` stand alone, and let a cursor be one that was given out for the order."""
+    """Let `ids` stand alone, a cursor be one that was given out for the order, and no id be of an unknown user."""
+    case.query.pop("reassign_to", None)
     if "ids" in case.query:
         case.query = {"ids": case.query["ids"]}
     elif "after" in case.query:
-        case.query["after"] = cursors.write(case.query.get("order", "id"), LAST)
+        cursors, last = LAST[case.path]
+        case.query["after"] = cursors.write(case.query.get("order", "id"), last)
 
 
-def keep_set_rules(case: Case[Any]) -> None:
-    """Let a set name each item once, and write integers without a fraction: to JSON Schema, 7.0 is one."""
-    patches: Any = case.body
-    whole = [patch | {name: int(patch[name]) for name in ("id", "version") if name in patch} for patch in patches]
-    case.body = list({patch["id"]: patch for patch in whole}.values())
+def keep_body_rules(case: Case[Any]) -> None:
+    """Let no id be of an unknown user; of a set, let no password cost time, and let patches name each id once.
+
+    Their integers have no fraction: to JSON Schema, 7.0 is one.
+    """
+    body: Any = case.body
+    for member in body if isinstance(body, list) else [body]:
+        member.pop("owner_id", None)
+    if isinstance(body, list):
+        for member in body:
+            member.pop("password", None)
+            member |= {name: int(member[name]) for name in ("id", "version") if name in member}
+        case.body = list({member.get("id", place): member for place, member in enumerate(body)}.values())
 
 
 def narrowed(value: Any) -> Any:

@@ -1,0 +1,59 @@
+"""What the stores of one worker share: the database, its bounded set of connections, and the limits of batches."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Self
+
+from db.batching.connections import BatchConnections
+from db.batching.queue import Limits
+from db.engines.database import Connection, Database
+from db.transactions.idempotency import Idempotency
+
+# A list may take long, and a second connection serves shorter ones meanwhile.
+LIST_CONNECTIONS = 2
+
+
+class Storage:
+    """The database, and the connections that the batchers of all stores borrow; it is entered to connect.
+
+    Of `batch_connections`, LIST_CONNECTIONS are for lists, whose statements are planned anew for each range. Writes of
+    several statements are transactions, and take their connections from the database's pool.
+    """
+
+    def __init__(self, database: Database, limits: Limits, *, coalesce: bool, batch_connections: int) -> None:
+        self.database = database
+        self.limits = limits
+        self.coalesce = coalesce
+        self.batch_connections = batch_connections - LIST_CONNECTIONS
+        pool_size = database.options.pool_size
+        connect = partial(database.connect, generic_plan=True)
+        self.connections = BatchConnections[Connection]("batch connections", connect, self.batch_connections)
+        self.list_connections = BatchConnections[Connection]("list connections", database.connect, LIST_CONNECTIONS)
+        self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, writes_max=pool_size)
+        self.idempotency = Idempotency(database)
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Connect, and wait for the first attempts, whether they succeed or not."""
+        for connections in (self.connections, self.list_connections, self.transactions):
+            await self._opened.enter_async_context(connections)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Run the queued calls to their end, then disconnect."""
+        await self._opened.aclose()
+
+
+class TransactionSlot:
+    """The place of a connection for a batch that is a transaction, which takes its connection from the pool."""
+
+    closed = False
+
+    def add_close_callback(self, callback: Callable[[], None]) -> None:
+        """Do nothing: it is never lost."""
+
+
+@asynccontextmanager
+async def _transaction_slot() -> AsyncIterator[TransactionSlot]:
+    yield TransactionSlot()

@@ -1,0 +1,230 @@
+"""The store of a table: every verb, for one row and for many, with deadlines and under idempotency keys."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from db.batching.batcher import Batcher
+from db.engines.database import Connection
+from db.errors import NotFound
+from db.tables.call import Call
+from db.tables.pagination import Page, Query
+from db.tables.refusals import all_or_nothing
+from db.tables.statements import TableStatements
+from db.tables.storage import LIST_CONNECTIONS, Storage, TransactionSlot
+from db.tables.table import Deletion, Patch, Row, Table
+from db.transactions.idempotency import KeyedWrite, SessionConnection
+from db.transactions.runner import run_in_transaction
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# While one bulk write waits for the disk, the next ones are executed.
+BULK_IN_FLIGHT = 4
+
+BulkOperation = Callable[[Connection, bytes], Awaitable[list[Any]]]
+
+
+class Store(Generic[T]):
+    """The verbs of a table's rows; results are in the order of the arguments, a row is `make_row(*columns)`.
+
+    The verbs for one row share a statement with concurrent calls of the same verb: a batcher runs them as one batch.
+    Those for many rows write all of them or none. Every verb raises the errors of db.errors; under an idempotency key a
+    write, and a `get` that it depends on, also ReplayedResponse, KeyInUse and KeyReused.
+    """
+
+    def __init__(self, storage: Storage, table: Table, make_row: Callable[..., T]) -> None:
+        self.table = table
+        self._database = storage.database
+        self._idempotency = storage.idempotency
+        self._timeout_s = storage.limits.timeout_ms / 1000
+        self._statements = statements = TableStatements(storage.database, table, make_row)
+        single = storage.limits._replace(batch_size_max=1)
+        limits, in_flight = (storage.limits, 1) if storage.coalesce else (single, storage.batch_connections)
+
+        def batcher(verb: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
+            options = {"connections": storage.connections, "limits": limits, "in_flight_max": in_flight, **options}
+            return Batcher(f"{table.name} {verb}", run=run, **options)
+
+        alone = {"limits": single, "in_flight_max": BULK_IN_FLIGHT}
+        self._get_batcher = batcher("get", self._get_batch, deduplicate=storage.coalesce, idempotent=True)
+        self._create_batcher = batcher(
+            "create", statements.create, unique_keys=self._keys_of_row if table.unique else None
+        )
+        self._update_batcher = batcher("update", statements.update, unique_keys=self._keys_of_patch)
+        self._delete_batcher = batcher("delete", statements.delete, unique_keys=_keys_of_deletion)
+        self._bulk_read_batcher = batcher("bulk read", _run, idempotent=True, **alone)
+        self._bulk_write_batcher = batcher("bulk write", _run, **alone)
+        self._keyed_batcher = batcher("keyed", self._run_once, connections=storage.transactions, unique_keys=self._keys)
+        self._page_batcher = batcher(
+            "page",
+            self._page_batch,
+            connections=storage.list_connections,
+            limits=single,
+            in_flight_max=LIST_CONNECTIONS,
+            deduplicate=storage.coalesce,
+            idempotent=True,
+        )
+        # The verbs of the batches of keyed writes, by the type of their members.
+        self._verbs: dict[type, tuple[Callable[..., Any], Callable[..., Collection[Hashable]]]] = {
+            tuple: (statements.create, self._keys_of_row),
+            Patch: (statements.update, self._keys_of_patch),
+            Deletion: (statements.delete, _keys_of_deletion),
+        }
+
+    def bounded(self, call: Call) -> Call:
+        """Return a call with a deadline for all steps of its request: no later than the service's limit from now."""
+        return call.by(asyncio.get_running_loop().time() + self._timeout_s)
+
+    def remaining_s(self, call: Call) -> float:
+        """Return the seconds until the deadline of a bounded call."""
+        return self.bounded(call).deadline - asyncio.get_running_loop().time()
+
+    def get(self, call: Call, id: int) -> Awaitable[T]:
+        """Return a row. Raise NotFound."""
+        if call.idempotency is None:
+            return self._get_batcher.submit(id, call.deadline)
+        return self._get_to_write(self.bounded(call), id)
+
+    def page(self, call: Call, query: Query) -> Awaitable[Page[T]]:
+        """Return a page of the list."""
+        return self._page_batcher.submit(query, call.deadline)
+
+    def create(self, call: Call, row: Row) -> Awaitable[T]:
+        """Create a row, and return it. Raise AlreadyExists, UnknownReference, Conflict or InvalidValue."""
+        return self._write(self._create_batcher, call, row)
+
+    def update(self, call: Call, patch: Patch) -> Awaitable[T]:
+        """Update a row, and return it. Raise NotFound or VersionMismatch, or what `create` raises."""
+        return self._write(self._update_batcher, call, patch)
+
+    def delete(self, call: Call, deletion: Deletion) -> Awaitable[None]:
+        """Delete a row. Raise NotFound, VersionMismatch or StillReferenced."""
+        return self._write(self._delete_batcher, call, deletion)
+
+    async def get_many(self, call: Call, ids: Sequence[int]) -> list[T]:
+        """Return the rows that exist, in the order of `ids`."""
+        found = await self._bulk_read_batcher.submit(
+            lambda connection, _: self._statements.get(connection, ids), call.deadline
+        )
+        return [row for row in found if not isinstance(row, NotFound)]
+
+    async def create_many(self, call: Call, rows: Sequence[Row]) -> list[T]:
+        """Create rows, all or none, and return them. Raise what `create` raises."""
+        if call.idempotency is None and not self._statements.may_refuse_rows(rows):
+            return await self._bulk_write(call, partial(self._statements.create, rows=rows), all_or_nothing)
+
+        async def work(session: AsyncSession) -> list[T]:
+            return all_or_nothing(await self._statements.create_all(SessionConnection(session), rows))
+
+        return await self.in_transaction(call, work)
+
+    async def update_many(self, call: Call, patches: Sequence[Patch]) -> list[T]:
+        """Update rows, all or none, each id at most once, and return them. Raise what `update` raises."""
+
+        async def work(session: AsyncSession) -> list[T]:
+            return all_or_nothing(await self._statements.update_all(SessionConnection(session), patches))
+
+        return await self.in_transaction(call, work)
+
+    async def delete_many(self, call: Call, ids: Sequence[int]) -> list[int]:
+        """Delete the rows that exist, and return their ids in the order of `ids`. Raise StillReferenced."""
+        deletions, reduce = [Deletion(id) for id in ids], partial(_deleted_ids, ids)
+        if call.idempotency is None and not self._statements.may_refuse_deletions:
+            return await self._bulk_write(call, partial(self._statements.delete, deletions=deletions), reduce)
+
+        async def work(session: AsyncSession) -> list[int]:
+            return reduce(await self._statements.delete(SessionConnection(session), deletions))
+
+        return await self.in_transaction(call, work)
+
+    async def in_transaction(self, call: Call, work: Callable[[AsyncSession], Awaitable[U]]) -> U:
+        """Run work in one transaction, once under the call's idempotency key, and return its result.
+
+        The transaction may be run again, for the reasons that `run_in_transaction` has.
+        """
+        if call.idempotency is None:
+            return await run_in_transaction(self._database, work, self.remaining_s(call))
+
+        async def run(session: AsyncSession, _writes: Sequence[None]) -> list[U]:
+            return [await work(session)]
+
+        with self._idempotency.running(call.idempotency):
+            writes = [KeyedWrite(call.idempotency, self.bounded(call).deadline, None)]
+            [result] = await self._idempotency.run_once(writes, run, self.remaining_s(call))
+        if isinstance(result, Exception):
+            raise result
+        return result  # type: ignore[no-any-return] # what `run` returns in the list
+
+    def _write(self, batcher: Batcher[Any, Any, Any], call: Call, member: Row | Patch | Deletion) -> Awaitable[Any]:
+        if call.idempotency is None:
+            return batcher.submit(member, call.deadline)
+        return self._write_once(KeyedWrite(call.idempotency, self.bounded(call).deadline, member))
+
+    async def _write_once(self, keyed: KeyedWrite) -> Any:
+        """Write in one transaction with concurrent requests that have an idempotency key."""
+        with self._idempotency.running(keyed.key):
+            return await self._keyed_batcher.submit(keyed, keyed.deadline)
+
+    async def _get_to_write(self, call: Call, id: int) -> T:
+        """Return a row that a keyed write depends on."""
+        assert call.idempotency is not None  # noqa: S101 - narrows the type
+        await self._idempotency.check(call.idempotency, self.remaining_s(call))
+        return await self._get_batcher.submit(id, call.deadline)  # type: ignore[no-any-return] # a batcher of rows
+
+    async def _bulk_write(
+        self, call: Call, verb: Callable[..., Awaitable[list[Any]]], reduce: Callable[[list[Any]], U]
+    ) -> U:
+        return reduce(
+            await self._bulk_write_batcher.submit(
+                lambda connection, token: verb(connection, token=token), call.deadline
+            )
+        )
+
+    def _get_batch(self, connection: Connection, ids: Sequence[int], _token: bytes) -> Awaitable[list[T | NotFound]]:
+        return self._statements.get(connection, ids)
+
+    async def _page_batch(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
+        return [await self._statements.page(connection, query) for query in queries]
+
+    async def _run_once(self, _slot: TransactionSlot, members: Sequence[KeyedWrite], _token: bytes) -> list[Any]:
+        """Run a batch of keyed writes in one transaction, in it one statement for each verb."""
+
+        async def work(session: AsyncSession, writes: Sequence[Any]) -> list[Any]:
+            results: list[Any] = [None] * len(writes)
+            for kind, (verb, _) in self._verbs.items():
+                places = [place for place, write in enumerate(writes) if type(write) is kind]
+                if places:
+                    found = await verb(SessionConnection(session), [writes[place] for place in places])
+                    for place, result in zip(places, found, strict=True):
+                        results[place] = result
+            return results
+
+        remaining_s = max(member.deadline for member in members) - asyncio.get_running_loop().time()
+        return await self._idempotency.run_once(members, work, remaining_s)
+
+    def _keys(self, keyed: KeyedWrite) -> Collection[Hashable]:
+        _, keys = self._verbs[type(keyed.write)]
+        return [keyed.key.scope, *keys(keyed.write)]
+
+    def _keys_of_row(self, row: Row) -> Collection[Hashable]:
+        return self.table.unique_values(self.table.named(row))
+
+    def _keys_of_patch(self, patch: Patch) -> Collection[Hashable]:
+        return [patch.id, *self.table.unique_values(patch.values)] if self.table.unique else (patch.id,)
+
+
+async def _run(connection: Connection, operations: Sequence[BulkOperation], token: bytes) -> list[Any]:
+    return [await operation(connection, token) for operation in operations]
+
+
+def _keys_of_deletion(deletion: Deletion) -> Collection[Hashable]:
+    return (deletion.id,)
+
+
+def _deleted_ids(ids: Sequence[int], errors: Sequence[Exception | None]) -> list[int]:
+    all_or_nothing([error for error in errors if not isinstance(error, NotFound)])
+    return [id for id, error in zip(ids, errors, strict=True) if error is None]

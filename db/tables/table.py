@@ -1,0 +1,155 @@
+"""A resource kept in a table: what clients may write, read, filter by and order by. It is a value, and knows no SQL."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import sqlalchemy
+from sqlalchemy import BigInteger, Boolean, Double, Text, UniqueConstraint
+from sqlalchemy.types import TypeEngine
+
+from db.models import Base
+from db.models import table as core_table
+from db.tables.filters import Filter
+from db.types import Timestamp, fold
+
+# Of row parameters, by the Python type of a column. Not the column's own type: a cast to VARCHAR(255) truncates.
+PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {bool: Boolean(), int: BigInteger(), float: Double(), str: Text()}
+FOLDED = "_folded"
+
+Row = tuple[Any, ...]  # the values of a table's `fields`, then of its `write_only`
+
+
+class Patch(NamedTuple):
+    """The new values of some fields of a row. A version must be the row's current one."""
+
+    id: int
+    version: int | None
+    values: Mapping[str, Any]
+
+
+class Deletion(NamedTuple):
+    """The id of a row to delete. A version must be the row's current one."""
+
+    id: int
+    version: int | None = None
+
+
+class Reference(NamedTuple):
+    """A foreign key: `column` of `table` refers to the id of another table."""
+
+    column: str
+    table: sqlalchemy.Table
+
+
+@dataclass(frozen=True)
+class Table:
+    """A resource kept in a table that has the columns id, version, created_at and updated_at beside its fields.
+
+    Clients read and write `fields`, and write `write_only`; no other column is selected. A field with a column
+    NAME_folded beside it is compared and ordered by db.types.fold, and is unique by it. `orders` are those of a list,
+    each with an index on (column, id), `filters` its filters by query parameter.
+    """
+
+    model: type[Base]
+    noun: str
+    fields: tuple[str, ...]
+    write_only: tuple[str, ...] = ()
+    orders: tuple[str, ...] = ("id",)
+    filters: Mapping[str, Filter] = field(default_factory=dict)
+
+    @cached_property
+    def core(self) -> sqlalchemy.Table:
+        """Return the Core table."""
+        return core_table(self.model)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the table."""
+        return self.core.name
+
+    @cached_property
+    def columns(self) -> list[sqlalchemy.Column[Any]]:
+        """Return the columns of a row as it is read, in their order."""
+        return [self.core.c[name] for name in ("id", *self.fields, "version", "created_at", "updated_at")]
+
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """Return the columns that are written: a Row's, then those that are folded."""
+        values = (*self.fields, *self.write_only)
+        return (*values, *(name + FOLDED for name in values if name + FOLDED in self.core.c))
+
+    @cached_property
+    def parameters(self) -> dict[str, TypeEngine[Any]]:
+        """Return the types of row parameters, by the name of the column that is written."""
+        types = PARAMETER_TYPES | {Timestamp.python_type: Timestamp}
+        return {name: types[self.core.c[name].type.python_type] for name in self.written}
+
+    @cached_property
+    def unique(self) -> tuple[str, ...]:
+        """Return the fields whose values are unique, each by itself."""
+        constraints = [one.columns for one in self.core.constraints if isinstance(one, UniqueConstraint)]
+        indexes = [one.columns for one in self.core.indexes if one.unique]
+        names = {one.name.removesuffix(FOLDED) for one, *others in map(list, constraints + indexes) if not others}
+        return tuple(name for name in self.written if name in names)
+
+    @cached_property
+    def references(self) -> list[Reference]:
+        """Return the foreign keys among the fields, each with the table that it refers to."""
+        return [Reference(name, key.column.table) for name in self.fields for key in self.core.c[name].foreign_keys]
+
+    @cached_property
+    def referenced_by(self) -> list[Reference]:
+        """Return the foreign keys of other tables that keep a row of this one from being deleted."""
+        return [
+            Reference(column.name, table)
+            for table in self.core.metadata.sorted_tables
+            for column in table.c
+            for key in column.foreign_keys
+            if key.column.table is self.core and not key.ondelete
+        ]
+
+    def compared(self, name: str) -> str:
+        """Return the column by which a field is compared and ordered."""
+        return name + FOLDED if name + FOLDED in self.core.c else name
+
+    def comparable(self, name: str, value: Any) -> Any:
+        """Return a field's value as the column that it is compared by has it."""
+        return fold(value) if value is not None and self.compared(name) != name else value
+
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        return {name.removesuffix(FOLDED): name for name in self.written if name.endswith(FOLDED)}
+
+    @cached_property
+    def _floats(self) -> list[str]:
+        return [name for name in self.written if self.core.c[name].type.python_type is float]
+
+    def stored(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values of fields as they are stored: those of the columns that are folded beside them, no -0.0."""
+        zeros = [name for name in self._floats if values.get(name) == 0]  # SQLite knows no -0.0
+        if not self._folded and not zeros:
+            return values
+        folded = {to: name for name, to in self._folded.items() if name in values}
+        folded_values = {to: self.comparable(name, values[name]) for to, name in folded.items()}
+        return {**values, **dict.fromkeys(zeros, 0.0), **folded_values}
+
+    def named(self, row: Row) -> dict[str, Any]:
+        """Return the values of a Row by field."""
+        return dict(zip((*self.fields, *self.write_only), row, strict=True))
+
+    def unique_values(self, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Return the unique fields among some fields' values, each with its value as it is compared."""
+        return [(name, self.comparable(name, values[name])) for name in self.unique if values.get(name) is not None]
+
+    def repeated(self, members: Iterable[Mapping[str, Any]]) -> set[tuple[int, str]]:
+        """Return, by position, the unique fields whose value an earlier member of the batch has."""
+        seen: set[tuple[str, Any]] = set()
+        found: set[tuple[int, str]] = set()
+        for position, values in enumerate(members):
+            for one in self.unique_values(values):
+                if one in seen:
+                    found.add((position, one[0]))
+                seen.add(one)
+        return found

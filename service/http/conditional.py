@@ -1,0 +1,24 @@
+"""Conditional writes: which version a write expects (RFC 9110, section 13)."""
+
+from typing import Any
+
+from db.errors import VersionMismatch
+from db.tables.call import Call
+from db.tables.store import Store
+from service.http.headers import IfMatch
+
+
+async def expected_version(store: Store[Any], call: Call, id: int, if_match: IfMatch) -> tuple[Call, int | None]:
+    """Return the call to write with, and the version that the write expects. Raises NotFound and VersionMismatch.
+
+    With several versions in If-Match, or none, the row is read first; both steps then have one deadline.
+    """
+    if if_match is None:
+        return call, None
+    if len(if_match) == 1:
+        return call, next(iter(if_match))
+    call = store.bounded(call)
+    current = await store.get(call, id)
+    if current.version not in if_match:
+        raise VersionMismatch([id], store.table.noun)
+    return call, current.version

@@ -1,0 +1,67 @@
+"""Lists: their pages, the links between these, and the encodings that requests for one page share."""
+
+from functools import lru_cache
+from typing import Generic, TypeVar
+from urllib.parse import quote_plus
+from weakref import WeakKeyDictionary
+
+from msgspec import UNSET, Struct
+
+from db.tables.call import Call
+from db.tables.pagination import Page, Query
+from db.tables.store import Store
+from db.tables.table import Table
+from service.http.cursors import Cursors
+from service.http.problems import INVALID_QUERY, ProblemError
+from service.http.query import CACHED_MAX
+from service.http.response import Header, Result
+from service.schemas import ListQuery
+
+T = TypeVar("T", bound=Struct)
+
+
+class Listing(Generic[T]):
+    """The list of a table at a path: its rows are Structs of one type, its filters those of the table."""
+
+    def __init__(self, path: str, table: Table, kind: type[T]) -> None:
+        self.cursors = Cursors(table.name, kind, table.orders)
+        self._path = path
+        self._filters = tuple(table.filters)
+        self._page_query = lru_cache(CACHED_MAX)(self._make_page_query)  # queries are cached, too
+        # A page is one object for all requests that were deduplicated, and is forgotten with the last of them.
+        self._results: WeakKeyDictionary[Page[T], Result[list[T]]] = WeakKeyDictionary()
+
+    async def read(self, store: Store[T], call: Call, query: ListQuery) -> Result[list[T]]:
+        """Return a page with its headers, or the rows whose ids the query has. Raises a 400."""
+        if query.ids is not UNSET:
+            if query != type(query)(ids=query.ids):  # type: ignore[call-arg] # a resource's query has a default order
+                raise ProblemError(INVALID_QUERY, "The parameter ids excludes all others.")
+            return Result(await store.get_many(call, query.ids))
+        page = await store.page(call, self._page_query(query))
+        result = self._results.get(page)
+        if result is None:
+            result = self._results[page] = Result(page.rows, self._headers(page, query), {})
+        return result
+
+    def _make_page_query(self, query: ListQuery) -> Query:
+        values = [(name, getattr(query, name)) for name in self._filters]
+        filters = tuple((name, value) for name, value in values if value is not UNSET)
+        after = None if query.after is UNSET else self.cursors.read(query.order, query.after)
+        order, descending = query.order.removeprefix("-"), query.order.startswith("-")
+        return Query(order, descending, after, query.limit, query.offset, filters, query.count)
+
+    def _headers(self, page: Page[T], query: ListQuery) -> list[Header]:
+        headers: list[Header] = []
+        if page.more:
+            given = [(name, getattr(query, name)) for name in ("limit", "order", *self._filters)]
+            given.append(("after", self.cursors.write(query.order, page.rows[-1])))
+            written = [f"{name}={quote_plus(_text(value))}" for name, value in given if value is not UNSET]
+            headers.append((b"link", f'<{self._path}?{"&".join(written)}>; rel="next"'.encode()))
+        if page.total is not None:
+            headers.append((b"x-total-count", b"%d" % page.total))
+        return headers
+
+
+def _text(value: object) -> str:
+    """Return the text of a query parameter."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
