@@ -81,7 +81,7 @@ class BatchConnections(Generic[C]):
         self._batchers.append(batcher)
 
     def offer(self, batcher: "Batcher[C, Any, Any]") -> None:
-        """Let the next free connection run a batch of this batcher, after those that were offered before."""
+        """Queue a batcher: the next free connection runs a batch of it, after those that were offered before."""
         self._ready.append(batcher)
         if self._may_run(batcher):
             self._wake()
@@ -151,7 +151,7 @@ class BatchConnections(Generic[C]):
                 await self._closing.wait()
 
     def _accept_calls(self) -> None:
-        """Let calls be queued again, now that there is a connection."""
+        """Accept calls again, now that there is a connection."""
         if self.refusal is not None and not self._closing.is_set():
             log.warning("%s: connected again", self.name)
             self.refusal = None

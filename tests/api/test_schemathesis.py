@@ -2,7 +2,7 @@
 
 from tests.faults.inputs import generate
 
-RUN_SECONDS_MAX = 240
+RUN_SECONDS_MAX = 280
 
 
 def test_schemathesis_finds_nothing(database_url: str) -> None:
