@@ -178,7 +178,7 @@ async def test_a_batch_is_answered_in_its_own_order(client: httpx.AsyncClient) -
     users = response.json()
     assert response.status_code == 201
     assert [user["username"] for user in users] == [body["username"] for body in bodies]
-    assert [user["id"] for user in users] == [users[0]["id"] + n for n in range(1000)]
+    assert len({user["id"] for user in users}) == 1000
     patches = [{"id": user["id"], "version": 1, "name": user["email"][:9]} for user in reversed(users)]
     changed = (await client.patch("/users", json=patches)).json()
     assert [(user["id"], user["version"], user["name"]) for user in changed] == [

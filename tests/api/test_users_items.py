@@ -194,7 +194,11 @@ async def test_reading_with_items_and_reassigning_are_within_their_time_limit(
     async with held(database_url, backend, "users"):
         reading = await client.get(f"/users/{ada['id']}?include=items", headers=limit)
         deleting = await client.delete(f"/users/{ada['id']}?reassign_to={bob['id']}", headers=limit)
-    assert (code(reading), code(deleting)) == ((504, "timeout"), (504, "timeout"))
+    assert code(deleting) == (504, "timeout")
+    if backend == "sqlite":  # whose readers wait for no writer
+        assert reading.status_code == 200
+    else:
+        assert code(reading) == (504, "timeout")
     assert await every_user(client) == [ada, bob]
     assert await everything(client) == items
 

@@ -70,7 +70,7 @@ def varied(schema: Schema, number: int) -> Iterator[Any]:
         yield (datetime.fromisoformat((*examples, FIRST)[0]) + timedelta(minutes=number)).isoformat()
     elif kind == "string":
         for text in examples or ["x" * schema.get("minLength", 1)]:
-            yield from varied_text(text, f"{number:03}")
+            yield from varied_text(text, f"{number:04}")
     elif kind == "array":
         yield from ([value] for value in varied(schema["items"], number))
 
