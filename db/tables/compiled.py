@@ -165,9 +165,9 @@ class CompiledStatements:
     def bind_vacated(self, patches: Sequence[Patch]) -> dict[str, Any] | None:
         """Return the arguments of `vacate`, if more than one of the patches changes unique values."""
         vacated = [
-            Patch(patch.id, None, {self._table.compared(name): self._vacant(name) for name, _ in found})
+            Patch(patch.id, None, {self._table.compared(name): self._vacant(name) for name in names})
             for patch in patches
-            if (found := self._table.unique_values(patch.values))
+            if (names := [name for name in self._table.unique if name in patch.values])
         ]
         return self.bind_patches(vacated) if len(vacated) > 1 else None
 
