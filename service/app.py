@@ -12,11 +12,11 @@ from db import migrate
 from db.batching.queue import Limits
 from db.engines.database import Options
 from db.engines.engine import open_database
-from db.items import ITEMS
+from db.resources.items import ITEMS
+from db.resources.users import Users
 from db.tables.storage import Storage
 from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
-from db.users import Users
 from service.context import Context
 from service.http.body import BodyReader
 from service.http.middleware import RequestMiddleware

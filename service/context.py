@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from db.resources.users import Users
 from db.tables.store import Store
 from db.transactions.idempotency import Idempotency
-from db.users import Users
 from service.http.body import BodyReader
 from service.passwords import Passwords
 from service.settings import Settings

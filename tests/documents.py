@@ -79,7 +79,7 @@ def figures() -> str:
 def routes() -> str:
     """Write the table of every method of every path."""
     rows = [
-        (f"`{method} {route.path}`", (operation.handler.__doc__ or "").splitlines()[0])
+        (f"`{method} {route.path}`", operation.described.summary)
         for route in ROUTES
         for method, operation in cast("Resource", route.endpoint).operations.items()
     ]

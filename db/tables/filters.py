@@ -34,8 +34,15 @@ class Bound(NamedTuple):
 class Filter(NamedTuple):
     """A filter: its bounds, and the value of each, made from the filter's own; a bound of None is left out."""
 
+    meaning: str  # "at least this": what a value of the column is
     bounds: tuple[Bound, ...]
     values: Callable[[Any], tuple[Any, ...]] = lambda value: (value,)
+    compares: bool = True  # with a value of the column; else the filter's own value is true or false
+
+    @property
+    def column(self) -> str:
+        """Return the column that is filtered by."""
+        return self.bounds[0].column
 
     def parameters(self, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield the parameters of the filter at this value."""
@@ -46,23 +53,23 @@ class Filter(NamedTuple):
 
 def equals(column: str) -> Filter:
     """Return a filter for the rows with one value."""
-    return Filter((Bound(column, column, eq),))
+    return Filter("this", (Bound(column, column, eq),))
 
 
 def at_least(column: str) -> Filter:
     """Return a filter for the rows from a value on."""
-    return Filter((Bound(f"{column}_min", column, ge),))
+    return Filter("at least this", (Bound(f"{column}_min", column, ge),))
 
 
 def at_most(column: str) -> Filter:
     """Return a filter for the rows up to a value."""
-    return Filter((Bound(f"{column}_max", column, le),))
+    return Filter("at most this", (Bound(f"{column}_max", column, le),))
 
 
 def starts_with(column: str) -> Filter:
     """Return a filter for the texts with a prefix, by code point: a range of the column's index."""
     bounds = (Bound(f"{column}_from", column, ge), Bound(f"{column}_to", column, lt))
-    return Filter(bounds, lambda prefix: (prefix, successor(prefix)))
+    return Filter("a text that starts with this", bounds, lambda prefix: (prefix, successor(prefix)))
 
 
 def is_set(column: str) -> Filter:
@@ -71,7 +78,7 @@ def is_set(column: str) -> Filter:
         Bound(f"{column}_set", column, lambda left, _: left.is_not(None)),
         Bound(f"{column}_null", column, lambda left, _: left.is_(None)),
     )
-    return Filter(bounds, lambda value: (value or None, not value or None))
+    return Filter("set, or is not", bounds, lambda value: (value or None, not value or None), compares=False)
 
 
 def successor(prefix: str) -> str | None:

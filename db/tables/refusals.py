@@ -1,11 +1,110 @@
-"""The refusal of a batch that is written all or nothing: one error for all members that were refused for its reason."""
+"""Why rows were not written: one error for each, and one for all of a batch that is written all or nothing."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
-from db.errors import AlreadyExists, NotFound, StillReferenced, UnknownReference, VersionMismatch
+from db.engines.database import Connection
+from db.engines.statement import Statement
+from db.errors import (
+    AlreadyExists,
+    NotFound,
+    SerializationFailure,
+    StillReferenced,
+    UnknownReference,
+    VersionMismatch,
+)
+from db.tables.compiled import CompiledStatements
+from db.tables.table import Deletion, Patch, Table
 
 T = TypeVar("T")
+W = TypeVar("W", Patch, Deletion)
+
+Explain = Callable[[Connection, Sequence[W]], Awaitable[Sequence[Exception]]]
+
+MOVED_ON = "a concurrent transaction has changed what the write depends on"
+
+
+class Refusals:
+    """Finds out why a statement of a table did not write rows: only those that were refused cost this request."""
+
+    def __init__(self, table: Table, sql: CompiledStatements) -> None:
+        self._table, self._noun, self._sql = table, table.noun, sql
+        self._version = len(table.fields) + 1  # its place in a row
+
+    async def of(
+        self, connection: Connection, unwritten: Sequence[W], explain: "Explain[W] | None"
+    ) -> dict[int, Exception]:
+        """Return, by id, why rows were not written; `explain` returns it for those that a guard refused."""
+        if not explain and all(each.version is None for each in unwritten):
+            return {each.id: NotFound([each.id], self._noun) for each in unwritten}
+        try:
+            missed = await self.missed(connection, unwritten)
+            refused = [each for each in unwritten if each.id not in missed]
+            explained = await explain(connection, refused) if explain and refused else []
+        except Exception as error:
+            if not connection.autocommits:
+                raise
+            return dict.fromkeys((each.id for each in unwritten), error)  # the rest of the batch is committed
+        errors = missed | dict(zip((each.id for each in refused), explained, strict=False))
+        return {each.id: errors.get(each.id) or self._outdated(each) for each in unwritten}
+
+    def _outdated(self, write: Patch | Deletion) -> Exception:
+        """Return why a write missed a row that has come to be, or to be at its version, since."""
+        return (NotFound if write.version is None else VersionMismatch)([write.id], self._noun)
+
+    async def missed(self, connection: Connection, writes: Sequence[W]) -> dict[int, Exception]:
+        """Return NotFound for each id that has no row, and VersionMismatch for each whose row is at another version."""
+        ids = [(each.id,) for each in writes]
+        rows = await connection.fetch(self._sql.get, self._sql.ids.bind(ids)) if ids else []
+        versions = {row[0]: row[self._version] for row in rows}
+        kinds = {
+            each.id: VersionMismatch if each.id in versions else NotFound
+            for each in writes
+            if each.id not in versions or each.version not in {None, versions[each.id]}
+        }
+        return {id: kind([id], self._noun) for id, kind in kinds.items()}
+
+    async def of_patches(self, connection: Connection, patches: Sequence[Patch]) -> list[Exception]:
+        """Return why each of these patches, or new rows, was refused by a guard."""
+        return [self._refusal(names) for names in await self._refused_fields(connection, patches)]
+
+    async def of_repeated(
+        self, connection: Connection, patches: Sequence[Patch], repeated: set[tuple[int, str]]
+    ) -> AlreadyExists:
+        """Return the error of a batch whose members have equal unique values, `repeated`, with all that are taken."""
+        found = await self._refused_fields(connection, patches)
+        names = [(place, name) for place in range(len(patches)) for name in self._table.unique]
+        return AlreadyExists([path for path in names if path in repeated or path[1] in found[path[0]]], self._noun)
+
+    async def of_deletions(self, connection: Connection, deletions: Sequence[Deletion]) -> list[Exception]:
+        """Return why each of these deletions was refused by a guard."""
+        names = [reference.table.name for reference in self._table.referenced_by]
+        flags = await _flags(connection, self._sql.referred, self._sql.deletions.bind(deletions))
+        found = [next((name for name, is_set in zip(names, row, strict=True) if is_set), None) for row in flags]
+        return [
+            StillReferenced([each.id], self._noun, by) if by else _moved_on()
+            for each, by in zip(deletions, found, strict=True)
+        ]
+
+    async def _refused_fields(self, connection: Connection, patches: Sequence[Patch]) -> list[list[str]]:
+        """Return the fields of each patch that a guard refuses."""
+        flags = await _flags(connection, self._sql.refused, self._sql.bind_patches(patches))
+        return [[name for name, is_set in zip(self._sql.guarded, row, strict=True) if is_set] for row in flags]
+
+    def _refusal(self, names: Sequence[str]) -> Exception:
+        taken = [(name,) for name in names if name in self._table.unique]
+        if taken:
+            return AlreadyExists(taken, self._noun)
+        return UnknownReference([(name,) for name in names], self._noun) if names else _moved_on()
+
+
+def _moved_on() -> SerializationFailure:
+    return SerializationFailure(MOVED_ON)
+
+
+async def _flags(connection: Connection, statement: Statement | None, arguments: Any) -> list[list[bool]]:
+    assert statement is not None  # noqa: S101 - narrows the type: there are guards
+    return [flags for _, *flags in await connection.fetch(statement, arguments)]
 
 
 def all_or_nothing(results: Sequence[T | Exception]) -> list[T]:

@@ -1,32 +1,19 @@
 """The verbs of a table, each run for a whole batch on one connection."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from db.engines.database import Connection, Database
 from db.engines.statement import Statement
-from db.errors import (
-    AlreadyExists,
-    Conflict,
-    DuplicateWrite,
-    NotFound,
-    OutcomeUnknown,
-    SerializationFailure,
-    StillReferenced,
-    UnknownReference,
-    VersionMismatch,
-)
+from db.errors import Conflict, DuplicateWrite, NotFound, OutcomeUnknown, SerializationFailure
 from db.models import FIRST_VERSION
 from db.tables.compiled import CompiledStatements
 from db.tables.pagination import KeysetPaginator, Page, Query
+from db.tables.refusals import Refusals
 from db.tables.table import Deletion, Patch, Row, Table
 
 T = TypeVar("T")
 W = TypeVar("W", Patch, Deletion)
-
-Explain = Callable[[Connection, Sequence[W]], Awaitable[Sequence[Exception]]]
-
-MOVED_ON = "a concurrent transaction has changed what the write depends on"
 
 
 class TableStatements(Generic[T]):
@@ -43,7 +30,7 @@ class TableStatements(Generic[T]):
         self._make_row = make_row
         self._sql = CompiledStatements(database, table)
         self._paginator = KeysetPaginator(database, table)
-        self._version = len(table.fields) + 1  # its place in a row
+        self._refusals = Refusals(table, self._sql)
         self._references = [table.fields.index(reference.column) for reference in table.references]
         names = (*table.fields, *table.write_only)
         self._telling = [names.index(name) for name in self._sql.guarded]  # what a guarded INSERT returns of a row
@@ -102,7 +89,9 @@ class TableStatements(Generic[T]):
 
     async def create_all(self, connection: Connection, rows: Sequence[Row]) -> list[T | Exception]:
         """Create rows in a transaction, which is rolled back if any result is an exception."""
-        await self._check_distinct(connection, [Patch(0, None, self._table.named(row)) for row in rows])
+        new = [Patch(0, None, self._table.named(row)) for row in rows]
+        if repeated := self._table.repeated(row.values for row in new):
+            raise await self._refusals.of_repeated(connection, new, repeated)
         return await self.create(connection, rows)
 
     def _made(self, created: Sequence[Sequence[Any]], rows: Sequence[Row]) -> list[Any]:
@@ -130,7 +119,7 @@ class TableStatements(Generic[T]):
         others = [row for row, accepted in zip(rows, is_made, strict=True) if not accepted]
         refused = [Patch(0, None, self._table.named(row)) for row in others]
         try:
-            errors: Sequence[Exception] = await self._refused_patches(connection, refused)
+            errors: Sequence[Exception] = await self._refusals.of_patches(connection, refused)
         except Exception as error:
             if not connection.autocommits:
                 raise
@@ -157,14 +146,18 @@ class TableStatements(Generic[T]):
             rows = await self._select(connection, duplicate.ids)
         updated.update((row[0], self._make_row(*row)) for row in rows)
         unwritten = [each for each in patches if each.id not in updated]
-        errors = await self._errors(connection, unwritten, self._refused_patches if guarded else None)
+        errors = await self._refusals.of(connection, unwritten, self._refusals.of_patches if guarded else None)
         return [updated.get(each.id) or errors[each.id] for each in patches]
 
     async def update_all(self, connection: Connection, patches: Sequence[Patch]) -> list[T | Exception]:
         """Update rows in a transaction, which is rolled back if any result is an exception; unique values may swap."""
         if self._sql.vacate and (arguments := self._sql.bind_vacated(_ordered(patches))):
             await self._write(connection, self._sql.vacate, arguments, None, guarded=True)
-        await self._check_distinct(connection, patches)
+        if repeated := self._table.repeated(patch.values for patch in patches):
+            missed = await self._refusals.missed(connection, patches)
+            if not missed:
+                raise await self._refusals.of_repeated(connection, patches, repeated)
+            return list(missed.values())
         return await self.update(connection, patches)
 
     async def delete(
@@ -178,7 +171,7 @@ class TableStatements(Generic[T]):
         except DuplicateWrite as duplicate:
             deleted = set(duplicate.ids)
         unwritten = [each for each in deletions if each.id not in deleted]
-        errors = await self._errors(connection, unwritten, self._referred_rows if guarded else None)
+        errors = await self._refusals.of(connection, unwritten, self._refusals.of_deletions if guarded else None)
         return [errors.get(each.id) for each in deletions]
 
     async def _select(self, connection: Connection, ids: Sequence[int]) -> list[Any]:
@@ -196,66 +189,6 @@ class TableStatements(Generic[T]):
             if guarded:
                 raise SerializationFailure(str(conflict)) from conflict
             raise
-
-    async def _errors(
-        self, connection: Connection, unwritten: Sequence[W], explain: "Explain[W] | None"
-    ) -> dict[int, Exception]:
-        """Return, by id, why rows were not written; `explain` returns it for those that a guard refused."""
-        asked = [each for each in unwritten if explain or each.version is not None]
-        if not asked:  # without an expected version and a guard, only a row that does not exist is not written
-            return {each.id: NotFound([each.id], self._noun) for each in unwritten}
-        try:
-            rows = await self._select(connection, [each.id for each in asked])
-            versions = {row[0]: row[self._version] for row in rows}
-            refused = [each for each in asked if each.id in versions and each.version in {None, versions[each.id]}]
-            explained = await explain(connection, refused) if explain and refused else []
-        except Exception as error:
-            if not connection.autocommits:
-                raise
-            return dict.fromkeys((each.id for each in unwritten), error)  # the rest is committed, as above
-        errors = dict(zip((each.id for each in refused), explained, strict=False))
-        return {each.id: errors.get(each.id) or self._missed(each.id, versions) for each in unwritten}
-
-    def _missed(self, id: int, versions: Mapping[int, int]) -> Exception:
-        return (VersionMismatch if id in versions else NotFound)([id], self._noun)
-
-    async def _refused_patches(self, connection: Connection, patches: Sequence[Patch]) -> list[Exception]:
-        """Return why each of these patches, or new rows, was refused by a guard."""
-        flags = await self._flags(connection, self._sql.refused, self._sql.bind_patches(patches))
-        return [
-            self._refusal([name for name, is_set in zip(self._sql.guarded, row, strict=True) if is_set])
-            for row in flags
-        ]
-
-    async def _check_distinct(self, connection: Connection, patches: Sequence[Patch]) -> None:
-        """Raise AlreadyExists if members of a batch have equal unique values: for the later, and for all taken ones."""
-        repeated = self._table.repeated(patch.values for patch in patches)
-        if not repeated:
-            return
-        flags = await self._flags(connection, self._sql.refused, self._sql.bind_patches(patches))
-        taken = [dict(zip(self._sql.guarded, row, strict=True)) for row in flags]
-        names = [(place, name) for place in range(len(patches)) for name in self._table.unique]
-        raise AlreadyExists([path for path in names if path in repeated or taken[path[0]][path[1]]], self._noun)
-
-    def _refusal(self, names: Sequence[str]) -> Exception:
-        taken = [(name,) for name in names if name in self._table.unique]
-        if taken:
-            return AlreadyExists(taken, self._noun)
-        return UnknownReference([(name,) for name in names], self._noun) if names else SerializationFailure(MOVED_ON)
-
-    async def _referred_rows(self, connection: Connection, deletions: Sequence[Deletion]) -> list[Exception]:
-        """Return why each of these deletions was refused by a guard."""
-        flags = await self._flags(connection, self._sql.referred, self._sql.deletions.bind(deletions))
-        names = [reference.table.name for reference in self._table.referenced_by]
-        found = [next((name for name, is_set in zip(names, row, strict=True) if is_set), None) for row in flags]
-        return [
-            StillReferenced([each.id], self._noun, by) if by else SerializationFailure(MOVED_ON)
-            for each, by in zip(deletions, found, strict=True)
-        ]
-
-    async def _flags(self, connection: Connection, statement: Statement | None, arguments: Any) -> list[list[bool]]:
-        assert statement is not None  # noqa: S101 - narrows the type: there are guards
-        return [flags for _, *flags in await connection.fetch(statement, arguments)]
 
 
 def _ordered(writes: Sequence[W]) -> list[W]:

@@ -33,7 +33,7 @@ class Store(Generic[T]):
 
     The verbs for one row share a statement with concurrent calls of the same verb: a batcher runs them as one batch.
     Those for many rows write all of them or none. Every verb raises the errors of db.errors; under an idempotency key a
-    write, and a `get` that it depends on, also ReplayedResponse, KeyInUse and KeyReused.
+    write also raises ReplayedResponse, KeyInUse and KeyReused.
     """
 
     def __init__(self, storage: Storage, table: Table, make_row: Callable[..., T]) -> None:
@@ -85,9 +85,7 @@ class Store(Generic[T]):
 
     def get(self, call: Call, id: int) -> Awaitable[T]:
         """Return a row. Raise NotFound."""
-        if call.idempotency is None:
-            return self._get_batcher.submit(id, call.deadline)
-        return self._get_to_write(self.bounded(call), id)
+        return self._get_batcher.submit(id, call.deadline)
 
     def page(self, call: Call, query: Query) -> Awaitable[Page[T]]:
         """Return a page of the list."""
@@ -95,7 +93,7 @@ class Store(Generic[T]):
 
     def create(self, call: Call, row: Row) -> Awaitable[T]:
         """Create a row, and return it. Raise AlreadyExists, UnknownReference, Conflict or InvalidValue."""
-        return self._write(self._create_batcher, call, row)
+        return self._write(self._create_batcher, call, self.table.normalized(row))
 
     def update(self, call: Call, patch: Patch) -> Awaitable[T]:
         """Update a row, and return it. Raise NotFound or VersionMismatch, or what `create` raises."""
@@ -114,6 +112,7 @@ class Store(Generic[T]):
 
     async def create_many(self, call: Call, rows: Sequence[Row]) -> list[T]:
         """Create rows, all or none, and return them. Raise what `create` raises."""
+        rows = [self.table.normalized(row) for row in rows]
         if call.idempotency is None and not self._statements.may_refuse_rows(rows):
             return await self._bulk_write(call, partial(self._statements.create, rows=rows), all_or_nothing)
 
@@ -168,12 +167,6 @@ class Store(Generic[T]):
         """Write in one transaction with concurrent requests that have an idempotency key."""
         with self._idempotency.running(keyed.key):
             return await self._keyed_batcher.submit(keyed, keyed.deadline)
-
-    async def _get_to_write(self, call: Call, id: int) -> T:
-        """Return a row that a keyed write depends on."""
-        assert call.idempotency is not None  # noqa: S101 - narrows the type
-        await self._idempotency.check(call.idempotency, self.remaining_s(call))
-        return await self._get_batcher.submit(id, call.deadline)  # type: ignore[no-any-return] # a batcher of rows
 
     async def _bulk_write(
         self, call: Call, verb: Callable[..., Awaitable[list[Any]]], reduce: Callable[[list[Any]], U]

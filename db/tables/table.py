@@ -1,7 +1,8 @@
 """A resource kept in a table: what clients may write, read, filter by and order by. It is a value, and knows no SQL."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +18,11 @@ from db.types import Timestamp, fold
 # Of row parameters, by the Python type of a column. Not the column's own type: a cast to VARCHAR(255) truncates.
 PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {bool: Boolean(), int: BigInteger(), float: Double(), str: Text()}
 FOLDED = "_folded"
+# SQLite knows no -0.0, and a timestamp is read in UTC: what was written is what will be read.
+NORMALIZE: dict[type, Callable[[Any], Any]] = {
+    float: lambda value: value + 0.0,
+    datetime: lambda value: value.astimezone(UTC),
+}
 
 Row = tuple[Any, ...]  # the values of a table's `fields`, then of its `write_only`
 
@@ -49,7 +55,8 @@ class Table:
 
     Clients read and write `fields`, and write `write_only`; no other column is selected. A field with a column
     NAME_folded beside it is compared and ordered by db.types.fold, and is unique by it. `orders` are those of a list,
-    each with an index on (column, id), `filters` its filters by query parameter.
+    each with an index on (column, id), `filters` its filters by query parameter. Raise TypeError for a table whose
+    lists or unique values could not be served as they should be.
     """
 
     model: type[Base]
@@ -59,6 +66,20 @@ class Table:
     orders: tuple[str, ...] = ("id",)
     filters: Mapping[str, Filter] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in self.orders:
+            column = self.core.c[self.compared(name)]
+            if column.nullable:
+                raise TypeError(f"{column} is nullable, and nothing compares with NULL: it cannot be an order")
+        for name in (*self.orders, *(one.column for one in self.filters.values())):
+            if (self.compared(name),) not in self._indexed and (self.compared(name), "id") not in self._indexed:
+                raise TypeError(f"{self.core.c[name]} is an order or a filter: it needs an index on ({name}, id)")
+        for names in self._unique_columns:
+            if len(names) > 1 and "id" not in names:
+                raise TypeError(
+                    f"{self.name} has a unique constraint of several columns, {names}: no guard foresees it"
+                )
+
     @cached_property
     def core(self) -> sqlalchemy.Table:
         """Return the Core table."""
@@ -67,32 +88,45 @@ class Table:
     @property
     def name(self) -> str:
         """Return the name of the table."""
-        return self.core.name
+        return str(self.core.name)  # not a quoted_name, which no encoder knows
 
     @cached_property
     def columns(self) -> list[sqlalchemy.Column[Any]]:
         """Return the columns of a row as it is read, in their order."""
         return [self.core.c[name] for name in ("id", *self.fields, "version", "created_at", "updated_at")]
 
+    @property
+    def row_fields(self) -> tuple[str, ...]:
+        """Return the fields of a Row."""
+        return (*self.fields, *self.write_only)
+
     @cached_property
     def written(self) -> tuple[str, ...]:
         """Return the columns that are written: a Row's, then those that are folded."""
-        values = (*self.fields, *self.write_only)
-        return (*values, *(name + FOLDED for name in values if name + FOLDED in self.core.c))
+        return (*self.row_fields, *(name + FOLDED for name in self.row_fields if name + FOLDED in self.core.c))
 
     @cached_property
     def parameters(self) -> dict[str, TypeEngine[Any]]:
         """Return the types of row parameters, by the name of the column that is written."""
-        types = PARAMETER_TYPES | {Timestamp.python_type: Timestamp}
+        types = PARAMETER_TYPES | {datetime: Timestamp}
         return {name: types[self.core.c[name].type.python_type] for name in self.written}
 
     @cached_property
     def unique(self) -> tuple[str, ...]:
         """Return the fields whose values are unique, each by itself."""
+        names = {one[0].removesuffix(FOLDED) for one in self._unique_columns if len(one) == 1}
+        return tuple(name for name in self.row_fields if name in names)
+
+    @cached_property
+    def _unique_columns(self) -> list[tuple[str, ...]]:
         constraints = [one.columns for one in self.core.constraints if isinstance(one, UniqueConstraint)]
         indexes = [one.columns for one in self.core.indexes if one.unique]
-        names = {one.name.removesuffix(FOLDED) for one, *others in map(list, constraints + indexes) if not others}
-        return tuple(name for name in self.written if name in names)
+        return [tuple(column.name for column in columns) for columns in constraints + indexes]
+
+    @cached_property
+    def _indexed(self) -> set[tuple[str, ...]]:
+        indexes = [tuple(column.name for column in one.columns) for one in self.core.indexes]
+        return {("id",), *indexes, *self._unique_columns}
 
     @cached_property
     def references(self) -> list[Reference]:
@@ -123,21 +157,30 @@ class Table:
         return {name.removesuffix(FOLDED): name for name in self.written if name.endswith(FOLDED)}
 
     @cached_property
-    def _floats(self) -> list[str]:
-        return [name for name in self.written if self.core.c[name].type.python_type is float]
+    def _normalized(self) -> list[tuple[int, str, Callable[[Any], Any]]]:
+        types = [(place, name, self.core.c[name].type.python_type) for place, name in enumerate(self.row_fields)]
+        return [(place, name, NORMALIZE[kind]) for place, name, kind in types if kind in NORMALIZE]
+
+    def normalized(self, row: Row) -> Row:
+        """Return a Row with its values as they are read again."""
+        if not self._normalized:
+            return row
+        values = list(row)
+        for place, _, normalize in self._normalized:
+            if values[place] is not None:
+                values[place] = normalize(values[place])
+        return tuple(values)
 
     def stored(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the values of fields as they are stored: those of the columns that are folded beside them, no -0.0."""
-        zeros = [name for name in self._floats if values.get(name) == 0]  # SQLite knows no -0.0
-        if not self._folded and not zeros:
-            return values
-        folded = {to: name for name, to in self._folded.items() if name in values}
-        folded_values = {to: self.comparable(name, values[name]) for to, name in folded.items()}
-        return {**values, **dict.fromkeys(zeros, 0.0), **folded_values}
+        """Return the values of fields as they are stored: normalized, with those of the columns that are folded."""
+        present = [(name, normalize) for _, name, normalize in self._normalized if values.get(name) is not None]
+        normalized = {name: normalize(values[name]) for name, normalize in present}
+        folded = {to: self.comparable(name, values[name]) for name, to in self._folded.items() if name in values}
+        return {**values, **normalized, **folded} if normalized or folded else values
 
     def named(self, row: Row) -> dict[str, Any]:
         """Return the values of a Row by field."""
-        return dict(zip((*self.fields, *self.write_only), row, strict=True))
+        return dict(zip(self.row_fields, row, strict=True))
 
     def unique_values(self, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Return the unique fields among some fields' values, each with its value as it is compared."""

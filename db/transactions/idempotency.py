@@ -122,16 +122,15 @@ class Idempotency:
 
         return await run_in_transaction(self._database, run, timeout_s)
 
-    async def check(self, key: IdempotencyKey, timeout_s: float, refusal: Exception | None = None) -> None:
-        """Raise ReplayedResponse, KeyInUse or KeyReused if a write with this key would raise it now.
+    async def save_refusal(self, key: IdempotencyKey, refusal: Exception, timeout_s: float) -> None:
+        """Store the response to the refusal of a write, which changed nothing.
 
-        Otherwise store the response to its refusal, if there is one; nothing was changed by it. The transaction writes,
-        as all of `run_in_transaction` do: a synchronous standby must have what is replayed.
+        Raise ReplayedResponse, KeyInUse or KeyReused if the write itself would raise it now.
         """
 
         async def run(session: AsyncSession) -> Exception | None:
             [error] = await self._stored(session, [key])
-            if error is None and refusal is not None:
+            if error is None:
                 await self._insert(session, {key: refusal})
             return error
 

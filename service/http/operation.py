@@ -6,9 +6,10 @@ a value to encode, a Result, or None for a 204. A write makes one call of the da
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, get_args, get_origin, get_type_hints
+from inspect import getdoc
+from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -32,19 +33,42 @@ REFUSALS = (NotFound, VersionMismatch, Conflict, InvalidValue)
 BODY_DIGEST_BYTES = 6
 
 
+class Handler(NamedTuple):
+    """A handler, the types of its parameters and of what it returns, and how the document calls it."""
+
+    run: Callable[..., Awaitable[Any]]
+    hints: dict[str, Any]
+    name: str
+    summary: str
+    tag: str
+
+    @classmethod
+    def of(cls, run: Callable[..., Awaitable[Any]]) -> Self:
+        """Return what a handler says of itself: its name, the first line of its docstring, and its module."""
+        summary = (getdoc(run) or "").partition("\n")[0]
+        return cls(run, get_type_hints(run, include_extras=True), run.__name__, summary, run.__module__.split(".")[-1])
+
+    def applied(self, noun: str, name: str, types: Mapping[str, Any]) -> Self:
+        """Return the handler of one resource, made from one of all: with its names, and types for type variables."""
+        hints = {key: _applied(hint, types) for key, hint in self.hints.items()}
+        one = f"{self.name.partition('_')[0]}_{noun if self.name.endswith('_one') else name}"
+        return type(self)(self.run, hints, one, self.summary.format(noun=noun, name=name), name)
+
+
 class Operation:
     """One method of one path: the handler, and what its signature does not say."""
 
     def __init__(
         self,
-        handler: Callable[..., Awaitable[Any]],
+        handler: "Callable[..., Awaitable[Any]] | Handler",
         *,
         status: int = 200,
         problems: Sequence[ProblemType] = (),
         location: bytes = b"",
         cache_control: Header = NO_CACHE,
     ) -> None:
-        self.handler = handler
+        self.described = described = handler if isinstance(handler, Handler) else Handler.of(handler)
+        self.handler = described.run
         self.status = status
         self.problems = problems
         self.location = location  # of what is created: a pattern with %d for the id
@@ -53,7 +77,7 @@ class Operation:
             media_type: [(b"content-type", media_type.content_type.encode()), (b"vary", b"Accept"), cache_control]
             for media_type in MEDIA_TYPES
         }
-        hints = get_type_hints(handler, include_extras=True)
+        hints = described.hints.copy()
         result = hints.pop("return")
         self.result = get_args(result)[0] if get_origin(result) is Result else result
         # Of each form that the result may have, whether it is sent with an ETag.
@@ -121,7 +145,7 @@ class Operation:
         except REFUSALS as refusal:
             assert call.idempotency is not None  # noqa: S101 - narrows the type
             remaining_s = call.deadline - asyncio.get_running_loop().time()
-            await context.idempotency.check(call.idempotency, remaining_s, refusal)
+            await context.idempotency.save_refusal(call.idempotency, refusal, remaining_s)
             raise
 
     def _encode(self, result: Any, media_type: MediaType, headers: Headers) -> Response:
@@ -167,6 +191,14 @@ class Resource:
             headers = [(b"allow", self._allow.encode())]
             raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=headers)
         return operation(scope, receive, send)
+
+
+def _applied(hint: Any, types: Mapping[str, Any]) -> Any:
+    """Return a type with types in the place of its variables."""
+    if isinstance(hint, TypeVar):
+        return types[hint.__name__]
+    variables = getattr(hint, "__parameters__", ())
+    return hint[tuple(types[variable.__name__] for variable in variables)] if variables else hint
 
 
 def timed(call: Call, limit_s: float) -> Call:

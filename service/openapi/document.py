@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document, made from ROUTES: served as /openapi.json, printed by `python -m service openapi`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from inspect import getdoc
 from typing import Any
 
 from starlette.routing import Route
@@ -84,12 +83,11 @@ def path_item(route: Route, schemas: Schemas, responses: Responses) -> dict[str,
 def describe_operation(endpoint: Endpoint, schemas: Schemas, responses: Responses) -> dict[str, Any]:
     """Return the description of an operation."""
     operation = endpoint.operation
-    handler = operation.handler
     body = {"requestBody": {"required": True, "content": schemas.content(operation.body)}} if operation.body else {}
     return {
-        "operationId": handler.__name__,
-        "summary": (getdoc(handler) or "").partition("\n")[0],
-        "tags": [handler.__module__.rpartition(".")[2]],
+        "operationId": operation.described.name,
+        "summary": operation.described.summary,
+        "tags": [operation.described.tag],
         "parameters": list(parameters(endpoint, schemas)),
         **body,
         "responses": responses.of(endpoint),

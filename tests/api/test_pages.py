@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from service.resources.items import LISTING, ItemResponse
+from service.resources.items import COLLECTION, ItemResponse
 from tests.api.test_lists import ORDERS, filtered, ordered, shelf
 from tests.support.answers import Item, added_set, code, next_url, pages, walked
 from tests.support.resources import ResourceClient
@@ -89,7 +89,7 @@ async def test_a_cursor_goes_with_every_bound_before_at_and_behind_it(client: ht
     items = ordered(await shelf(client), order)
     bounds: list[dict[str, Any]] = [{"price_min": 9.5}, {"price_max": 9.5}, {"name_prefix": "l"}, {"name_prefix": "m"}]
     for last in items[::9]:
-        after = LISTING.cursors.write(order, msgspec.convert(last, ItemResponse))
+        after = COLLECTION.listing.cursors.write(order, msgspec.convert(last, ItemResponse))
         for bound in [
             *bounds,
             {"price_min": last["price"]},
@@ -162,7 +162,7 @@ async def test_a_cursor_that_was_never_given_out_is_refused_even_if_its_checksum
 ) -> None:
     for order, value in FORGED:
         response = await client.get(
-            "/items", params={"order": order, "after": LISTING.cursors._encode(order, value, 1)}
+            "/items", params={"order": order, "after": COLLECTION.listing.cursors._encode(order, value, 1)}
         )
         assert code(response) == (400, "invalid-cursor"), (order, value)
 
@@ -177,6 +177,6 @@ async def test_a_cursor_beyond_everything_has_nothing_after_it(client: httpx.Asy
         "created_at": (datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)),
     }
     value = ends[order.removeprefix("-")][order.startswith("-")]
-    after = LISTING.cursors._encode(order, value, value if order.endswith("id") else 1)
+    after = COLLECTION.listing.cursors._encode(order, value, value if order.endswith("id") else 1)
     response = await client.get("/items", params={"order": order, "after": after})
     assert (response.status_code, response.json()) == (200, [])

@@ -16,8 +16,8 @@ from db.batching.batcher import LOST_TRIES
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import OutcomeUnknown
-from db.items import ITEMS
 from db.models import Item
+from db.resources.items import ITEMS
 from db.tables.statements import TableStatements
 from db.tables.table import Deletion
 from db.transactions.runner import run_in_transaction

@@ -17,7 +17,7 @@ from db import migrate as schema
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import Unavailable
-from db.items import ITEMS
+from db.resources.items import ITEMS
 from db.session import transaction
 from db.tables.compiled import CompiledStatements
 from service.settings import Settings, read_settings

@@ -12,8 +12,8 @@ import pytest
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import ConnectionLost, OutcomeUnknown, Unavailable
-from db.items import ITEMS
 from db.models import Item
+from db.resources.items import ITEMS
 from db.session import transaction
 from db.tables.compiled import CompiledStatements
 from service.settings import Settings

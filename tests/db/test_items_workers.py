@@ -14,7 +14,7 @@ from db.batching.queue import Limits
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.errors import DatabaseError, NotFound, TimedOut, Unavailable, VersionMismatch
-from db.items import ITEMS
+from db.resources.items import ITEMS
 from db.session import transaction
 from db.tables.statements import TableStatements
 from db.tables.store import Store

@@ -14,7 +14,7 @@ from db import migrate
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.errors import InvalidValue
-from db.items import ITEMS
+from db.resources.items import ITEMS
 from db.tables.compiled import CompiledStatements
 from service.settings import Settings
 from tests.api.test_problems import locked

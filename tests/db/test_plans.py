@@ -12,7 +12,7 @@ from db.engines.commit_records import TOKEN
 from db.engines.database import Connection, Database
 from db.engines.engine import open_database
 from db.engines.statement import Statement
-from db.items import ITEMS
+from db.resources.items import ITEMS
 from db.tables.pagination import Query
 from db.tables.statements import TableStatements
 from db.tables.table import Deletion

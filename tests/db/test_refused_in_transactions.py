@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.engines.database import translate_errors
 from db.engines.engine import open_database
+from db.resources.users import USERS
 from db.tables.statements import TableStatements
 from db.transactions.idempotency import SessionConnection
-from db.users import USERS
 from service.settings import Settings
 from tests.support.answers import PATIENT, code, serving
 

@@ -19,13 +19,13 @@ from db.errors import (
     UnknownReference,
     VersionMismatch,
 )
-from db.items import ITEMS
+from db.resources.items import ITEMS
+from db.resources.users import USERS
 from db.session import transaction
 from db.tables.refusals import all_or_nothing
 from db.tables.statements import TableStatements
 from db.tables.table import Deletion, Patch
 from db.transactions.idempotency import SessionConnection
-from db.users import USERS
 from tests.support.stores import NewRow, Row, patch
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -233,12 +233,26 @@ async def test_unique_values_swap_in_a_transaction_or_stay(
     assert await everybody(database) == before
 
 
-async def test_of_equal_patches_in_one_transaction_the_later_is_named(database: Database, users: Users) -> None:
-    patches = [patch(1, email="A@x"), patch(2, username="ada"), patch(3, username="ada", email="a@X")]
+async def test_of_equal_patches_in_one_transaction_the_later_is_named(
+    connection: Connection, database: Database, users: Users
+) -> None:
+    bob, cat, dan = (one.id for one in await added(connection, users, "bob", "cat", "dan"))
+    patches = [patch(bob, email="A@x"), patch(cat, username="ada"), patch(dan, username="ada", email="a@X")]
     async with transaction(database) as session:
         with pytest.raises(AlreadyExists) as refused:
             await users.update_all(SessionConnection(session), patches)
     assert refused.value.paths == ((2, "username"), (2, "email"))
+
+
+@pytest.mark.parametrize(("missed", "error"), [({"id": 99}, NotFound), ({"version": 7}, VersionMismatch)])
+async def test_a_row_that_a_transaction_misses_goes_before_values_that_clash(
+    connection: Connection, database: Database, users: Users, missed: dict[str, Any], error: type[Exception]
+) -> None:
+    bob, cat = await added(connection, users, "bob", "cat")
+    patches = [patch(bob.id, username="ada"), patch(cat.id, username="ada")._replace(**missed)]
+    async with transaction(database) as session:
+        with pytest.raises(error):
+            all_or_nothing(await users.update_all(SessionConnection(session), patches))
 
 
 @on_postgresql

@@ -1,7 +1,7 @@
 """What schemathesis cannot read in the document: MessagePack, and the rules that JSON Schema has no words for."""
 
 import math
-from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -9,18 +9,14 @@ import msgspec
 import schemathesis
 from schemathesis import Case, HookContext, Response
 
+from service.http.listing import Listing
 from service.http.media_types import MSGPACK
-from service.resources import items, users
+from service.http.operation import Resource
 from service.resources.items import DOUBLE_MAX
+from service.routes import ROUTES
+from tests.support.values import Fields
 
-MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
-LAST = {
-    "/items": (items.LISTING.cursors, items.ItemResponse(7, "lamp", 9.5, True, None, 1, MOMENT, MOMENT)),
-    "/users": (
-        users.LISTING.cursors,
-        users.UserResponse(7, "ada", "ada@example.org", "Ada", "writer", True, 1, MOMENT, MOMENT),
-    ),
-}
+LISTS = {route.path: route.endpoint.operations["GET"] for route in ROUTES if isinstance(route.endpoint, Resource)}
 INT64_MIN, UINT64_MAX = -(2**63), 2**64 - 1
 
 
@@ -62,8 +58,15 @@ def keep_query_rules(case: Case[Any]) -> None:
     if "ids" in case.query:
         case.query = {"ids": case.query["ids"]}
     elif "after" in case.query:
-        cursors, last = LAST[case.path]
-        case.query["after"] = cursors.write(case.query.get("order", "id"), last)
+        case.query["after"] = cursor(case.path, case.query.get("order", "id"))
+
+
+def cursor(path: str, order: str) -> str:
+    """Return a cursor that the list at a path might have given out in an order."""
+    listing: Listing[Any] = LISTS[path].handler.__self__.listing  # type: ignore[attr-defined] # a method of a Collection
+    rows = Fields(LISTS[path].result)
+    last = SimpleNamespace(**{name: msgspec.convert(rows.value(name, 7), rows.kinds[name]) for name in rows.kinds})
+    return listing.cursors.write(order, last)
 
 
 def keep_body_rules(case: Case[Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from db.batching.queue import Limits
 from db.engines.database import Database
-from db.items import ITEMS
+from db.resources.items import ITEMS
 from db.tables.call import Call
 from db.tables.storage import Storage
 from db.tables.store import Store

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased, defer, selectinload
 
 from db.errors import NotFound, UnknownReference, VersionMismatch
-from db.items import ITEMS
 from db.models import Base, Item, User
+from db.resources.items import ITEMS
 from db.tables.call import Call
 from db.tables.filters import equals
 from db.tables.refusals import all_or_nothing

@@ -1,0 +1,133 @@
+"""Collections: the API of a resource that is kept in a table; its Structs are its own, the handlers are everyone's."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import astuple
+from starlette.routing import Route
+
+from db.tables.call import Call
+from db.tables.store import Store
+from db.tables.table import Deletion, Patch, Row, Table
+from service.context import Context
+from service.http.conditional import expected_version
+from service.http.derived import batch_patch, list_query, merge_patch
+from service.http.headers import IfMatch
+from service.http.listing import Listing
+from service.http.operation import Handler, Operation, Resource
+from service.http.patches import given, patches
+from service.http.problems import already_exists, owned
+from service.http.response import Result
+from service.http.validation import struct_fields
+from service.schemas import BATCH, IdsQuery, ListQuery
+
+# The types of one resource: of what is created, of a patch, alone and in a batch, of a row, its id, and a list's query.
+C = TypeVar("C", bound=Struct)
+P = TypeVar("P", bound=Struct)
+B = TypeVar("B", bound=Struct)
+R = TypeVar("R", bound=Struct)
+I = TypeVar("I", bound=int)  # noqa: E741 - as the others, an initial
+Q = TypeVar("Q", bound=ListQuery)
+
+Values = Mapping[str, Any]
+Prepare = Callable[[Context, Call, Values], Awaitable[Values]]
+
+
+class Collection(Generic[C, R]):
+    """The list of a resource at the path /NAME, and its rows at /NAME/ID: their handlers, Struct in and Struct out.
+
+    `store` finds its store. `prepare`, if there is one, returns what is stored of the values that a client sent.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        create: type[C],
+        response: type[R],
+        store: Callable[[Context], Store[R]],
+        prepare: Prepare | None = None,
+    ) -> None:
+        if prepare is None and create.__struct_fields__ != table.row_fields:
+            raise TypeError(f"{create.__name__} must have the fields of its table's rows, {table.row_fields}, in order")
+        self._table, self._store, self._prepare = table, store, prepare
+        self.path = f"/{table.name}"
+        self.listing = Listing(self.path, table, response)
+        patch, id_type = merge_patch(create), struct_fields(response)["id"].type
+        self._types = {"C": create, "P": patch, "B": batch_patch(patch, id_type), "R": response, "I": id_type}
+        self._types["Q"] = list_query(table, response)
+
+    def routes(self, **own: Operation) -> list[Route]:
+        """Return the routes of a row and of the list; an operation that is given, by method, is for a row."""
+        noun, location = self._table.noun, f"{self.path}/%d".encode()
+        taken = [already_exists(noun)] if self._table.unique else []
+        kept = [owned(reference.table.name) for reference in self._table.referenced_by]
+        one = {
+            "GET": self._operation(self.read_one),
+            "PUT": self._operation(self.replace_one, problems=taken),
+            "PATCH": self._operation(self.update_one, problems=taken),
+            "DELETE": self._operation(self.delete_one, problems=kept, status=204),
+        }
+        many = {
+            "GET": self._operation(self.list_page),
+            "POST": self._operation(self.create_many, problems=taken, status=201, location=location),
+            "PATCH": self._operation(self.update_many, problems=taken),
+            "DELETE": self._operation(self.delete_many, problems=kept),
+        }
+        return [Route(f"{self.path}/{{id}}", Resource(noun, **one | own)), Route(self.path, Resource(noun, **many))]
+
+    def _operation(self, run: Callable[..., Awaitable[Any]], **options: Any) -> Operation:
+        return Operation(Handler.of(run).applied(self._table.noun, self._table.name, self._types), **options)
+
+    async def read_one(self, context: Context, call: Call, id: I) -> R:
+        """Read one {noun}."""
+        return await self._store(context).get(call, id)
+
+    async def replace_one(self, context: Context, call: Call, id: I, if_match: IfMatch, body: C) -> R:
+        """Replace all of one {noun}."""
+        return await self.update_one(context, call, id, if_match, body)
+
+    async def update_one(self, context: Context, call: Call, id: I, if_match: IfMatch, body: P) -> R:
+        """Update some fields of one {noun}."""
+        store, call = self._begin(context, call)
+        call, version = await expected_version(store, call, id, if_match)
+        return await store.update(call, Patch(id, version, await self._values(context, call, given(body))))
+
+    async def delete_one(self, context: Context, call: Call, id: I, if_match: IfMatch) -> None:
+        """Delete one {noun}."""
+        call, version = await expected_version(self._store(context), call, id, if_match)
+        await self._store(context).delete(call, Deletion(id, version))
+
+    async def list_page(self, context: Context, call: Call, query: Q) -> Result[list[R]]:
+        """List {name}."""
+        return await self.listing.read(self._store(context), call, query)
+
+    async def create_many(self, context: Context, call: Call, body: C | Annotated[list[C], BATCH]) -> R | list[R]:
+        """Create one {noun}, or a batch of {name}, all or nothing."""
+        store, call = self._begin(context, call)
+        if isinstance(body, list):
+            return await store.create_many(call, [await self._row(context, call, each) for each in body])
+        return await store.create(call, await self._row(context, call, body))
+
+    async def update_many(self, context: Context, call: Call, body: Annotated[list[B], BATCH]) -> list[R]:
+        """Update a batch of {name}, all or nothing."""
+        store, call = self._begin(context, call)
+        changes = [each._replace(values=await self._values(context, call, each.values)) for each in patches(body)]
+        return await store.update_many(call, changes)
+
+    async def delete_many(self, context: Context, call: Call, query: IdsQuery) -> list[I]:
+        """Delete a batch of {name}; unknown ids are left out of the response."""
+        return await self._store(context).delete_many(call, query.ids)  # type: ignore[return-value] # an id is one
+
+    def _begin(self, context: Context, call: Call) -> tuple[Store[R], Call]:
+        store = self._store(context)
+        return store, store.bounded(call) if self._prepare else call  # what is prepared and written has one deadline
+
+    async def _values(self, context: Context, call: Call, values: Values) -> Values:
+        return await self._prepare(context, call, values) if self._prepare else values
+
+    async def _row(self, context: Context, call: Call, body: C) -> Row:
+        if self._prepare is None:
+            return astuple(body)
+        values = await self._prepare(context, call, given(body))
+        return tuple(map(values.get, self._table.row_fields))
