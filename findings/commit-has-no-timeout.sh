@@ -9,7 +9,7 @@
 # Seen: with statement_timeout=300 and with transaction_timeout=300, INSERT and COMMIT wait for 1.5 s and more, while a
 #         pg_sleep ends with 57014 and 25P04
 #       CALL under statement_timeout=300: its first commit is there after a WARNING 01000, its second waits for 1.5 s
-#         and more, and once that is cancelled, too, the answer is: CALL
+#         and more, and once that is cancelled, too, the response is: CALL
 #
 # Source: src/backend/access/transam/xact.c, CommitTransaction: disable_timeout(TRANSACTION_TIMEOUT) comes before
 # RecordTransactionCommit, which waits; src/backend/tcop/postgres.c, finish_xact_command: disable_statement_timeout

@@ -2,10 +2,10 @@
 # Granian 2.8.7, uvicorn 0.54.0, hypercorn 0.18.0: a client that sends a whole POST with Connection: close, and then
 # closes its side for writing (shutdown(SHUT_WR), as nc -N does), has no response from Granian, nor from uvicorn: the
 # connection is closed without a byte, though the application gets the request and runs to its end, writes included.
-# Hypercorn answers. An option for it is in neither's --help; hyper, beneath Granian, has one: half_close, off by
+# Hypercorn responds. An option for it is in neither's --help; hyper, beneath Granian, has one: half_close, off by
 # default.
 #
-# Guessed before: all three answer, as RFC 9112 says that such a client may still be interested in the response.
+# Guessed before: all three respond, as by RFC 9112 such a client may still be interested in the response.
 #
 # Seen: granian, uvicorn: with the write side open 201, half-closed 0 bytes; the application has run twice
 #       hypercorn: 201 and 201; the application has run twice

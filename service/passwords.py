@@ -36,7 +36,7 @@ class Passwords:
     async def hash(self, password: str, deadline: float) -> str:
         """Return the hash of a password, its salt and parameters in it. Raise TimedOut at the deadline.
 
-        A hash that has not begun at the deadline, by the loop's clock, or when its caller is cancelled, never begins.
+        A hash that has not begun at the deadline, by the loop's clock, or when its task is cancelled, never begins.
         """
         try:
             async with asyncio.timeout_at(deadline):

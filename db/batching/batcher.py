@@ -167,9 +167,9 @@ class Batcher(Generic[C, M, R]):
             # All connections may have been lost at once, and each is found to be by the batch that borrows it.
             self._queue.retry(batch.entries, error, self._connections.size)
             return []
-        contended = isinstance(error, SerializationFailure) and len(batch.entries) > 1  # halves contend for less
+        conflicting = isinstance(error, SerializationFailure) and len(batch.entries) > 1  # halves contend for less
         no_result = isinstance(error, OutcomeUnknown | Unavailable | Overloaded | TimedOut)
-        if (no_result and not contended) or batch.is_ambiguous_after(error):
+        if (no_result and not conflicting) or batch.is_ambiguous_after(error):
             batch.maybe_committed |= isinstance(error, OutcomeUnknown)
             batch.tries_lost += 1
             if (lost or batch.maybe_committed) and batch.tries_lost < LOST_TRIES and not batch.is_cancelled:

@@ -33,7 +33,7 @@ class TableStatements(Generic[T]):
         self._refusals = Refusals(table, self._sql)
         self._references = [table.fields.index(reference.column) for reference in table.references]
         names = (*table.fields, *table.write_only)
-        self._telling = [names.index(name) for name in self._sql.guarded]  # what a guarded INSERT returns of a row
+        self._returned = [names.index(name) for name in self._sql.guarded]  # what a guarded INSERT returns of a row
 
     def may_refuse_rows(self, rows: Sequence[Row]) -> bool:
         """Return whether a guard may refuse any of these rows."""
@@ -81,8 +81,8 @@ class TableStatements(Generic[T]):
             created = await self._write(connection, statement, self._sql.bind_rows(rows), token, guarded=guarded)
         except DuplicateWrite as duplicate:
             found = await self._select(connection, duplicate.ids) if len(duplicate.ids) < len(rows) else []
-            told = {row[0]: [row[place + 1] for place in self._telling] for row in found}
-            created = [(id, duplicate.written_at, *told.get(id, ())) for id in sorted(duplicate.ids)]
+            found_values = {row[0]: [row[place + 1] for place in self._returned] for row in found}
+            created = [(id, duplicate.written_at, *found_values.get(id, ())) for id in sorted(duplicate.ids)]
         if len(created) == len(rows):
             return self._made([row[:2] for row in created] if guarded else created, rows)
         return await self._made_and_refused(connection, created, rows)
@@ -111,8 +111,8 @@ class TableStatements(Generic[T]):
         self, connection: Connection, created: Sequence[Sequence[Any]], rows: Sequence[Row]
     ) -> list[T | Exception]:
         """Return the rows that were created, and in the place of the others why they were refused."""
-        told = {tuple(row[2:]) for row in created}
-        is_made = [tuple(row[place] for place in self._telling) in told for row in rows]
+        written = {tuple(row[2:]) for row in created}
+        is_made = [tuple(row[place] for place in self._returned) in written for row in rows]
         made = [row for row, accepted in zip(rows, is_made, strict=True) if accepted]
         if len(made) != len(created):  # after a DuplicateWrite alone
             raise OutcomeUnknown(f"some {self._noun} was created, and has been changed since")
