@@ -17,12 +17,12 @@ from bench.processes import temporary_folder
 from bench.record import Plan, Run, machine, versions, write
 from bench.report.files import RESULTS, publish
 from bench.report.tables import detailed
-from bench.terminal import attempt, progress_bar
+from bench.terminal import progress_bar, run_command
 
 
 def main() -> int:
     """Run what the command line asks for."""
-    return attempt(partial(work, parser().parse_args()))
+    return run_command(partial(work, parser().parse_args()))
 
 
 def work(arguments: argparse.Namespace, console: Console) -> None:
@@ -48,7 +48,7 @@ def measured(plan: Plan, console: Console) -> Run:
 
 
 def compete(contest: Contest, run: Run, progress: Progress, task: TaskID) -> None:
-    """Return everybody every turn, and note the samples."""
+    """Run every trial, and note the samples."""
     name = DATABASE_TITLES[contest.part.database]
     with contest.everybody() as servers:
         for server in servers:
@@ -56,15 +56,15 @@ def compete(contest: Contest, run: Run, progress: Progress, task: TaskID) -> Non
             run.starts.append(contest.examine(server))
         contest.fill()
         workloads = [*contest.workloads(servers)]
-        progress.update(task, total=sum(len([*contest.turns(*asked)]) for asked in workloads))
+        progress.update(task, total=sum(len([*contest.trials(*asked)]) for asked in workloads))
         for workload, asked in workloads:
             progress.update(task, description=f"{name} · {workload.title} · everybody warms up")
             for server in asked:
                 contest.warm_up(server, workload, contest.part.cells[workload.key])
-            for turn in contest.turns(workload, asked):
-                told = (name, turn.workload.title, f"{turn.connections} connections", f"round {turn.round}")
-                progress.update(task, description=" · ".join([*told, turn.server.contestant.title]))
-                run.samples.append(contest.measure(turn))
+            for trial in contest.trials(workload, asked):
+                title = (name, trial.workload.title, f"{trial.connections} connections", f"round {trial.round}")
+                progress.update(task, description=" · ".join([*title, trial.server.contestant.title]))
+                run.samples.append(contest.measure(trial))
                 progress.advance(task)
 
 

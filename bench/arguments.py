@@ -53,12 +53,12 @@ def parser() -> argparse.ArgumentParser:
             help=explanation + " (default)" * (key == DEFAULT),
         )
     parser.set_defaults(preset=DEFAULT)
-    add_some(parser, "--databases", [*DATABASES], "what keeps the items", default=[*DATABASES])
+    add_some(parser, "--databases", [*DATABASES], "what stores the items", default=[*DATABASES])
     add_some(parser, "--contestants", [entry.key for entry in CONTESTANTS], "who takes part")
     add_some(parser, "--workloads", [entry.key for entry in WORKLOADS], "what is asked")
     numbers = {
         "workers": "processes of each contestant on PostgreSQL",
-        "rounds": "how often everybody has a turn",
+        "rounds": "how often everybody is measured",
         "duration": "seconds of each measurement",
         "warm-up": "seconds of the same load before it",
         "rows": "items in the table at the start, 100 at least",

@@ -15,11 +15,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from bench.answers import Item, WrongAnswerError, decoded, expect
+from bench.responses import Item, WrongResponseError, decoded, expect
 
-SET_SIZE = 1000
+BATCH_SIZE = 1000
 ORDERS = ("id", "name", "price", "created_at")
-ANSWER_SECONDS_MAX = 30
+RESPONSE_SECONDS_MAX = 30
 
 
 class Entry(NamedTuple):
@@ -30,24 +30,24 @@ class Entry(NamedTuple):
 
 
 def main() -> int:
-    """Write everything, walk it eight times, and say how long each took."""
+    """Write everything, walk it eight times, and report how long each took."""
     parser = argparse.ArgumentParser(description="apt-cache dumpavail | python -m bench.catalogue")
     parser.add_argument("--host", default="http://127.0.0.1:8000", help="the service's address")
     base = urlsplit(parser.parse_args().host)
     entries = list(parsed(sys.stdin))
-    connection = http.client.HTTPConnection(base.hostname or "", base.port, timeout=ANSWER_SECONDS_MAX)
+    connection = http.client.HTTPConnection(base.hostname or "", base.port, timeout=RESPONSE_SECONDS_MAX)
     try:
         expect(entries, "there is no package on standard input")
         started = time.perf_counter()
-        kept = write(connection, entries)
-        report(f"wrote {len(kept)} entries in sets of {SET_SIZE}", started)
+        written = write(connection, entries)
+        report(f"wrote {len(written)} entries in batches of {BATCH_SIZE}", started)
         for order in [sign + field for field in ORDERS for sign in ("", "-")]:
             started = time.perf_counter()
             walked = walk(connection, base, order)
-            expected = in_order(kept, order)
+            expected = in_order(written, order)
             expect(walked == expected, f"order {order}: {len(walked)} entries, not those that were written, in order")
             report(f"read {len(walked)} entries back by {order}", started)
-    except WrongAnswerError as error:
+    except WrongResponseError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     finally:
@@ -66,29 +66,29 @@ def parsed(lines: Iterable[str]) -> Iterator[Entry]:
 
 
 def write(connection: http.client.HTTPConnection, entries: list[Entry]) -> list[Item]:
-    """Create the entries in sets, and give what was answered."""
-    kept: list[Item] = []
-    for start in range(0, len(entries), SET_SIZE):
-        sent = entries[start : start + SET_SIZE]
+    """Create the entries in batches, and return the items of the responses."""
+    written: list[Item] = []
+    for start in range(0, len(entries), BATCH_SIZE):
+        sent = entries[start : start + BATCH_SIZE]
         body = msgspec.json.encode([entry._asdict() for entry in sent])
         connection.request("POST", "/items", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
-        answered = decoded(response.read(), list[Item])
-        expect(response.status == http.client.CREATED, f"a set was answered with {response.status}")
-        expect([Entry(item.name, item.price) for item in answered] == sent, "a set was answered with other entries")
-        kept += answered
-    return kept
+        created = decoded(response.read(), list[Item])
+        expect(response.status == http.client.CREATED, f"the response to a batch is {response.status}")
+        expect([Entry(item.name, item.price) for item in created] == sent, "the response to a batch has other entries")
+        written += created
+    return written
 
 
 def walk(connection: http.client.HTTPConnection, base: SplitResult, order: str) -> list[Item]:
     """Follow the next links from the first page to the last."""
     items: list[Item] = []
-    following = f"/items?order={order}&limit={SET_SIZE}"
+    following = f"/items?order={order}&limit={BATCH_SIZE}"
     while following:
         connection.request("GET", following, headers={"Host": base.netloc})
         response = connection.getresponse()
         page = decoded(response.read(), list[Item])
-        expect(response.status == http.client.OK, f"{following} was answered with {response.status}")
+        expect(response.status == http.client.OK, f"{following}: the response is {response.status}")
         items += page
         link = re.fullmatch('<(.*)>; rel="next"', response.headers["Link"] or "")
         following = link[1] if link else ""
@@ -102,7 +102,7 @@ def in_order(items: list[Item], order: str) -> list[Item]:
 
 
 def report(done: str, started: float) -> None:
-    """Say what was done, and how long it took."""
+    """Print what was done, and how long it took."""
     sys.stdout.write(f"{done}: {time.perf_counter() - started:.2f} s\n")
 
 

@@ -1,4 +1,4 @@
-"""Is a contestant right? Asked before its speed is of interest: a fast wrong answer is no answer."""
+"""Is a contestant right? Asked before its speed is of interest: a fast wrong response is none."""
 
 import random
 from collections.abc import Callable, Collection
@@ -8,40 +8,40 @@ from typing import Any
 
 from msgspec import structs
 
-from bench.answers import Item, decoded, expect
 from bench.client import Client
-from bench.workloads import SET_SIZE
+from bench.responses import Item, decoded, expect
+from bench.workloads import BATCH_SIZE
 
-# Frameworks differ in which of the two says that a body is well formed and wrong.
+# Frameworks differ in which of the two means that a body is well formed and wrong.
 REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-CALLERS = 16
+CLIENTS = 16
 QUESTIONS_EACH = 12
 
 
-def check_answers(port: int, rows: int, *, leaves_out: Collection[str] = ()) -> None:
-    """Ask every kind of question that there is an answer to, alone and many at once; raises WrongAnswerError."""
+def check_responses(port: int, rows: int, *, leaves_out: Collection[str] = ()) -> None:
+    """Ask every kind of question that a contestant takes, alone and many at once; raises WrongResponseError."""
     with Client(port) as client:
         for workload, check in CHECKS:
             if workload not in leaves_out:
                 check(client, rows)
-    with ThreadPoolExecutor(CALLERS) as pool:
-        for result in [pool.submit(_asks_beside_others, port, rows, caller) for caller in range(CALLERS)]:
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for result in [pool.submit(_asks_beside_others, port, rows, seed) for seed in range(CLIENTS)]:
             result.result()
 
 
 def check_forms(port: int) -> None:
-    """Check only that answers have the right form, of someone who keeps nothing."""
+    """Check only that responses have the right form, of a contestant that stores nothing."""
     with Client(port) as client:
         _item(client, "GET", "/items/1")
         _item(client, "POST", "/items", {"name": "anything", "price": 1.0}, status=HTTPStatus.CREATED)
-        page = decoded(_answer(client, HTTPStatus.OK, "GET", f"/items?limit={SET_SIZE}"), list[Item])
-        expect(len(page) == SET_SIZE, f"a list of {len(page)}")
+        page = decoded(_content(client, HTTPStatus.OK, "GET", f"/items?limit={BATCH_SIZE}"), list[Item])
+        expect(len(page) == BATCH_SIZE, f"a list of {len(page)}")
 
 
 def _reads(client: Client, rows: int) -> None:
     for number in (1, rows // 2, rows):
         _expect_seeded(_item(client, "GET", f"/items/{number}"), number)
-    _answer(client, HTTPStatus.NOT_FOUND, "GET", f"/items/{2**40}")
+    _content(client, HTTPStatus.NOT_FOUND, "GET", f"/items/{2**40}")
 
 
 def _creates(client: Client, _rows: int) -> None:
@@ -52,28 +52,28 @@ def _creates(client: Client, _rows: int) -> None:
 
 
 def _lists(client: Client, rows: int) -> None:
-    page = decoded(_answer(client, HTTPStatus.OK, "GET", f"/items?limit={SET_SIZE}"), list[Item])
+    page = decoded(_content(client, HTTPStatus.OK, "GET", f"/items?limit={BATCH_SIZE}"), list[Item])
     ids = [item.id for item in page]
-    expect(ids == list(range(1, min(rows, SET_SIZE) + 1)), f"GET /items?limit={SET_SIZE} answered the ids {ids}")
+    expect(ids == list(range(1, min(rows, BATCH_SIZE) + 1)), f"GET /items?limit={BATCH_SIZE} returned the ids {ids}")
     for item in page:
         _expect_seeded(item, item.id)
 
 
-def _reads_sets(client: Client, rows: int) -> None:
+def _reads_batches(client: Client, rows: int) -> None:
     wanted = [rows, 1, rows // 2]
-    items = decoded(_answer(client, HTTPStatus.OK, "GET", f"/items?ids={','.join(map(str, wanted))}"), list[Item])
-    expect([item.id for item in items] == wanted, f"the ids {wanted} answered {[item.id for item in items]}")
+    items = decoded(_content(client, HTTPStatus.OK, "GET", f"/items?ids={','.join(map(str, wanted))}"), list[Item])
+    expect([item.id for item in items] == wanted, f"the ids {wanted} returned {[item.id for item in items]}")
     for item in items:
         _expect_seeded(item, item.id)
 
 
-def _creates_sets(client: Client, _rows: int) -> None:
-    sent = [{"name": f"of a set {number}", "price": number / 4, "in_stock": True} for number in range(SET_SIZE)]
-    created = decoded(_answer(client, HTTPStatus.CREATED, "POST", "/items", sent), list[Item])
-    expect(len(created) == len(sent), f"POST of {len(sent)} items answered {len(created)}")
+def _creates_batches(client: Client, _rows: int) -> None:
+    sent = [{"name": f"of a batch {number}", "price": number / 4, "in_stock": True} for number in range(BATCH_SIZE)]
+    created = decoded(_content(client, HTTPStatus.CREATED, "POST", "/items", sent), list[Item])
+    expect(len(created) == len(sent), f"POST of {len(sent)} items returned {len(created)}")
     for item, values in zip(created, sent, strict=True):
-        _expect(item, {**values, "version": 1}, f"POST of {values} in a set")
-        _expect(_item(client, "GET", f"/items/{item.id}"), structs.asdict(item), "GET after POST of a set")
+        _expect(item, {**values, "version": 1}, f"POST of {values} in a batch")
+        _expect(_item(client, "GET", f"/items/{item.id}"), structs.asdict(item), "GET after POST of a batch")
 
 
 def _replaces(client: Client, rows: int) -> None:
@@ -88,27 +88,27 @@ def _replaces(client: Client, rows: int) -> None:
 def _refuses(client: Client, _rows: int) -> None:
     for wrong in ({"name": "no price"}, {"name": "", "price": 1.0}, {"name": "debt", "price": -1.0}):
         status, _ = client.ask("POST", "/items", wrong)
-        expect(status in REFUSALS, f"POST of {wrong} answered {status}")
+        expect(status in REFUSALS, f"POST of {wrong} returned {status}")
 
 
-def _asks_beside_others(port: int, rows: int, caller: int) -> None:
-    chooser = random.Random(caller)  # noqa: S311 - the same questions for every contestant
+def _asks_beside_others(port: int, rows: int, seed: int) -> None:
+    chooser = random.Random(seed)  # noqa: S311 - the same questions for every contestant
     with Client(port) as client:
         for question in range(QUESTIONS_EACH):
             number = chooser.randint(1, rows)
             _expect_seeded(_item(client, "GET", f"/items/{number}"), number)
-            sent = {"name": f"caller-{caller}-{question}", "price": float(question), "in_stock": True}
+            sent = {"name": f"client-{seed}-{question}", "price": float(question), "in_stock": True}
             created = _item(client, "POST", "/items", sent, status=HTTPStatus.CREATED)
             _expect(created, {**sent, "version": 1}, f"POST of {sent}")
 
 
 def _item(client: Client, method: str, path: str, body: object = None, *, status: int = HTTPStatus.OK) -> Item:
-    return decoded(_answer(client, status, method, path, body), Item)
+    return decoded(_content(client, status, method, path, body), Item)
 
 
-def _answer(client: Client, status: int, method: str, path: str, body: object = None) -> bytes:
+def _content(client: Client, status: int, method: str, path: str, body: object = None) -> bytes:
     got, content = client.ask(method, path, body)
-    expect(got == status, f"{method} {path} answered {got} {content[:500]!r}, not {status:d}")
+    expect(got == status, f"{method} {path} returned {got} {content[:500]!r}, not {status:d}")
     return content
 
 
@@ -119,7 +119,7 @@ def _expect_seeded(item: Item, number: int) -> None:
 
 def _expect(item: Item, values: dict[str, Any], question: str) -> None:
     got = structs.asdict(item)
-    expect(got | values == got, f"{question} answered {got}, not {values}")
+    expect(got | values == got, f"{question} returned {got}, not {values}")
 
 
 CHECKS: list[tuple[str, Callable[[Client, int], None]]] = [
@@ -127,7 +127,7 @@ CHECKS: list[tuple[str, Callable[[Client, int], None]]] = [
     ("post", _creates),
     ("list", _lists),
     ("put", _replaces),
-    ("read-set", _reads_sets),
-    ("write-set", _creates_sets),
+    ("read-batch", _reads_batches),
+    ("write-batch", _creates_batches),
     ("post", _refuses),
 ]

@@ -8,14 +8,14 @@ import msgspec
 
 from bench.processes import HOST
 
-ANSWER_SECONDS_MAX = 10.0
+RESPONSE_SECONDS_MAX = 10.0
 
 
 class Client:
     """One connection to one contestant; JSON goes out, bytes come back."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS_MAX)
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=RESPONSE_SECONDS_MAX)
 
     def __enter__(self) -> Self:
         return self
@@ -24,7 +24,7 @@ class Client:
         self._connection.close()
 
     def next_page(self, path: str) -> str:
-        """Return the path that an answer's `Link` header calls the next page, or nothing."""
+        """Return the path that a response's `Link` header calls the next page, or nothing."""
         self._connection.request("GET", path)
         response = self._connection.getresponse()
         response.read()
@@ -32,7 +32,7 @@ class Client:
         return link[1] if link else ""
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """Send one request and return the status and the body of its answer."""
+        """Send one request and return the status and the body of its response."""
         content = None if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         self._connection.request(method, path, content, headers)
@@ -40,7 +40,7 @@ class Client:
         return response.status, response.read()
 
 
-def answers(port: int, path: str) -> bool:
+def serves(port: int, path: str) -> bool:
     """Return whether a contestant serves this path already."""
     try:
         with Client(port) as client:

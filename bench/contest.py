@@ -1,6 +1,6 @@
-"""The contest: everybody runs, and one after the other is asked; whoever waits for a turn costs nothing.
+"""The contest: everybody runs, and one after the other is asked; whoever waits costs nothing.
 
-A turn lasts a few seconds, so that what is compared was measured side by side: a machine that slows down for a minute
+A trial lasts a few seconds, so that what is compared was measured side by side: a machine that slows down for a minute
 slows everybody down.
 """
 
@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.answers import WrongAnswerError
-from bench.checks import check_answers, check_forms
-from bench.client import answers
+from bench.checks import check_forms, check_responses
+from bench.client import serves
 from bench.contestants import CONTESTANTS, Contestant
 from bench.database import Database
 from bench.drivers.driver import Driver
 from bench.drivers.pgbench import PgBench
 from bench.processes import HOST, Command, cpu_seconds, free_port, running, worker_rss_bytes
 from bench.record import Part, Plan, Sample, Start
+from bench.responses import WrongResponseError
 from bench.workloads import WORKLOADS, Workload
 
 
@@ -42,8 +42,8 @@ class Server:
         return max(map(worker_rss_bytes, self.processes), default=0)
 
 
-class ConcurrencyLimiter(NamedTuple):
-    """Whose turn it is, in which round, and what is asked by how many at once."""
+class Trial(NamedTuple):
+    """Who is measured, in which round, and what is asked by how many at once."""
 
     server: Server
     round: int
@@ -79,7 +79,7 @@ class Contest:
         line = contestant.line(HOST, port, self.part.workers)
         command = Command(line, {**contestant.settings, "DATABASE_URL": self.database.url})
         log = self.folder / f"{contestant.key}.log"
-        with running(command, ready=lambda: answers(port, "/items/1"), log=log) as process:
+        with running(command, ready=lambda: serves(port, "/items/1"), log=log) as process:
             yield Server(contestant, port, self.driver, [process], time.monotonic() - begin)
 
     def fill(self) -> None:
@@ -87,7 +87,7 @@ class Contest:
         self.database.reset(self.plan.rows)
 
     def examine(self, server: Server) -> Start:
-        """Note what a contestant needs at rest, and check its answers; raises WrongAnswerError."""
+        """Note what a contestant needs at rest, and check its responses; raises WrongResponseError."""
         start = Start(
             database=self.part.database,
             contestant=server.contestant.key,
@@ -95,12 +95,12 @@ class Contest:
             rss_bytes=server.rss_bytes,
         )
         try:
-            if server.contestant.keeps_items:
-                check_answers(server.port, self.plan.rows, leaves_out=server.contestant.leaves_out)
+            if server.contestant.stores_items:
+                check_responses(server.port, self.plan.rows, leaves_out=server.contestant.leaves_out)
             elif server.contestant.serves:
                 check_forms(server.port)
-        except (WrongAnswerError, OSError, HTTPException) as error:
-            raise WrongAnswerError(f"{server.contestant.title} is wrong: {error}") from None
+        except (WrongResponseError, OSError, HTTPException) as error:
+            raise WrongResponseError(f"{server.contestant.title} is wrong: {error}") from None
         return start
 
     def workloads(self, servers: Sequence[Server]) -> Iterator[tuple[Workload, list[Server]]]:
@@ -109,32 +109,32 @@ class Contest:
             if workload.key in self.part.cells:
                 yield workload, [server for server in servers if workload.key not in server.contestant.leaves_out]
 
-    def turns(self, workload: Workload, asked: Sequence[Server]) -> Iterator[ConcurrencyLimiter]:
-        """List the turns of a workload; each round begins with another contestant."""
+    def trials(self, workload: Workload, asked: Sequence[Server]) -> Iterator[Trial]:
+        """List the trials of a workload; each round begins with another contestant."""
         for connections in self.part.cells[workload.key]:
             for number in range(self.plan.rounds):
                 first = number % len(asked)
                 for server in (*asked[first:], *asked[:first]):
-                    yield ConcurrencyLimiter(server, number + 1, workload, connections)
+                    yield Trial(server, number + 1, workload, connections)
 
     def warm_up(self, server: Server, workload: Workload, crowds: Sequence[int]) -> None:
         """Ask a workload once, by as many as will ever ask it."""
         seconds, rows = self.plan.warm_up_seconds, self.plan.rows
         server.driver.drive(workload, server.port, connections=max(crowds), seconds=seconds, rows=rows)
 
-    def measure(self, turn: ConcurrencyLimiter) -> Sample:
-        """Measure one turn, on a table that is new if it will be changed."""
-        server, number, workload, connections = turn
+    def measure(self, trial: Trial) -> Sample:
+        """Run one trial, on a table that is new if it will be changed."""
+        server, number, workload, connections = trial
         if workload.changes_items:
             self.fill()
-        verifies = workload.adds_items and server.contestant.keeps_items
+        verifies = workload.creates_items and server.contestant.stores_items
         count_rows: Callable[[], int] = self.database.count if verifies else int
         trees = (*server.processes, *self.database.processes)
         seconds, rows = self.plan.duration_seconds, self.plan.rows
         rows_before, cpu_before = count_rows(), cpu_seconds(trees)
         load = server.driver.drive(workload, server.port, connections=connections, seconds=seconds, rows=rows)
         cpu_after, rows_after = cpu_seconds(trees), count_rows()
-        acknowledged = (load.answers - load.failures) * workload.items if verifies else 0
+        acknowledged = (load.responses - load.failures) * workload.items if verifies else 0
         return Sample(
             database=self.part.database,
             round=number,

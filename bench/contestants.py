@@ -4,7 +4,7 @@ import sys
 
 from msgspec import Struct
 
-from bench.workloads import LIST, MIXED, SETS
+from bench.workloads import BATCHES, LIST, MIXED
 
 SERVICE = ("service", "serve", "--host", "{host}", "--port", "{port}", "--workers", "{workers}")
 # Nobody calls any more when it is stopped, so nobody has to be sent away.
@@ -27,9 +27,9 @@ class Contestant(Struct, frozen=True, kw_only=True):
     settings: dict[str, str] = {}
     databases: tuple[str, ...] = ("postgres", "sqlite")
     leaves_out: frozenset[str] = frozenset()
-    """Workloads that it has no answer to."""
-    keeps_items: bool = True
-    """Whether its answers are the truth; if not, it only marks a bound."""
+    """Workloads that it does not serve."""
+    stores_items: bool = True
+    """Whether its responses are the truth; if not, it only marks a bound."""
 
     @property
     def serves(self) -> bool:
@@ -43,15 +43,15 @@ class Contestant(Struct, frozen=True, kw_only=True):
 
 
 def peer(
-    key: str, title: str, module: str, *, sets: bool = False, databases: tuple[str, ...] | None = None
+    key: str, title: str, module: str, *, batches: bool = False, databases: tuple[str, ...] | None = None
 ) -> Contestant:
-    """Describe a file under bench/peers; most frameworks' guides have no word for sets."""
+    """Describe a file under bench/peers; most frameworks' guides have no word for batches."""
     return Contestant(
         key=key,
         title=title,
         arguments=(*GRANIAN, f"bench.peers.{module}:app"),
         databases=databases or ("postgres", "sqlite"),
-        leaves_out=frozenset() if sets else SETS,
+        leaves_out=frozenset() if batches else BATCHES,
     )
 
 
@@ -71,9 +71,9 @@ CONTESTANTS = [
         arguments=SERVICE,
         settings={"ITEMSVC_COALESCE": "off", **QUIET},
     ),
-    peer("blacksheep", "BlackSheep + asyncpg by hand", "blacksheep_asyncpg", sets=True, databases=("postgres",)),
+    peer("blacksheep", "BlackSheep + asyncpg by hand", "blacksheep_asyncpg", batches=True, databases=("postgres",)),
     peer("litestar", "Litestar + msgspec + SQLAlchemy", "litestar_orm"),
-    peer("starlette", "Starlette + msgspec + SQLAlchemy", "starlette_orm", sets=True),
+    peer("starlette", "Starlette + msgspec + SQLAlchemy", "starlette_orm", batches=True),
     peer("fasterapi", "FasterAPI + SQLAlchemy", "fasterapi_orm"),
     peer("fastapi", "FastAPI + SQLAlchemy", "fastapi_orm"),
     peer("responder", "Responder + SQLAlchemy", "responder_orm"),
@@ -82,13 +82,13 @@ CONTESTANTS = [
         title="plain ASGI, no database",
         arguments=(*GRANIAN, "bench.peers.plain_asgi:app"),
         databases=("postgres",),
-        keeps_items=False,
+        stores_items=False,
     ),
     Contestant(
         key="pgbench",
         title="pgbench, no HTTP",
         databases=("postgres",),
-        leaves_out=frozenset({LIST.key, MIXED.key, *SETS}),
-        keeps_items=False,
+        leaves_out=frozenset({LIST.key, MIXED.key, *BATCHES}),
+        stores_items=False,
     ),
 ]

@@ -13,12 +13,12 @@ from sqlalchemy.pool import NullPool
 
 from bench.processes import Command, finish
 
-# One statement for both databases; ids come from the identity and start at 1, and no two rows share a moment.
+# One statement for both databases; ids come from the identity and start at 1, and no two rows share a timestamp.
 SEED = """
 INSERT INTO items (name, price, in_stock, created_at, updated_at)
 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {rows}),
-rows(n, moment) AS (SELECT n, {moment} FROM numbers)
-SELECT 'item-' || n, n / 4.0, n % 3 <> 0, moment, moment FROM rows ORDER BY n
+rows(n, created_at) AS (SELECT n, {timestamp} FROM numbers)
+SELECT 'item-' || n, n / 4.0, n % 3 <> 0, created_at, created_at FROM rows ORDER BY n
 """
 
 
@@ -49,9 +49,9 @@ def migrate(url: str) -> None:
     finish(Command([sys.executable, "-m", "service", "migrate", "upgrade"], {"DATABASE_URL": url}))
 
 
-def seed(rows: int, moment: str) -> str:
-    """Build the statement that fills an empty table; `moment` is the database's expression for the nth second."""
-    return SEED.format(rows=rows, moment=moment)
+def seed(rows: int, timestamp: str) -> str:
+    """Build the statement that fills an empty table; `timestamp` is the database's expression for the nth second."""
+    return SEED.format(rows=rows, timestamp=timestamp)
 
 
 def execute(url: str, *statements: str) -> None:

@@ -13,10 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 from msgspec.structs import replace
 from rich.console import Console
 
-from bench.answers import expect
 from bench.arguments import add_some, positive
 from bench.client import Client
-from bench.contest import ConcurrencyLimiter, Contest
+from bench.contest import Contest, Trial
 from bench.contestants import OURS
 from bench.databases import DATABASES
 from bench.drivers.found import find_driver
@@ -25,7 +24,8 @@ from bench.processes import temporary_folder
 from bench.record import Growth, Part, Plan, Point, machine, versions, write
 from bench.report.files import GROWTH, publish_all
 from bench.report.tables import growth_table
-from bench.terminal import attempt, progress_bar
+from bench.responses import expect
+from bench.terminal import progress_bar, run_command
 from bench.workloads import DEEP_PAGE, GROWTH_WORKLOADS, PAGE, Workload
 
 ROWS = {"postgres": (10**3, 10**5, 10**6, 10**7), "sqlite": (10**3, 10**4, 10**5, 10**6)}
@@ -34,7 +34,7 @@ ALONE = 1
 
 def main() -> int:
     """Measure every size of every database."""
-    return attempt(partial(work, parser().parse_args()))
+    return run_command(partial(work, parser().parse_args()))
 
 
 def work(arguments: argparse.Namespace, console: Console) -> None:
@@ -83,7 +83,7 @@ def measure(growth: Growth, part: Part, rows: int) -> None:
                 contest.warm_up(server, workload, [ALONE])
             for number in range(growth.rounds):
                 for workload in questions:
-                    sample = contest.measure(ConcurrencyLimiter(server, number + 1, workload, ALONE))
+                    sample = contest.measure(Trial(server, number + 1, workload, ALONE))
                     growth.points.append(Point(rows=rows, sample=sample))
 
 
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description="Measure what more rows cost.")
     add = parser.add_argument
-    add_some(parser, "--databases", [*DATABASES], "what keeps the items", default=[*DATABASES])
+    add_some(parser, "--databases", [*DATABASES], "what stores the items", default=[*DATABASES])
     add("--rows", nargs="+", type=positive, metavar="N", help="items in the table, from a thousand to ten million")
     add("--rounds", type=positive, default=3, metavar="N", help="how often everything is asked (%(default)s)")
     add("--duration", type=positive, default=3, metavar="S", help="seconds of each measurement (%(default)s)")

@@ -1,18 +1,18 @@
-"""What the list is asked for, and what must hold for each of its answers."""
+"""What the list is asked for, and what must hold for each of its responses."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from bench.answers import Item, expect
+from bench.responses import Item, expect
 
 PAGE = 100
 PRICE_LOW, PRICE_HIGH = 100, 900
 
 
 class Listing(Struct, frozen=True):
-    """A question to the list, the key its answer is sorted by, and what holds for every member."""
+    """A question to the list, the key its response is sorted by, and what holds for every member."""
 
     query: str
     key: Callable[[Item], Any]
@@ -37,7 +37,7 @@ LISTINGS = [
 
 
 def check_page(page: Sequence[Item], listing: Listing) -> None:
-    """Check a page of a table that has enough items to fill it; raises WrongAnswerError."""
+    """Check a page of a table that has enough items to fill it; raises WrongResponseError."""
     expect(len({item.id for item in page}) == len(page) == PAGE, "not a full page of different items")
     expect(all(map(listing.holds, page)), "an item that the filter leaves out")
     expect(page == sorted(page, key=listing.key, reverse=listing.descending), "not in the order asked for")

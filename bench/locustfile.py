@@ -1,6 +1,6 @@
 """Load for a running service: `locust -f bench/locustfile.py Mixed --headless -u 50 -t 30s`.
 
-Users ask without a pause, and every answer is checked: its status, shape, values and order, and that it is not older
+Users ask without a pause, and every response is checked: its status, shape, values and order, and that it is not older
 than what the service has acknowledged before. With `--processes` or workers each process makes items of its own and is
 the only one to change them, so what it remembers of them is the truth.
 
@@ -24,8 +24,8 @@ from locust.exception import StopTest
 from locust.runners import MasterRunner, WorkerRunner
 from msgspec import Struct
 
-from bench.answers import Item, WrongAnswerError, decoded, expect
 from bench.listings import LISTINGS, PAGE, check_page
+from bench.responses import Item, WrongResponseError, decoded, expect
 
 HOST = "http://127.0.0.1:8000"
 ITEMS_PER_PROCESS = 1000
@@ -37,7 +37,7 @@ Task = TaskSet | Callable[..., Any]
 
 
 class Question(Struct, frozen=True):
-    """One request, the name it is counted under, and the status of a good answer."""
+    """One request, the name it is counted under, and the status of a good response."""
 
     method: str
     path: str
@@ -63,7 +63,7 @@ def new_item() -> dict[str, Any]:
 
 
 def remember(item: Item, before: Item) -> None:
-    """Compare what was answered with what was known when the question left, and keep the newer."""
+    """Compare a response with what was known when the question left, and keep the newer."""
     expect(item.id == before.id, "another item than the one asked for")
     expect((item.name, item.created_at) == (before.name, before.created_at), "a field changed that nobody changed")
     expect(item.created_at.tzinfo and item.updated_at.tzinfo, "a timestamp without its time zone")
@@ -106,7 +106,7 @@ def refuse_silence(environment: Environment, **_: object) -> None:
 
 
 class ItemUser(FastHttpUser):
-    """Knows every kind of request; which ones it makes is said by `tasks`."""
+    """Knows every kind of request; `tasks` lists those it makes."""
 
     abstract = True
     host = HOST
@@ -140,7 +140,7 @@ class ItemUser(FastHttpUser):
 
         def check(response: ResponseContextManager) -> None:
             item = decoded(response.content, Item)
-            expect(item.price == price, "the change is not in the answer")
+            expect(item.price == price, "the change is not in the response")
             expect(item.version > known.version, "the version did not rise")
             remember(item, known)
 
@@ -166,7 +166,7 @@ class ItemUser(FastHttpUser):
             try:
                 expect(response.status_code == question.status, f"status {response.status_code}")
                 check(response)
-            except WrongAnswerError as error:
+            except WrongResponseError as error:
                 response.failure(str(error))
 
 

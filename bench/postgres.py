@@ -18,9 +18,9 @@ INSTALLATION = "pginstall18"
 UNPRIVILEGED_USER = "nobody"
 SUPERUSER = "bench"
 INITDB_OPTIONS = ("--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C")
-# The defaults, said aloud: a commit is acknowledged once it is on the disk.
+# The defaults, spelled out: a commit is acknowledged once it is on the disk.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-MOMENT = "TIMESTAMPTZ '2026-01-01 00:00Z' + n * INTERVAL '1 second'"
+TIMESTAMP = "TIMESTAMPTZ '2026-01-01 00:00Z' + n * INTERVAL '1 second'"
 CONNECTIONS_MAX = 800  # all pools are open at once, and pgbench opens one for each of its clients
 
 
@@ -60,7 +60,7 @@ def postgres(folder: Path) -> Iterator[Database]:
 
 
 def _reset(url: str, rows: int) -> None:
-    execute_together(url, "TRUNCATE items RESTART IDENTITY", seed(rows, MOMENT))
+    execute_together(url, "TRUNCATE items RESTART IDENTITY", seed(rows, TIMESTAMP))
     execute(url, "VACUUM ANALYZE items", "CHECKPOINT")
 
 

@@ -96,7 +96,7 @@ def finish(command: Command, *, seconds_max: float = COMMAND_SECONDS_MAX, must_s
 def running(
     command: Command, *, ready: Callable[[], bool], log: Path, stop: signal.Signals = signal.SIGTERM
 ) -> Iterator[psutil.Process]:
-    """Keep a server running inside the block, entered once `ready` says so; its own session keeps Ctrl-C from it."""
+    """Keep a server running inside the block, entered once `ready()` holds; its own session keeps Ctrl-C from it."""
     with log.open("wb") as output:
         child = subprocess.Popen(  # noqa: S603 - every command line is ours
             command.line,
@@ -137,7 +137,7 @@ def _trees(roots: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    # What the caller's shell sets for the service or for granian must not favour one contestant.
+    # What the user's shell sets for the service or for granian must not favour one contestant.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ITEMSVC_", "GRANIAN_"))}
     return {**inherited, **extra}
 

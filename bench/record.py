@@ -66,13 +66,13 @@ class Sample(Struct, frozen=True, kw_only=True):
 
     @property
     def requests_per_second(self) -> float:
-        """Good answers only."""
-        return (self.load.answers - self.load.failures) / self.load.seconds
+        """Good responses only."""
+        return (self.load.responses - self.load.failures) / self.load.seconds
 
     @property
     def cpu_us_per_request(self) -> float:
-        """Processor time for each answer."""
-        return self.cpu_seconds * 1e6 / max(1, self.load.answers)
+        """Processor time for each response."""
+        return self.cpu_seconds * 1e6 / max(1, self.load.responses)
 
     @property
     def errors(self) -> int:
@@ -99,7 +99,7 @@ class Point(Struct, frozen=True, kw_only=True):
 
 
 class Growth(Struct, frozen=True, kw_only=True):
-    """How the cost of this service's answers grows with its rows."""
+    """How the cost of this service's responses grows with its rows."""
 
     started: datetime
     rounds: int

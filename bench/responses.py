@@ -1,4 +1,4 @@
-"""What a right answer looks like, whoever asks."""
+"""What a right response looks like, whoever asks."""
 
 from datetime import datetime
 from typing import TypeVar
@@ -9,8 +9,8 @@ from msgspec import Struct
 T = TypeVar("T")
 
 
-class WrongAnswerError(Exception):
-    """Something else than the truth was answered."""
+class WrongResponseError(Exception):
+    """A response is not the truth."""
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,13 +23,13 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     created_at: datetime
     updated_at: datetime
-    owner_id: int | None = None  # the peers have no users, and answer with a field less
+    owner_id: int | None = None  # the peers have no users, and their responses have a field less
 
 
 def expect(truth: object, complaint: str) -> None:
-    """Raise WrongAnswerError unless this is true."""
+    """Raise WrongResponseError unless this is true."""
     if not truth:
-        raise WrongAnswerError(complaint)
+        raise WrongResponseError(complaint)
 
 
 def decoded(content: bytes | None, shape: type[T]) -> T:
@@ -37,4 +37,4 @@ def decoded(content: bytes | None, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(content or b"", type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise WrongAnswerError(f"wrong body: {error}") from None
+        raise WrongResponseError(f"wrong body: {error}") from None

@@ -33,7 +33,7 @@ class RampHoldSpike(LoadTestShape):
     use_common_options: ClassVar[bool] = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Say how many users there are by now, and how many may come or go in a second; None ends the run."""
+        """Return how many users there are by now, and how many may come or go in a second; None ends the run."""
         options = self.runner.environment.parsed_options if self.runner else None
         users = getattr(options, "num_users", None) or USERS
         share = self.get_run_time() / (getattr(options, "run_time", None) or SECONDS)  # type: ignore[no-untyped-call]

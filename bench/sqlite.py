@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.database import Database, execute, execute_together, migrate, query, seed
 
-MOMENT = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', n || ' seconds')"
+TIMESTAMP = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', n || ' seconds')"
 
 
 @contextmanager
@@ -23,5 +23,7 @@ def sqlite(folder: Path) -> Iterator[Database]:
 
 
 def _reset(url: str, rows: int) -> None:
-    execute_together(url, "DELETE FROM items", "DELETE FROM sqlite_sequence WHERE name = 'items'", seed(rows, MOMENT))
+    execute_together(
+        url, "DELETE FROM items", "DELETE FROM sqlite_sequence WHERE name = 'items'", seed(rows, TIMESTAMP)
+    )
     execute(url, "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")

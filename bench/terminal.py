@@ -7,20 +7,20 @@ from typing import Never
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench.answers import WrongAnswerError
 from bench.processes import ProcessError
+from bench.responses import WrongResponseError
 
 FAILED, INTERRUPTED = 1, 130
 
 
-def attempt(work: Callable[[Console], None]) -> int:
-    """Do the work of a command, and give its exit code; everything that was started ends with it."""
+def run_command(work: Callable[[Console], None]) -> int:
+    """Do the work of a command, and return its exit code; everything that was started ends with it."""
     console = Console(stderr=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
         work(console)
-    except (ProcessError, WrongAnswerError) as error:
+    except (ProcessError, WrongResponseError) as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return FAILED
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@
 # pg_logical_emit_message(true, ...), which writes no row at all. And a DO NOTHING that inserts nothing does wait once
 # in 33 times if the table has a serial column, so that a test may say that it does.
 #
-# Guessed before: SELECT does not wait; FOR KEY SHARE, a read, neither; whatever is an INSERT does; pg_xact_status returns
+# Guessed before: SELECT does not wait; FOR KEY SHARE, a read, neither; whatever is an INSERT does; pg_xact_status is
 # "in progress" for as long as the standby has not responded; nextval never waits.
 #
 # Seen: SELECT, pg_xact_status: committed, DO NOTHING, MERGE, 23505: at once

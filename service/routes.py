@@ -3,12 +3,12 @@
 from starlette.routing import Route
 
 from service.http.operation import Operation, Resource
-from service.http.problems import NOT_READY, OVERLOADED, UNKNOWN_REFERENCE, owned
+from service.http.problems import NOT_READY, OVERLOADED, UNKNOWN_REFERENCE
 from service.http.response import NO_STORE
 from service.resources import documents, health, items, users
 
 READ_USER = Operation(users.read_user)
-DELETE_USER = Operation(users.delete_user, status=204, problems=[owned("items"), UNKNOWN_REFERENCE])
+DELETE_USER = Operation(users.delete_user, status=204, problems=[UNKNOWN_REFERENCE])
 
 ROUTES = [
     *items.COLLECTION.routes(),

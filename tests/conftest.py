@@ -15,8 +15,8 @@ import pytest
 from db.engines.engine import open_database
 from db.migrate import upgrade
 from service.settings import Settings
-from tests.support.answers import PATIENT, serving
 from tests.support.postgres import Databases, PostgresServer
+from tests.support.responses import PATIENT, serving
 
 POSTGRESQL = "postgresql"
 SERVER_VARIABLE = "TEST_DATABASE_URL"
@@ -38,7 +38,7 @@ class SharedPostgres:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Worker) -> None:
-        """Tell a worker where it will find the server's address."""
+        """Give a worker the server's address."""
         node.workerinput[ADDRESS_KEY] = str(self._address)
 
     @pytest.hookimpl(optionalhook=True)
@@ -108,7 +108,7 @@ def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", POSTGRESQL])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Name the kind of database; `@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)` keeps to one."""
+    """Name the kind of database; `@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)` chooses one."""
     return str(request.param)
 
 

@@ -23,7 +23,7 @@ from service.http.operation import Resource
 from service.routes import ROUTES
 from service.settings import Settings
 from tests.faults.scenarios import SCENARIOS
-from tests.support.answers import serving
+from tests.support.responses import serving
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import POSTGRESQL, SERVER_VARIABLE
-from tests.support.answers import MSGPACK, code, next_url, pointers
+from tests.support.responses import MSGPACK, code, next_url, pointers
 from tests.support.serving import ServiceProcess
 
 ROOT = Path(__file__).parent.parent

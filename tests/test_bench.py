@@ -26,7 +26,7 @@ def sample(contestant: str, rate: int, number: int = 1, workload: str = GET.key,
         contestant=contestant,
         workload=workload,
         connections=connections,
-        load=Load(answers=rate, failures=0, breaks=0, seconds=1.0, p50_ms=64 / rate, p99_ms=640 / rate),
+        load=Load(responses=rate, failures=0, breaks=0, seconds=1.0, p50_ms=64 / rate, p99_ms=640 / rate),
         lost_writes=0,
         cpu_seconds=1.5,
         rss_bytes=50 * 2**20,
@@ -108,13 +108,13 @@ def test_every_peer_takes_part() -> None:
     assert served == files - {"bench.peers.__init__:app", "bench.peers.models:app"}
 
 
-def test_presets_ask_only_those_who_can_answer() -> None:
+def test_presets_ask_only_those_who_serve_the_workload() -> None:
     for part in [part for preset in PRESETS.values() for part in preset().parts]:
         applicants = {entry.key for entry in CONTESTANTS if part.database in entry.databases}
         assert applicants.issuperset(part.contestants)
 
 
-def test_what_the_command_line_names_replaces_what_the_preset_says() -> None:
+def test_what_the_command_line_names_replaces_what_the_preset_has() -> None:
     on_sqlite = short().parts[1]
     part = narrowed(on_sqlite, contestants=["litestar", "pgbench"], workloads=["put"], connections=[3, 5])
     assert (part.contestants, part.cells) == (["litestar"], {"put": [3, 5]})

@@ -10,11 +10,11 @@ from tests.documents import README, RELIABILITY, everything
 
 
 @pytest.mark.parametrize("file", [README, RELIABILITY], ids=lambda file: file.name)
-def test_a_document_says_what_the_code_does(file: Path) -> None:
+def test_a_document_shows_what_the_code_does(file: Path) -> None:
     assert file.read_text(encoding="utf-8") == everything()[file]
 
 
-def test_the_readme_says_how_many_connections_the_workers_hold() -> None:
+def test_the_readme_gives_how_many_connections_the_workers_hold() -> None:
     settings = Settings(database_url="postgresql+asyncpg://u@h/d", workers=2)
     text = " ".join(README.read_text(encoding="utf-8").split())
     assert connection_budget(settings) in text

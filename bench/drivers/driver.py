@@ -6,14 +6,14 @@ from msgspec import Struct
 
 from bench.workloads import Workload
 
-ANSWER_SECONDS_MAX = 10
+RESPONSE_SECONDS_MAX = 10
 GRACE_SECONDS = 30
 
 
 class Load(Struct, frozen=True):
-    """What a driver saw: answers of any status, those of 400 and above, broken connections with timeouts."""
+    """What a driver saw: responses of any status, those of 400 and above, broken connections with timeouts."""
 
-    answers: int
+    responses: int
     failures: int
     breaks: int
     seconds: float
@@ -29,4 +29,4 @@ class Driver(Protocol):
         """Its name and its version."""
 
     def drive(self, workload: Workload, port: int, *, connections: int, seconds: int, rows: int) -> Load:
-        """Ask as fast as answers come, on every connection, for that long; raises ProcessError."""
+        """Ask as fast as responses come, on every connection, for that long; raises ProcessError."""

@@ -14,19 +14,19 @@ from bench.processes import HOST, Command, ProcessError, finish
 from bench.workloads import Workload
 
 # Importing locust would replace Python's own sockets, so its file is only named here, and speaks the same names.
-START_SECONDS = 1  # until the users are there; the clock starts with the first answer
+START_SECONDS = 1  # until the users are there; the clock starts with the first response
 LOCUSTFILE = Path(__file__).with_name("questions.py")
 
 
 class Statistics(Struct, frozen=True):
-    """What locust says of one kind of request, among much else."""
+    """What locust reports of one kind of request, among much else."""
 
     num_requests: int
     num_failures: int
     start_time: float
     last_request_timestamp: float | None
     response_times: dict[str, int]
-    """How many answers took so many milliseconds."""
+    """How many responses took so many milliseconds."""
 
 
 class Locust:
@@ -59,7 +59,7 @@ def _load(kinds: list[Statistics]) -> Load:
         times.update({int(milliseconds): count for milliseconds, count in kind.response_times.items()})
     ended = max(kind.last_request_timestamp or kind.start_time for kind in kinds)
     return Load(
-        answers=sum(kind.num_requests for kind in kinds),
+        responses=sum(kind.num_requests for kind in kinds),
         failures=sum(kind.num_failures for kind in kinds),
         breaks=0,
         seconds=ended - min(kind.start_time for kind in kinds),

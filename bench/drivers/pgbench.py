@@ -20,7 +20,7 @@ FAILED = "number of failed transactions: "
 
 
 class PgBench:
-    """Asks the database what the service asks it for a set of one."""
+    """Asks the database what the service asks it for a batch of one."""
 
     def __init__(self, binaries: Path) -> None:
         self._program = binaries / "pgbench"
@@ -50,14 +50,14 @@ class PgBench:
                 "postgres",
             ]
             printed = finish(Command(line), seconds_max=seconds + GRACE_SECONDS)
-            answered = _number(printed, PROCESSED)
+            processed = _number(printed, PROCESSED)
             logs = "".join(log.read_text() for log in folder.iterdir())
         percentiles = quantiles(_latencies_ms(logs), n=100, method="inclusive")
         return Load(
-            answers=int(answered),
+            responses=int(processed),
             failures=int(_number(printed, FAILED)),
             breaks=0,
-            seconds=answered / _number(printed, RATE),
+            seconds=processed / _number(printed, RATE),
             p50_ms=percentiles[49],
             p99_ms=percentiles[98],
         )

@@ -9,8 +9,8 @@ from locust import FastHttpUser, constant, task
 
 Question = tuple[str, str, object]
 
-SET_SIZE = 100
-PAGE = f"/items?limit={SET_SIZE}"
+BATCH_SIZE = 100
+PAGE = f"/items?limit={BATCH_SIZE}"
 
 chance = random.Random(1)  # noqa: S311 - it chooses load, it keeps no secret
 
@@ -36,10 +36,10 @@ def path(_rows: int) -> Question:
     return "GET", os.environ["BENCH_PATH"], None
 
 
-def read_set(rows: int) -> Question:
-    """Ask for a set of items, spread over the rows."""
-    first, stride = chance.randint(1, rows), max(1, rows // SET_SIZE)
-    ids = ((first + member * stride) % rows + 1 for member in range(SET_SIZE))
+def read_batch(rows: int) -> Question:
+    """Ask for a batch of items, spread over the rows."""
+    first, stride = chance.randint(1, rows), max(1, rows // BATCH_SIZE)
+    ids = ((first + member * stride) % rows + 1 for member in range(BATCH_SIZE))
     return "GET", f"/items?ids={','.join(map(str, ids))}", None
 
 
@@ -53,9 +53,9 @@ def post(_rows: int) -> Question:
     return "POST", "/items", item()
 
 
-def write_set(_rows: int) -> Question:
-    """Create a set of items."""
-    return "POST", "/items", [item() for _ in range(SET_SIZE)]
+def write_batch(_rows: int) -> Question:
+    """Create a batch of items."""
+    return "POST", "/items", [item() for _ in range(BATCH_SIZE)]
 
 
 def mixed(rows: int) -> Question:
@@ -66,11 +66,11 @@ def mixed(rows: int) -> Question:
 QUESTIONS: dict[str, Callable[[int], Question]] = {
     "get": get,
     "path": path,
-    "read-set": read_set,
+    "read-batch": read_batch,
     "put": put,
     "mixed": mixed,
     "post": post,
-    "write-set": write_set,
+    "write-batch": write_batch,
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from bench.drivers.driver import ANSWER_SECONDS_MAX, GRACE_SECONDS, Load
+from bench.drivers.driver import GRACE_SECONDS, RESPONSE_SECONDS_MAX, Load
 from bench.processes import HOST, Command, finish
 from bench.workloads import Workload
 
@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).parent / "lua"
 class Report(Struct, frozen=True):
     """The line that lua/report.lua writes."""
 
-    answers: int
+    responses: int
     failures: int
     breaks: int
     duration_us: int
@@ -25,7 +25,7 @@ class Report(Struct, frozen=True):
 
 
 class Wrk:
-    """Asks what the workload's Lua script says."""
+    """Sends the requests of the workload's Lua script."""
 
     def __init__(self, program: str) -> None:
         self._program = program
@@ -38,7 +38,7 @@ class Wrk:
             "--threads": "1",
             "--connections": str(connections),
             "--duration": f"{seconds}s",
-            "--timeout": f"{ANSWER_SECONDS_MAX}s",
+            "--timeout": f"{RESPONSE_SECONDS_MAX}s",
             "--script": str(SCRIPTS / f"{workload.script}.lua"),
         }
         arguments = ("--", str(rows), workload.path)
@@ -47,7 +47,7 @@ class Wrk:
         printed = finish(command, seconds_max=seconds + GRACE_SECONDS)
         report = msgspec.json.decode(printed.strip().splitlines()[-1], type=Report)
         return Load(
-            answers=report.answers,
+            responses=report.responses,
             failures=report.failures,
             breaks=report.breaks,
             seconds=report.duration_us / 1e6,

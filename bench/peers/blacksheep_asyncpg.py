@@ -18,9 +18,9 @@ from msgspec import Meta, Struct
 COLUMNS = "id, name, price, in_stock, version, created_at, updated_at"
 SELECT_ONE = f"SELECT {COLUMNS} FROM items WHERE id = $1"  # noqa: S608 - a constant
 SELECT_PAGE = f"SELECT {COLUMNS} FROM items ORDER BY id LIMIT $1"  # noqa: S608
-SELECT_SET = f"SELECT {COLUMNS} FROM items WHERE id = ANY($1)"  # noqa: S608
+SELECT_BATCH = f"SELECT {COLUMNS} FROM items WHERE id = ANY($1)"  # noqa: S608
 INSERT_ONE = f"INSERT INTO items (name, price, in_stock) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608
-INSERT_SET = f"""
+INSERT_BATCH = f"""
 INSERT INTO items (name, price, in_stock)
 SELECT name, price, in_stock FROM unnest($1::text[], $2::float8[], $3::boolean[])
 WITH ORDINALITY AS rows (name, price, in_stock, position) ORDER BY position RETURNING {COLUMNS}"""  # noqa: S608
@@ -30,7 +30,7 @@ WHERE id = $1 RETURNING {COLUMNS}"""  # noqa: S608
 
 
 class ItemCreate(Struct):
-    """What a caller sends."""
+    """What a client sends."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     price: Annotated[float, Meta(ge=0)]
@@ -38,7 +38,7 @@ class ItemCreate(Struct):
 
 
 class Item(Struct):
-    """What a caller receives, in the order of the columns."""
+    """What a client receives, in the order of the columns."""
 
     id: int
     name: str
@@ -70,8 +70,8 @@ async def pool() -> AsyncGenerator[None]:
         yield
 
 
-def answer(content: Item | list[Item], status: int = 200) -> Response:
-    """Encode what is answered."""
+def respond(content: Item | list[Item], status: int = 200) -> Response:
+    """Encode a response."""
     return Response(status, content=Content(b"application/json", encode(content)))
 
 
@@ -79,29 +79,29 @@ def answer(content: Item | list[Item], status: int = 200) -> Response:
 async def read_item(item_id: int) -> Response:
     """Read one item."""
     row = await database.pool.fetchrow(SELECT_ONE, item_id)
-    return Response(404) if row is None else answer(Item(*row))
+    return Response(404) if row is None else respond(Item(*row))
 
 
 @app.router.get("/items")
 async def read_items(limit: int = 100, ids: str = "") -> Response:
     """Read items by their ids, or else the first ones."""
     if not ids:
-        return answer([Item(*row) for row in await database.pool.fetch(SELECT_PAGE, limit)])
+        return respond([Item(*row) for row in await database.pool.fetch(SELECT_PAGE, limit)])
     wanted = [int(id) for id in ids.split(",")]
-    found = {row[0]: Item(*row) for row in await database.pool.fetch(SELECT_SET, wanted)}
-    return answer([found[id] for id in wanted if id in found])
+    found = {row[0]: Item(*row) for row in await database.pool.fetch(SELECT_BATCH, wanted)}
+    return respond([found[id] for id in wanted if id in found])
 
 
 @app.router.post("/items")
 async def create_items(request: Request) -> Response:
-    """Create an item, or a set of them."""
+    """Create an item, or a batch of them."""
     body = decode_any(await request.read() or b"")
     if isinstance(body, ItemCreate):
         (row,) = await database.pool.fetch(INSERT_ONE, body.name, body.price, body.in_stock)
-        return answer(Item(*row), 201)
+        return respond(Item(*row), 201)
     columns = [item.name for item in body], [item.price for item in body], [item.in_stock for item in body]
-    rows = sorted(await database.pool.fetch(INSERT_SET, *columns), key=itemgetter("id"))
-    return answer([Item(*row) for row in rows], 201)
+    rows = sorted(await database.pool.fetch(INSERT_BATCH, *columns), key=itemgetter("id"))
+    return respond([Item(*row) for row in rows], 201)
 
 
 @app.router.put("/items/{item_id}")
@@ -109,10 +109,10 @@ async def update_item(item_id: int, request: Request) -> Response:
     """Replace an item."""
     body = decode_one(await request.read() or b"")
     row = await database.pool.fetchrow(UPDATE_ONE, item_id, body.name, body.price, body.in_stock)
-    return Response(404) if row is None else answer(Item(*row))
+    return Response(404) if row is None else respond(Item(*row))
 
 
 @app.exception_handler(msgspec.DecodeError)
 async def refuse(_app: Application, _request: Request, error: Exception) -> Response:
-    """Answer what cannot be decoded."""
+    """Refuse what cannot be decoded."""
     return Response(422, content=Content(b"application/json", encode({"detail": str(error)})))

@@ -17,7 +17,7 @@ from bench.peers.models import Item
 
 
 class ItemCreate(BaseModel):
-    """What a caller sends."""
+    """What a client sends."""
 
     name: str = Field(min_length=1, max_length=255)
     price: float = Field(ge=0, allow_inf_nan=False)
@@ -25,7 +25,7 @@ class ItemCreate(BaseModel):
 
 
 class ItemPublic(ItemCreate):
-    """What a caller receives."""
+    """What a client receives."""
 
     model_config = ConfigDict(from_attributes=True)
 

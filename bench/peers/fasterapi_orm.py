@@ -17,7 +17,7 @@ from bench.peers.models import Item
 
 
 class ItemCreate(msgspec.Struct):
-    """What a caller sends."""
+    """What a client sends."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     price: Annotated[float, msgspec.Meta(ge=0)]
@@ -25,7 +25,7 @@ class ItemCreate(msgspec.Struct):
 
 
 class ItemResponse(msgspec.Struct):
-    """What a caller receives."""
+    """What a client receives."""
 
     id: int
     name: str
@@ -49,7 +49,7 @@ async def close_engine() -> None:
 
 
 def to_response(item: Item) -> ItemResponse:
-    """Copy a row into what is answered."""
+    """Copy a row into the response."""
     return ItemResponse(
         id=item.id,
         name=item.name,

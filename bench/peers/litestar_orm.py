@@ -1,7 +1,7 @@
 """Litestar, msgspec Structs, and an SQLAlchemy session for each request.
 
 Written as Litestar's SQLAlchemy tutorial writes it: a dependency that yields a session inside a transaction, which ends
-before the answer is sent.
+before the response is sent.
 """
 
 import os
@@ -21,7 +21,7 @@ from bench.peers.models import Item
 
 
 class ItemCreate(Struct):
-    """What a caller sends."""
+    """What a client sends."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     price: Annotated[float, Meta(ge=0)]
@@ -29,7 +29,7 @@ class ItemCreate(Struct):
 
 
 class ItemPublic(Struct):
-    """What a caller receives."""
+    """What a client receives."""
 
     id: int
     name: str
@@ -51,7 +51,7 @@ async def provide_transaction() -> AsyncGenerator[AsyncSession]:
 
 
 def public(item: Item) -> ItemPublic:
-    """Copy a row into what is answered."""
+    """Copy a row into the response."""
     return ItemPublic(
         id=item.id,
         name=item.name,

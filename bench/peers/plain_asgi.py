@@ -1,6 +1,6 @@
 """A plain ASGI callable without a database: the ceiling of the server, the load generator and the machine.
 
-Nothing is kept: every item is the same one, whatever is asked or sent.
+Nothing is stored: every item is the same one, whatever is asked or sent.
 """
 
 from starlette.types import Message, Receive, Scope, Send
@@ -9,24 +9,24 @@ ITEM = (
     b'{"id":1,"name":"item-1","price":0.25,"in_stock":true,"version":1,'
     b'"created_at":"2026-11-21T12:00:00.000000Z","updated_at":"2026-11-21T12:00:00.000000Z"}'
 )
-SET = b"[" + b",".join([ITEM] * 100) + b"]"
+BATCH = b"[" + b",".join([ITEM] * 100) + b"]"
 
 
 def started(status: int, body: bytes) -> Message:
-    """Make the message that begins an answer."""
+    """Make the message that begins a response."""
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-ANSWERS = {
+RESPONSES = {
     (method, several): (started(status, body), {"type": "http.response.body", "body": body})
     for method, status in (("GET", 200), ("PUT", 200), ("POST", 201))
-    for several, body in ((False, ITEM), (True, SET))
+    for several, body in ((False, ITEM), (True, BATCH))
 }
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read what is sent, and answer with constants."""
+    """Read what is sent, and respond with constants."""
     if scope["type"] != "http":
         return
     method = scope["method"]
@@ -38,6 +38,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         several = body.startswith(b"[")
-    start, content = ANSWERS[method, several]
+    start, content = RESPONSES[method, several]
     await send(start)
     await send(content)

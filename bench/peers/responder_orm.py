@@ -20,7 +20,7 @@ from bench.peers.models import Item
 
 
 class ItemIn(BaseModel):
-    """What a caller sends."""
+    """What a client sends."""
 
     name: str = Field(min_length=1, max_length=255)
     price: float = Field(ge=0, allow_inf_nan=False)
@@ -28,7 +28,7 @@ class ItemIn(BaseModel):
 
 
 class ItemOut(ItemIn):
-    """What a caller receives."""
+    """What a client receives."""
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -1,7 +1,7 @@
 """Starlette, msgspec Structs, and an SQLAlchemy session for each request.
 
-What is left when the framework only routes: bodies are decoded and encoded by hand, a union takes one item or a set of
-them, and a session lives as long as its endpoint.
+What is left when the framework only routes: bodies are decoded and encoded by hand, a union takes one item or a batch
+of them, and a session lives as long as its endpoint.
 """
 
 import os
@@ -22,7 +22,7 @@ from bench.peers.models import Item
 
 
 class ItemCreate(Struct):
-    """What a caller sends."""
+    """What a client sends."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     price: Annotated[float, Meta(ge=0)]
@@ -30,7 +30,7 @@ class ItemCreate(Struct):
 
 
 class ItemPublic(Struct):
-    """What a caller receives."""
+    """What a client receives."""
 
     id: int
     name: str
@@ -47,8 +47,8 @@ one = msgspec.json.Decoder(ItemCreate)
 one_or_more = msgspec.json.Decoder(ItemCreate | list[ItemCreate])
 
 
-def answer(content: Item | list[Item], status: int = 200) -> Response:
-    """Encode what is answered."""
+def respond(content: Item | list[Item], status: int = 200) -> Response:
+    """Encode a response."""
     public: ItemPublic | list[ItemPublic]
     if isinstance(content, list):
         public = [msgspec.convert(item, ItemPublic, from_attributes=True) for item in content]
@@ -63,20 +63,20 @@ async def read_items(request: Request) -> Response:
         if ids := request.query_params.get("ids"):
             wanted = [int(id) for id in ids.split(",")]
             found = {item.id: item for item in await session.scalars(select(Item).where(Item.id.in_(wanted)))}
-            return answer([found[id] for id in wanted if id in found])
+            return respond([found[id] for id in wanted if id in found])
         limit = int(request.query_params.get("limit", 100))
-        return answer(list(await session.scalars(select(Item).order_by(Item.id).limit(limit))))
+        return respond(list(await session.scalars(select(Item).order_by(Item.id).limit(limit))))
 
 
 async def create_items(request: Request) -> Response:
-    """Create an item, or a set of them."""
+    """Create an item, or a batch of them."""
     body = one_or_more.decode(await request.body())
     sent = body if isinstance(body, list) else [body]
     items = [Item(name=item.name, price=item.price, in_stock=item.in_stock) for item in sent]
     async with async_session() as session:
         session.add_all(items)
         await session.commit()
-    return answer(items if isinstance(body, list) else items[0], 201)
+    return respond(items if isinstance(body, list) else items[0], 201)
 
 
 async def read_item(request: Request) -> Response:
@@ -85,7 +85,7 @@ async def read_item(request: Request) -> Response:
         item = await session.get(Item, request.path_params["item_id"])
         if item is None:
             raise HTTPException(404, "Item not found")
-        return answer(item)
+        return respond(item)
 
 
 async def update_item(request: Request) -> Response:
@@ -99,11 +99,11 @@ async def update_item(request: Request) -> Response:
         item.version += 1
         await session.commit()
         await session.refresh(item)
-        return answer(item)
+        return respond(item)
 
 
 async def refuse(_request: Request, error: Exception) -> Response:
-    """Answer what cannot be decoded."""
+    """Refuse what cannot be decoded."""
     return Response(msgspec.json.encode({"detail": str(error)}), 422, media_type="application/json")
 
 

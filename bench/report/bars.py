@@ -60,9 +60,9 @@ def _bar(index: int, row: Row, bar: Bar | None, left: float, scale: Callable[[fl
     middle = _middle(index)
     if bar is None:
         return text("–", left + 4, middle + 4, class_="tick")
-    told = title(f"{row.title}: {bar.value:,.4g} ({bar.low:,.4g} to {bar.high:,.4g})")
+    caption = title(f"{row.title}: {bar.value:,.4g} ({bar.low:,.4g} to {bar.high:,.4g})")
     width = max(1.0, scale(bar.value) - left)
-    body = element("rect", told, x=left, y=middle - BAR / 2, width=width, height=BAR, rx=2, class_=f"bar {row.key}")
+    body = element("rect", caption, x=left, y=middle - BAR / 2, width=width, height=BAR, rx=2, class_=f"bar {row.key}")
     whisker = line(scale(bar.low), middle, scale(bar.high), middle, class_="whisker")
     return body + whisker + text(brief(bar.value), scale(max(bar.value, bar.high)) + 6, middle + 4, class_="value")
 

@@ -5,10 +5,10 @@ from bench.record import Run
 
 CAVEATS = """\
 Load generator, contestant and database share this machine: what one takes, the others lack.
-Each connection sends its next request when the answer to the last one is there, so a slow contestant is asked less \
+Each connection sends its next request when the response to the last one is there, so a slow contestant is asked less \
 often, and its latencies are those at its own throughput.
 All contestants run, with the same server settings, and one after the other is asked: those who wait cost nothing, and \
-what is compared was measured side by side. Their answers were checked before, for many callers at once.
+what is compared was measured side by side. Their responses were checked before, for many clients at once.
 The table has {rows:,} rows, and is new before each measurement that changes it. Errors count, and so do acknowledged \
 writes that are missing in it.
 Figures are medians of {rounds} alternating rounds of {seconds} s each, after {warm_up} s of warm-up.
@@ -17,7 +17,7 @@ The plain ASGI callable asks no database and pgbench speaks no HTTP: they mark b
 
 
 def facts(run: Run) -> dict[str, str]:
-    """Say when, on what and with which versions it was measured."""
+    """Return when, on what and with which versions it was measured."""
     workers = {TITLES[part.database]: part.workers for part in run.plan.parts}
     return {
         "measured": f"{run.started:%Y-%m-%d %H:%M} UTC",
@@ -28,7 +28,7 @@ def facts(run: Run) -> dict[str, str]:
 
 
 def caveats(run: Run) -> list[str]:
-    """Say what has to be known before the figures are read."""
+    """Return what has to be known before the figures are read."""
     plan = run.plan
     seconds, warm_up = plan.duration_seconds, plan.warm_up_seconds
     return CAVEATS.format(rows=plan.rows, rounds=plan.rounds, seconds=seconds, warm_up=warm_up).splitlines()

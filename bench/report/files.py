@@ -16,7 +16,7 @@ GROWTH = RESULTS / "growth.json"
 
 
 def publish(file: Path) -> list[Path]:
-    """Write the README's table and plot, and the page, of a run; says which files these are."""
+    """Write the README's table and plot, and the page, of a run; returns these files."""
     run = msgspec.json.decode(file.read_bytes(), type=Run)
     growth = msgspec.json.decode(GROWTH.read_bytes(), type=Growth) if GROWTH.exists() else None
     written = {

@@ -29,7 +29,7 @@ class Figure(Struct, frozen=True, kw_only=True):
     rate_min: float
     rate_max: float
     items: int
-    """How many items each answer is about."""
+    """How many items each response is about."""
     p50_ms: float
     p99_ms: float
     cpu_us: float
@@ -57,7 +57,7 @@ def figures(run: Run) -> Figures:
 
 
 def multiple(run: Run, key: Key, other: Key) -> float:
-    """Compute the median of what each round says of two cells, which were measured side by side; 0 without any."""
+    """Compute the median of the rounds' ratios of two cells, which were measured side by side; 0 without any."""
     rates = {(_key(sample), sample.round): sample.requests_per_second for sample in run.samples}
     ratios = [
         rate / rates[other, number]

@@ -10,7 +10,7 @@ from bench.report import plots, style
 from bench.report.circumstances import caveats, facts
 from bench.report.medians import Figures, Key, figures
 from bench.report.tables import CROWD, TITLES, Table, beside, cells, growth_cells, starts
-from bench.workloads import GET, LIST, MIXED, POST, PUT, READ_SET, WRITE_SET
+from bench.workloads import GET, LIST, MIXED, POST, PUT, READ_BATCH, WRITE_BATCH
 
 PAGE = Template("""\
 <!doctype html>
@@ -45,9 +45,9 @@ def _tiles(found: Figures, run: Run) -> str:
             ours = found.get(key := Key(part.database, workload.key, CROWD, OURS))
             baseline = found.get(key._replace(contestant=BASELINE))
             if ours and baseline:
-                told = f"{workload.title}, {DATABASE_TITLES[part.database]}: {ours.rate:,.0f}/s"
+                caption = f"{workload.title}, {DATABASE_TITLES[part.database]}: {ours.rate:,.0f}/s"
                 drawn.append(
-                    f'<div class="tile"><b>{ours.rate / baseline.rate:.0f}×</b><span>{escape(told)}</span></div>'
+                    f'<div class="tile"><b>{ours.rate / baseline.rate:.0f}×</b><span>{escape(caption)}</span></div>'
                 )
     note = f'<p class="note">Multiples of {escape(TITLES[BASELINE])}, {CROWD} connections.</p>' if drawn else ""
     return f'<div class="tiles">{"".join(drawn)}</div>{note}' if drawn else ""
@@ -59,29 +59,29 @@ def _facts(run: Run) -> str:
 
 
 def _part(run: Run, found: Figures, part: Part) -> str:
-    others, sets = (PUT, MIXED), (READ_SET, WRITE_SET)
+    others, batches = (PUT, MIXED), (READ_BATCH, WRITE_BATCH)
     drawn = [
         ("Throughput", plots.compared(found, part, plots.RATE)),
         ("", plots.compared(found, part, plots.RATE, others)),
-        ("", plots.compared(found, part, plots.ITEMS, sets)),
-        ("What an answer costs", plots.compared(found, part, plots.CPU)),
+        ("", plots.compared(found, part, plots.ITEMS, batches)),
+        ("What a response costs", plots.compared(found, part, plots.CPU)),
         ("", plots.compared(found, part, plots.CPU, others)),
         ("Latency when more ask at once", plots.latency(found, part)),
     ]
     shown = "".join(_plot(heading, svg) for heading, svg in drawn if svg)
     title = DATABASE_TITLES[part.database]
-    told = _details(f"This service in multiples of everybody, {title}", beside(run, part), words=1)
-    told += _details(f"All figures, {title}", cells(run, part), words=3)
-    return f"<h2>{title}</h2>{shown}{told}"
+    tables = _details(f"This service in multiples of everybody, {title}", beside(run, part), words=1)
+    tables += _details(f"All figures, {title}", cells(run, part), words=3)
+    return f"<h2>{title}</h2>{shown}{tables}"
 
 
 def _growth(growth: Growth) -> str:
-    told = (
+    note = (
         f"One connection, {growth.rounds} rounds of {growth.duration_seconds} s, {growth.started:%Y-%m-%d}; "
         + ", ".join(f"{name} {value}" for name, value in growth.machine.items())
     )
     plot = _plot("", plots.growth(growth))
-    return f'<h2>Growth</h2><p class="note">{escape(told)}</p>{plot}' + _details(
+    return f'<h2>Growth</h2><p class="note">{escape(note)}</p>{plot}' + _details(
         "All figures, growth", growth_cells(growth), words=2
     )
 

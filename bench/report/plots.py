@@ -57,7 +57,7 @@ def _crowd(part: Part, workload: Workload) -> int:
 
 
 def latency(found: Figures, part: Part) -> str:
-    """Plot how long an answer takes when more and more ask."""
+    """Plot how long a response takes when more and more ask."""
     panels = [
         Panel(f"{entry.title}, {name}", "ms, less is better", "connections", _latencies(found, part, entry, measure))
         for entry in MAIN

@@ -33,7 +33,7 @@ def detailed(run: Run) -> str:
 
 
 def summary(run: Run) -> str:
-    """Render what the README shows: who answers how many requests in a second."""
+    """Render what the README shows: the requests per second of every contestant."""
     found = figures(run)
     tables = [markdown(table, words=1) for part in run.plan.parts if len(table := overview(found, part)) > 1]
     known = facts(run)
@@ -93,7 +93,7 @@ def overview(found: Figures, part: Part) -> Table:
 
 
 def beside(run: Run, part: Part) -> Table:
-    """Tabulate this service's rate in multiples of everybody's: the median of what each round says."""
+    """Tabulate this service's rate in multiples of everybody's: the median of the rounds' ratios."""
     asked = [(entry, crowd) for entry in (GET, POST, LIST) for crowd in part.cells.get(entry.key, [])]
     head = [f"{entry.title}, {crowd}" for entry, crowd in asked]
     table = [["this service in multiples of", *head]]

@@ -13,10 +13,12 @@ from sqlalchemy.types import TypeEngine
 from db.models import Base
 from db.models import table as core_table
 from db.tables.filters import Filter
-from db.types import Timestamp, fold
+from db.types import Float64, Name, Timestamp, fold
 
 # Of row parameters, by the Python type of a column. Not the column's own type: a cast to VARCHAR(255) truncates.
 PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {bool: Boolean(), int: BigInteger(), float: Double(), str: Text()}
+# Of columns: of these Python types, others would be read differently by the two databases.
+REQUIRED_TYPES = {float: ("Float64", Float64), datetime: ("Timestamp", Timestamp)}
 FOLDED = "_folded"
 # SQLite knows no -0.0, and a timestamp is read in UTC: what was written is what will be read.
 NORMALIZE: dict[type, Callable[[Any], Any]] = {
@@ -67,18 +69,29 @@ class Table:
     filters: Mapping[str, Filter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in (*self.row_fields, *self.orders, *(one.column for one in self.filters.values())):
+            if name not in self.core.c:
+                raise TypeError(f"{self.name} has no column {name}")
+        for name in self.row_fields:
+            column = self.core.c[name]
+            wanted = REQUIRED_TYPES.get(column.type.python_type)
+            if wanted and column.type is not wanted[1]:
+                raise TypeError(f"{column} needs the type db.types.{wanted[0]}, to be the same on both databases")
+        self._check_lists()
+        for names in self._unique_columns:
+            if len(names) > 1 and "id" not in names:
+                raise TypeError(f"{self.name} has a unique constraint of several columns: no guard foresees {names}")
+
+    def _check_lists(self) -> None:
         for name in self.orders:
             column = self.core.c[self.compared(name)]
             if column.nullable:
                 raise TypeError(f"{column} is nullable, and nothing compares with NULL: it cannot be an order")
+            if column.type.python_type is str and column.type is not Name:
+                raise TypeError(f"{column} needs the type db.types.Name, to be ordered alike by both databases")
         for name in (*self.orders, *(one.column for one in self.filters.values())):
             if (self.compared(name),) not in self._indexed and (self.compared(name), "id") not in self._indexed:
                 raise TypeError(f"{self.core.c[name]} is an order or a filter: it needs an index on ({name}, id)")
-        for names in self._unique_columns:
-            if len(names) > 1 and "id" not in names:
-                raise TypeError(
-                    f"{self.name} has a unique constraint of several columns, {names}: no guard foresees it"
-                )
 
     @cached_property
     def core(self) -> sqlalchemy.Table:

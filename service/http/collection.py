@@ -48,8 +48,9 @@ class Collection(Generic[C, R]):
         store: Callable[[Context], Store[R]],
         prepare: Prepare | None = None,
     ) -> None:
-        if prepare is None and create.__struct_fields__ != table.row_fields:
-            raise TypeError(f"{create.__name__} must have the fields of its table's rows, {table.row_fields}, in order")
+        _check_fields(response, tuple(column.name for column in table.columns))
+        if prepare is None:
+            _check_fields(create, table.row_fields)
         self._table, self._store, self._prepare = table, store, prepare
         self.path = f"/{table.name}"
         self.listing = Listing(self.path, table, response)
@@ -62,6 +63,9 @@ class Collection(Generic[C, R]):
         noun, location = self._table.noun, f"{self.path}/%d".encode()
         taken = [already_exists(noun)] if self._table.unique else []
         kept = [owned(reference.table.name) for reference in self._table.referenced_by]
+        refusals = {"PUT": taken, "PATCH": taken, "DELETE": kept}  # of the table, whichever handler it has
+        for method, operation in own.items():
+            operation.problems = [*refusals.get(method, ()), *operation.problems]
         one = {
             "GET": self._operation(self.read_one),
             "PUT": self._operation(self.replace_one, problems=taken),
@@ -131,3 +135,10 @@ class Collection(Generic[C, R]):
             return astuple(body)
         values = await self._prepare(context, call, given(body))
         return tuple(map(values.get, self._table.row_fields))
+
+
+def _check_fields(struct: type[Struct], names: tuple[str, ...]) -> None:
+    """Raise TypeError if a Struct is not made of a row's values as they come, in their order."""
+    found = struct.__struct_fields__
+    if found != names:
+        raise TypeError(f"the fields of {struct.__name__} are {found}; those of its table are {names}")

@@ -40,9 +40,18 @@ class Schemas:
         for name in ("examples", "enum"):
             if name in schema:
                 return schema[name][0]
-        if schema["type"] == "array":
+        if schema.get("type") == "array":
             return [self.example(schema["items"])]
-        return {name: self.example(part) for name, part in schema.get("properties", {}).items()}
+        if schema.get("type") != "object":
+            raise TypeError(f"there is no example of {schema}: Meta takes it, around a union with None")
+        return {name: self._example_of(schema, name, part) for name, part in schema.get("properties", {}).items()}
+
+    def _example_of(self, schema: Schema, name: str, part: Schema) -> Any:
+        try:
+            return self.example(part)
+        except TypeError as error:
+            error.add_note(f"It is of {schema.get('title')}.{name}")
+            raise
 
     def _resolved(self, schema: Schema) -> Schema:
         return self.components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema

@@ -24,7 +24,7 @@ async def ready(context: Context) -> Health:
         async with asyncio.timeout(READINESS_TIMEOUT_S):
             revision = await context.revision()
     except (DatabaseError, TimeoutError):
-        raise ProblemError(NOT_READY, "The database does not answer.") from None
+        raise ProblemError(NOT_READY, "The database does not respond.") from None
     if revision != migrate.head():
         at = revision or "base"
         raise ProblemError(NOT_READY, f"The schema is at {at}, not at {migrate.head()}: run migrate.")

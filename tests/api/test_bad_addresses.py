@@ -6,7 +6,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.support.answers import JSON, MSGPACK, added, code, everything, pointers
+from tests.support.responses import JSON, MSGPACK, code, create_item, everything, pointers
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW")
 ALLOWED = {
@@ -48,7 +48,7 @@ NO_ID = (
     ),
 )
 
-# Query strings of GET /items, and the parameters at fault.
+# Query strings of GET /items, and the parameters that are wrong.
 BAD_QUERIES: dict[str, list[str]] = {
     **{f"limit={value}": ["limit"] for value in ("0", "-1", "1001", "abc", "", "1.5", "1e400", "+1", "%2B1", "007")},
     **{f"limit={value}": ["limit"] for value in ("1%00", "%201", "1_0", "0x10", "nan", "inf", "null", "true", "[1]")},
@@ -115,7 +115,7 @@ def sent_with(method: str) -> dict[str, Any]:
 
 
 async def test_where_nothing_is_every_method_is_a_404(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for path in NOWHERE:
         for method in METHODS:
             response = await client.request(method, path, **sent_with(method))
@@ -125,7 +125,7 @@ async def test_where_nothing_is_every_method_is_a_404(client: httpx.AsyncClient)
 
 
 async def test_an_id_is_a_number_in_its_only_spelling(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for id in NO_ID:
         for method in ("GET", "PUT", "PATCH", "DELETE"):
             response = await client.request(method, f"/items/{id}", **sent_with(method))
@@ -134,14 +134,14 @@ async def test_an_id_is_a_number_in_its_only_spelling(client: httpx.AsyncClient)
 
 
 async def test_an_address_may_be_escaped_as_one_likes(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     assert (await client.get("/%69tems/%31")).json() == item
     assert (await client.get("/items?%6Cimit=%31&")).json() == [item]
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_a_method_that_a_path_does_not_have_is_a_405_with_all_it_has(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for path, allowed in ALLOWED.items():
         for method in METHODS:
             if method in allowed:
@@ -169,7 +169,7 @@ async def test_a_query_that_cannot_be_read_is_refused(client: httpx.AsyncClient)
 
 
 async def test_where_no_parameter_is_known_every_one_is_refused(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     calls = [
         ("GET", "/items/1"),
         ("PUT", "/items/1"),
@@ -189,14 +189,14 @@ async def test_where_no_parameter_is_known_every_one_is_refused(client: httpx.As
 
 
 async def test_a_question_mark_alone_is_no_parameter(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     assert (await client.get("/items/1?")).json() == item
     assert (await client.get("/items?")).json() == [item]
 
 
 async def test_what_is_escaped_in_a_parameter_is_what_is_meant(client: httpx.AsyncClient) -> None:
-    item = await added(client, name="a+b &=%#?\U0001f4a1;/")
+    item = await create_item(client, name="a+b &=%#?\U0001f4a1;/")
     response = await client.get(f"/items?name_prefix={quote(item['name'], safe='')}")
     assert response.json() == [item]
-    blank = await added(client, name="a b")
+    blank = await create_item(client, name="a b")
     assert (await client.get("/items?name_prefix=a+b")).json() == [blank]

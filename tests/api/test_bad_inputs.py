@@ -1,4 +1,4 @@
-"""Hostile requests on the wire: none is answered by a failure of the service, and none is left hanging."""
+"""Hostile requests on the wire: none leads to a failure of the service, and none is left hanging."""
 
 from tests.faults.corpus import corpus
 from tests.faults.inputs import send_corpus
@@ -10,7 +10,7 @@ def test_the_corpus_is_large_and_each_of_its_cases_is_another() -> None:
     assert len({case.name for case in cases}) == len(cases)
 
 
-def test_no_input_is_answered_by_a_failure_or_left_hanging(database_url: str) -> None:
+def test_no_input_leads_to_a_failure_or_left_hanging(database_url: str) -> None:
     figures = send_corpus(database_url)
     assert figures["inputs"] == len(corpus())
     # They come as far as they should.

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from tests.support.answers import added_set, code, pointers
 from tests.support.resources import Body, Request, ResourceClient
+from tests.support.responses import code, create_batch, pointers
 
 SIZE_MAX = 1000
 SIZES = pytest.mark.parametrize("size", [1, SIZE_MAX])
@@ -50,7 +50,7 @@ async def test_a_batch_is_updated_in_the_order_it_was_sent(full_resource: Resour
 async def test_a_batch_is_deleted_and_the_ids_of_what_was_there_are_returned(
     full_resource: ResourceClient, size: int
 ) -> None:
-    [first], rows = await full_resource.added(), await created(full_resource, size)
+    [first], rows = await full_resource.create(), await created(full_resource, size)
     ids = [row["id"] for row in reversed(rows)]
     assert (await full_resource.client.delete(full_resource.ids_url(*reversed(rows)))).json() == ids
     assert await full_resource.everything() == [first]
@@ -60,7 +60,7 @@ async def test_a_batch_is_deleted_and_the_ids_of_what_was_there_are_returned(
 
 
 async def test_equal_items_of_a_batch_are_different_items(client: httpx.AsyncClient) -> None:
-    items = await added_set(client, [{"name": "lamp", "price": 1}] * 5)
+    items = await create_batch(client, [{"name": "lamp", "price": 1}] * 5)
     assert len({item["id"] for item in items}) == 5
 
 
@@ -76,7 +76,7 @@ async def test_a_batch_with_several_bad_members_creates_none_and_points_to_each(
 
 @pytest.mark.parametrize("size", [0, SIZE_MAX + 1])
 async def test_a_batch_that_is_empty_or_too_large_is_refused(full_resource: ResourceClient, size: int) -> None:
-    rows = await full_resource.added()
+    rows = await full_resource.create()
     patches = [{"id": number + 1} for number in range(size)]
     for method, bodies in (("POST", [full_resource.new()] * size), ("PATCH", patches)):
         response = await full_resource.send(Request(method, full_resource.path, bodies))
@@ -86,7 +86,7 @@ async def test_a_batch_that_is_empty_or_too_large_is_refused(full_resource: Reso
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_ids_that_are_no_batch_are_refused(full_resource: ResourceClient, method: str) -> None:
-    rows = await full_resource.added()
+    rows = await full_resource.create()
     too_many = ",".join(str(n + 1) for n in range(SIZE_MAX + 1))
     wrong = ["", ",", "1,", ",1", "1,,2", "1,1", "0", "-1", "1;2", "1 2", "1,%202", "x", "1.5", "007", "%2B1", "null"]
     for ids in [*wrong, too_many, "9" * 5000, str(2**63), "1," * 999 + "1", "%D9%A1", "[1]", "true", "1%00", "1e400"]:
@@ -98,7 +98,7 @@ async def test_ids_that_are_no_batch_are_refused(full_resource: ResourceClient, 
 
 
 async def test_an_empty_patch_in_a_batch_changes_nothing(full_resource: ResourceClient) -> None:
-    rows = await full_resource.added(count=3)
+    rows = await full_resource.create(count=3)
     response = await full_resource.send(Request("PATCH", full_resource.path, [{"id": row["id"]} for row in rows]))
     assert response.json() == rows
     patches = [{"id": rows[2]["id"]}, full_resource.change(id=rows[0]["id"])]
@@ -107,10 +107,10 @@ async def test_an_empty_patch_in_a_batch_changes_nothing(full_resource: Resource
 
 
 @pytest.mark.parametrize("version", [{}, {"version": 1}, {"version": 7}])
-async def test_a_batch_that_names_what_is_not_there_is_told_so_first_and_changes_nothing(
+async def test_a_batch_that_names_unknown_ids_is_a_404_first_and_changes_nothing(
     full_resource: ResourceClient, version: Body
 ) -> None:
-    rows = await full_resource.added(count=2)
+    rows = await full_resource.create(count=2)
     known = [full_resource.change(id=row["id"], **version) for row in rows]
     patches = [known[0], {"id": 424242}, {"id": 434343, "version": 1}, known[1]]
     response = await full_resource.send(Request("PATCH", full_resource.path, patches))
@@ -124,7 +124,7 @@ async def test_a_batch_that_names_what_is_not_there_is_told_so_first_and_changes
 async def test_a_batch_with_a_stale_version_changes_nothing(
     full_resource: ResourceClient, version: int, is_empty: bool
 ) -> None:
-    rows = await full_resource.added(count=3)
+    rows = await full_resource.create(count=3)
     await full_resource.send(full_resource.changes(rows[1])[0])
     before = await full_resource.everything()
     patches = [full_resource.change(id=row["id"]) for row in rows]
@@ -136,7 +136,7 @@ async def test_a_batch_with_a_stale_version_changes_nothing(
 
 
 async def test_a_batch_that_names_a_row_twice_changes_nothing(full_resource: ResourceClient) -> None:
-    rows = await full_resource.added(count=2)
+    rows = await full_resource.create(count=2)
     ids = [rows[place]["id"] for place in (0, 1, 0, 0, 1)]
     response = await full_resource.send(Request("PATCH", full_resource.path, [{"id": id} for id in ids]))
     assert (code(response), pointers(response)) == ((422, "invalid-body"), ["/2/id", "/3/id", "/4/id"])
@@ -144,7 +144,7 @@ async def test_a_batch_that_names_a_row_twice_changes_nothing(full_resource: Res
 
 
 async def test_a_batch_with_bad_patches_changes_nothing_and_points_to_each_field(full_resource: ResourceClient) -> None:
-    rows = await full_resource.added(count=3)
+    rows = await full_resource.create(count=3)
     patches = [full_resource.change(id=row["id"]) for row in rows]
     patches[1] |= {"version": 0}
     patches[2] |= {"id": 2**63, "created_at": "2026-01-01T00:00:00Z"}
@@ -155,7 +155,7 @@ async def test_a_batch_with_bad_patches_changes_nothing_and_points_to_each_field
 
 
 async def test_a_batch_is_not_a_single_patch(full_resource: ResourceClient) -> None:
-    [row] = await full_resource.added()
+    [row] = await full_resource.create()
     patch = full_resource.change()
     single = Request("PATCH", full_resource.path, {"id": row["id"], **patch})
     for request in (single, Request("PATCH", full_resource.url(row), [patch])):

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.support.answers import JSON, MSGPACK, added, code, everything
+from tests.support.responses import JSON, MSGPACK, code, create_item, everything
 
 BYTES_MAX = 1024
 CHUNK = b" " * 100
@@ -39,7 +39,7 @@ def padded(size: int) -> bytes:
 
 @small
 async def test_a_body_that_is_announced_as_too_large_is_not_read(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for method, url in WRITES:
         for size in (BYTES_MAX + 1, 10**9, 2**63, 10**18):
             body = Upload(chunks=100)
@@ -53,7 +53,7 @@ async def test_a_body_that_is_announced_as_too_large_is_not_read(client: httpx.A
 
 @small
 async def test_a_body_that_is_not_announced_is_read_until_it_is_too_large(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for method, url in WRITES:
         body = Upload(chunks=1000)
         response = await client.request(method, url, content=body, headers=ASKING)
@@ -108,7 +108,7 @@ async def test_a_length_that_is_none_announces_nothing(client: httpx.AsyncClient
 
 @small
 async def test_what_takes_no_body_reads_none(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for method, url, status in (
         ("GET", "/items", 200),
         ("GET", "/livez", 200),

@@ -1,4 +1,4 @@
-"""Caches: what the service answers is never used again without asking it (RFC 9111)."""
+"""Caches: a response of the service is never used again without asking it (RFC 9111)."""
 
 import asyncio
 from itertools import product
@@ -13,9 +13,9 @@ from service.http.operation import Operation, Resource
 from service.http.problems import ProblemError, ProblemType, render
 from service.routes import ROUTES
 from tests.api.test_problems import words
-from tests.support.answers import ENCODE, JSON, code
 from tests.support.documented import DOCUMENT, resolved
 from tests.support.resources import RESOURCES, ResourceClient
+from tests.support.responses import ENCODE, JSON, code
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -34,28 +34,28 @@ OPERATIONS = [
 
 def requests(path: str, method: str) -> list[dict[str, Any]]:
     """Return an operation's requests out of its examples: one for each form of its body, or one without."""
-    told = DOCUMENT["paths"][path][method.lower()]
+    described = DOCUMENT["paths"][path][method.lower()]
     query: dict[str, str] = {}
-    for parameter in map(resolved, told["parameters"]):
+    for parameter in map(resolved, described["parameters"]):
         if parameter["required"]:
             example = parameter["schema"]["examples"][0]
             text = ",".join(map(str, example)) if isinstance(example, list) else str(example)
             path = path.replace(f"{{{parameter['name']}}}", text)
             query |= {parameter["name"]: text} if parameter["in"] == "query" else {}
     target = {"method": method, "url": path, "params": query}
-    bodies = told.get("requestBody", {"content": {JSON: {"examples": {}}}})["content"][JSON]["examples"]
+    bodies = described.get("requestBody", {"content": {JSON: {"examples": {}}}})["content"][JSON]["examples"]
     return [target | {"json": body["value"]} for body in bodies.values()] or [target]
 
 
 def cache_control(response: httpx.Response) -> list[str]:
-    """Return what caches are told."""
+    """Return the directives for caches."""
     return response.headers.get_list("cache-control")
 
 
 @on_sqlite
 @pytest.mark.parametrize("media_type", ENCODE)
 async def test_no_success_of_a_resource_is_used_again_without_asking(resource: ResourceClient, media_type: str) -> None:
-    for request in resource.reads(*await resource.added(count=2)):
+    for request in resource.reads(*await resource.create(count=2)):
         for method in ("GET", "HEAD"):
             response = await resource.send(request._replace(method=method), media_type)
             assert (response.status_code, cache_control(response)) == (200, ["no-cache"])
@@ -69,7 +69,7 @@ async def test_no_success_of_a_resource_is_used_again_without_asking(resource: R
 
 @on_sqlite
 @pytest.mark.parametrize("path", [path for path, one in RESOURCES.items() if not one.noun])
-async def test_what_a_probe_is_told_is_not_stored(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_probe_is_not_stored(client: httpx.AsyncClient, path: str) -> None:
     for method, accept in product(("GET", "HEAD"), ENCODE):
         response = await client.request(method, path, headers={"accept": accept})
         assert response.status_code == 200
@@ -99,18 +99,18 @@ async def test_every_problem_of_an_operation_is_stored_by_no_cache(
 
 
 @on_sqlite
-async def test_what_a_key_replays_is_told_to_caches_as_it_was(client: httpx.AsyncClient) -> None:
+async def test_a_replayed_response_has_the_directives_of_the_first(client: httpx.AsyncClient) -> None:
     writes: list[tuple[str, str, Any, str]] = [
         ("POST", "/items", LAMP, "no-cache"),
         ("PATCH", "/items/1", {"price": 1}, "no-cache"),
         ("PATCH", "/items/9", {"price": 1}, "no-store"),
         ("DELETE", "/items/1", None, "no-cache"),
     ]
-    for method, url, body, told in writes:
+    for method, url, body, directives in writes:
         key = {"idempotency-key": method + url}
         first, again = [await client.request(method, url, json=body, headers=key) for _ in range(2)]
         assert again.headers["idempotency-replayed"] == "true"
-        assert cache_control(first) == cache_control(again) == [told], (method, url)
+        assert cache_control(first) == cache_control(again) == [directives], (method, url)
 
 
 @on_sqlite

@@ -1,19 +1,23 @@
 """A collection is made of Structs that fit its table, or not at all."""
 
-from typing import cast
+from datetime import date
+from typing import Annotated, Any, cast
 
 import pytest
-from msgspec import defstruct
+from msgspec import Meta, defstruct
 
 from db.resources.items import ITEMS
 from service.http.collection import Collection
-from service.http.operation import Resource
+from service.http.operation import Operation, Resource
+from service.http.problems import UNKNOWN_REFERENCE
+from service.openapi.schemas import Schemas
+from service.resources import users
 from service.resources.items import ItemCreate, ItemResponse
 
 
 def test_a_struct_whose_fields_are_not_those_of_the_rows_is_refused() -> None:
     swapped = defstruct("ItemCreate", [*zip(ITEMS.fields[::-1], [str] * len(ITEMS.fields), strict=True)])
-    with pytest.raises(TypeError, match="ItemCreate must have the fields of its table's rows"):
+    with pytest.raises(TypeError, match="the fields of ItemCreate are"):
         Collection(ITEMS, swapped, ItemResponse, lambda context: context.items)
 
 
@@ -27,3 +31,24 @@ def test_the_structs_of_patches_and_queries_follow_from_the_others() -> None:
     assert query is not None
     assert query.__name__ == "ItemQuery"
     assert set(ITEMS.filters) < set(query.__struct_fields__)
+
+
+def test_a_response_whose_fields_are_not_those_of_the_table_is_refused() -> None:
+    fields = ItemResponse.__struct_fields__
+    swapped: Any = defstruct("ItemResponse", [*zip((fields[0], *fields[:0:-1]), [int] * len(fields), strict=True)])
+    with pytest.raises(TypeError, match="the fields of ItemResponse are"):
+        Collection(ITEMS, ItemCreate, swapped, lambda context: context.items)
+
+
+def test_an_own_operation_has_the_refusals_of_its_table() -> None:
+    own = Operation(users.delete_user, status=204, problems=[UNKNOWN_REFERENCE])
+    one, _ = users.COLLECTION.routes(DELETE=own)
+    assert cast("Resource", one.endpoint).operations["DELETE"] is own
+    assert {problem.code for problem in own.problems} == {"owns-items", UNKNOWN_REFERENCE.code}
+
+
+def test_a_field_without_an_example_is_named() -> None:
+    struct = defstruct("Place", [("opened_on", Annotated[date | None, Meta(description="no example")])])
+    with pytest.raises(TypeError, match="there is no example of") as refused:
+        Schemas().content(struct)
+    assert refused.value.__notes__ == ["It is of Place.opened_on"]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from tests.support.answers import code
 from tests.support.resources import Request, ResourceClient
+from tests.support.responses import code
 
 AT_ONCE = 64
 pytestmark = pytest.mark.parametrize("settings", [{}, {"coalesce": False}], indirect=True, ids=["batchers", "alone"])
@@ -29,7 +29,7 @@ async def test_rows_that_are_created_at_once_each_have_an_id_and_their_own_value
 
 
 async def test_changes_of_one_row_at_once_give_versions_without_gaps(full_resource: ResourceClient) -> None:
-    [row] = await full_resource.added()
+    [row] = await full_resource.create()
     changes = [full_resource.change() for _ in range(AT_ONCE)]
     sent = [full_resource.send(Request("PATCH", full_resource.url(row), change)) for change in changes]
     responses = await asyncio.gather(*sent)
@@ -41,8 +41,8 @@ async def test_changes_of_one_row_at_once_give_versions_without_gaps(full_resour
     assert await full_resource.everything() == changed[-1:]
 
 
-async def test_changes_of_different_fields_at_once_are_all_kept(full_resource: ResourceClient) -> None:
-    [row] = await full_resource.added()
+async def test_changes_of_different_fields_at_once_are_all_made(full_resource: ResourceClient) -> None:
+    [row] = await full_resource.create()
     change = full_resource.change()
     patches = [Request("PATCH", full_resource.url(row), {name: value}) for name, value in change.items()]
     await asyncio.gather(*map(full_resource.send, patches))
@@ -52,7 +52,7 @@ async def test_changes_of_different_fields_at_once_are_all_kept(full_resource: R
 
 @pytest.mark.parametrize("rivals", [2, AT_ONCE])
 async def test_of_updates_from_the_same_version_exactly_one_wins(full_resource: ResourceClient, rivals: int) -> None:
-    [row] = await full_resource.added()
+    [row] = await full_resource.create()
     for version in (1, 2, 3):
         patches = [Request("PATCH", full_resource.url(row), full_resource.change()) for _ in range(rivals)]
         sent = (full_resource.send(patch, **{"if-match": f'"{version}-json"'}) for patch in patches)
@@ -63,7 +63,7 @@ async def test_of_updates_from_the_same_version_exactly_one_wins(full_resource: 
 
 
 async def test_of_different_writes_from_the_same_version_exactly_one_wins(full_resource: ResourceClient) -> None:
-    for row in await full_resource.added(count=10):
+    for row in await full_resource.create(count=10):
         tags = ['"1-json"', '"1-json", "9-json"']
         changes = [change._replace(headers={"if-match": tag}) for change in full_resource.changes(row) for tag in tags]
         changes.append(Request("PATCH", full_resource.path, [full_resource.change(id=row["id"], version=1)]))
@@ -73,15 +73,15 @@ async def test_of_different_writes_from_the_same_version_exactly_one_wins(full_r
 
 
 async def test_of_deletes_at_once_exactly_one_finds_the_row(full_resource: ResourceClient) -> None:
-    [row] = await full_resource.added()
+    [row] = await full_resource.create()
     deletion = Request("DELETE", full_resource.url(row))
     responses = await asyncio.gather(*(full_resource.send(deletion) for _ in range(AT_ONCE)))
     assert statuses(responses) == {204: 1, 404: AT_ONCE - 1}
 
 
-async def test_a_reader_who_comes_after_an_answer_sees_what_was_written(full_resource: ResourceClient) -> None:
+async def test_a_reader_who_comes_after_a_response_sees_what_was_written(full_resource: ResourceClient) -> None:
     async def write_and_read() -> None:
-        client, [row] = full_resource.client, await full_resource.added()
+        client, [row] = full_resource.client, await full_resource.create()
         here = full_resource.url(row)
         for _ in range(4):
             changed = await client.patch(here, json=full_resource.change())
@@ -99,7 +99,7 @@ async def test_a_reader_who_comes_after_an_answer_sees_what_was_written(full_res
 
 
 async def test_a_request_that_fails_takes_no_other_with_it(full_resource: ResourceClient) -> None:
-    rows = await full_resource.added(count=AT_ONCE)
+    rows = await full_resource.create(count=AT_ONCE)
     patches = []
     for index, row in enumerate(rows):
         stale, missing = index % 3 == 1, index % 3 == 2
@@ -111,7 +111,7 @@ async def test_a_request_that_fails_takes_no_other_with_it(full_resource: Resour
 
 
 async def test_batches_that_change_the_same_rows_in_other_orders_all_succeed(full_resource: ResourceClient) -> None:
-    rows = await full_resource.added(count=20)
+    rows = await full_resource.create(count=20)
     forward = [full_resource.change(id=row["id"]) for row in rows]
     batches = [Request("PATCH", full_resource.path, forward[:: 1 if n % 2 else -1]) for n in range(16)]
     singles = [Request("PATCH", full_resource.url(row), full_resource.change()) for row in rows]

@@ -1,10 +1,10 @@
-"""Every resource of ROUTES keeps the same promises for its rows and batches. No test names a resource, or a field."""
+"""Every resource of ROUTES fulfils the same promises for its rows and batches. No test names a resource, or a field."""
 
 import pytest
 
-from tests.support.answers import ENCODE, code, pointers
 from tests.support.refusals import UNKNOWN_ID, refusals
 from tests.support.resources import COLLECTIONS, Body, Request, ResourceClient, content
+from tests.support.responses import ENCODE, code, pointers
 
 pytestmark = pytest.mark.usefixtures("documented")
 
@@ -44,9 +44,24 @@ async def test_a_row_is_created_read_listed_replaced_updated_and_deleted(
         assert (deleted.status_code, await resource.everything()) == (204, [])
 
 
+async def test_a_deleted_row_is_gone_and_a_new_one_may_have_its_values_but_not_its_id(resource: ResourceClient) -> None:
+    body = resource.new()
+    [other], [row] = await resource.create(), await resource.create(body)
+    for request in filter(resource.operation, [Request("DELETE", resource.url(row))]):
+        deleted = await resource.send(request)
+        assert (deleted.status_code, deleted.content) == (204, b"")
+        assert not {"content-type", "content-length", "etag"} & deleted.headers.keys()
+        for again in filter(resource.is_of_one, [*resource.reads(row, other), *resource.writes(row, other)]):
+            assert code(await resource.send(again)) == (404, f"{resource.noun}-not-found"), again
+        [new] = await resource.create(body)
+        assert new["id"] > row["id"]
+        assert await resource.everything() == [other, new]
+
+
 async def test_head_has_the_headers_of_get(resource: ResourceClient) -> None:
-    for request in resource.reads(*await resource.added(count=2)):
+    for request in resource.reads(*await resource.create(count=2)):
         got, headed = [await resource.send(request._replace(method=method)) for method in ("GET", "HEAD")]
+        assert (got.status_code, headed.status_code, headed.content) == (200, 200, b"")
         assert {**got.headers, "x-request-id": ""} == {**headed.headers, "x-request-id": ""}
 
 
@@ -71,7 +86,7 @@ async def test_a_batch_is_written_in_its_order(resource: ResourceClient, media_t
 
 
 async def test_a_batch_with_one_wrong_member_changes_nothing_and_points_to_it(resource: ResourceClient) -> None:
-    rows = await resource.added(count=2)
+    rows = await resource.create(count=2)
     for name in resource.new():
         wrong = {name: resource.collection.created.wrong(name)}
         patches = [resource.change(id=rows[0]["id"]), {"id": rows[1]["id"], **wrong}]
@@ -87,7 +102,7 @@ async def test_a_batch_with_one_wrong_member_changes_nothing_and_points_to_it(re
 
 
 async def test_a_field_that_is_unknown_or_not_for_clients_is_refused(resource: ResourceClient) -> None:
-    rows = await resource.added(count=2)
+    rows = await resource.create(count=2)
     names = {"colour", *resource.collection.shown} - set(resource.collection.created.kinds)
     for request in resource.writes(*rows):
         for name in names if isinstance(request.body, dict) else ():
@@ -96,8 +111,22 @@ async def test_a_field_that_is_unknown_or_not_for_clients_is_refused(resource: R
     assert await resource.everything() == rows
 
 
+async def test_missing_fields_are_named_and_all_others_have_their_defaults(resource: ResourceClient) -> None:
+    created, rows = resource.collection.created, await resource.create(count=2)
+    optional = [name for name in created.kinds if name in resource.collection.shown and name not in created.required]
+    defaults = {name: created.schemas[name].get("default") for name in optional}
+    for url in (resource.path, *map(resource.url, rows)):
+        body = {name: value for name, value in resource.new().items() if name in created.required}
+        for request in filter(resource.operation, [Request("POST" if url == resource.path else "PUT", url, body)]):
+            response = await resource.send(request._replace(body={}))
+            expected = [f"/{name}" for name in created.required]
+            assert (code(response), pointers(response)) == ((422, "invalid-body"), expected)
+            row = content(await resource.send(request))
+            assert row == {**row, **body, **defaults, "version": 1 if request.method == "POST" else 2}
+
+
 async def test_every_field_is_changed_alone(resource: ResourceClient) -> None:
-    [row] = await resource.added()
+    [row] = await resource.create()
     values = resource.change()
     for name in resource.collection.patched.kinds.keys() - {"id", "version"}:
         value = values[name] if name in values else resource.collection.patched.value(name, 1)
@@ -106,13 +135,16 @@ async def test_every_field_is_changed_alone(resource: ResourceClient) -> None:
             changed = content(await resource.send(request))
             assert changed == {**expected, "updated_at": changed["updated_at"]}, name
             row = changed
+    for request in filter(resource.operation, [Request("PATCH", resource.url(row), {})]):
+        unchanged = await resource.send(request)
+        assert (content(unchanged), unchanged.headers["etag"]) == (row, f'"{row["version"]}-json"')
     assert await resource.everything() == [row]
 
 
 async def test_null_clears_every_field_that_may_be_null_and_no_other(resource: ResourceClient) -> None:
     filled = {name: ids[0] for name, ids in resource.references.items()}
     for name in resource.collection.created.kinds:
-        rows = await resource.added(resource.new(**filled), resource.new(**filled))
+        rows = await resource.create(resource.new(**filled), resource.new(**filled))
         null, before = {name: None}, await resource.everything()
         requests = [
             Request("POST", resource.path, resource.new(**null)),
@@ -136,7 +168,7 @@ async def test_null_clears_every_field_that_may_be_null_and_no_other(resource: R
     "collection", [one for one in COLLECTIONS if one.unique and "PATCH" in one.many], indirect=True, ids=str
 )
 async def test_unique_values_are_swapped_in_one_batch(resource: ResourceClient) -> None:
-    rows = await resource.added(count=3)
+    rows = await resource.create(count=3)
     for name in resource.collection.unique:
         values = [row[name] for row in (rows[1], rows[2], rows[0])]
         patches = [{"id": row["id"], name: value} for row, value in zip(rows, values, strict=True)]

@@ -10,9 +10,9 @@ import pytest
 from service.http.operation import Resource
 from service.http.validation import struct_fields
 from service.routes import ROUTES
-from tests.support.answers import ENCODE, JSON, MSGPACK, PROBLEM, code, pointers
 from tests.support.documented import DOCUMENT, resolved
 from tests.support.resources import COLLECTIONS, Collection, Request, ResourceClient
+from tests.support.responses import ENCODE, JSON, MSGPACK, PROBLEM, code, pointers
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 NAMES = {JSON: "json", MSGPACK: "msgpack"}
@@ -31,7 +31,7 @@ def test_every_resource_is_tested_and_each_of_its_operations_is_given_the_call()
 
 @documented
 async def test_each_media_type_has_an_etag_of_its_own_and_each_version_another(resource: ResourceClient) -> None:
-    [row] = await resource.added()
+    [row] = await resource.create()
     requests = [Request("GET", resource.url(row)), Request("HEAD", resource.url(row))]
     for version, change in enumerate([None, *resource.changes(row)], start=1):
         if change is not None:
@@ -43,7 +43,7 @@ async def test_each_media_type_has_an_etag_of_its_own_and_each_version_another(r
 
 @documented
 async def test_a_read_is_a_304_if_it_has_the_etag_already_and_only_then(resource: ResourceClient) -> None:
-    [row] = await resource.added()
+    [row] = await resource.create()
     for method in ("GET", "HEAD"):
         request = Request(method, resource.url(row))
         for tags in ("*", '"1-json"', 'W/"1-json"', '"9-json", "1-json"'):
@@ -56,7 +56,7 @@ async def test_a_read_is_a_304_if_it_has_the_etag_already_and_only_then(resource
 @documented
 async def test_a_write_happens_if_if_match_has_the_version_and_is_a_412_if_not(resource: ResourceClient) -> None:
     for tags in MISSING:
-        [row] = await resource.added()
+        [row] = await resource.create()
         for request in resource.writes(row, row):
             if resource.is_of_one(request):
                 response = await resource.send(request, **{"if-match": tags})
@@ -74,7 +74,7 @@ async def test_a_write_happens_if_if_match_has_the_version_and_is_a_412_if_not(r
 @documented
 async def test_of_writes_at_once_for_one_version_exactly_one_happens(resource: ResourceClient) -> None:
     for tags in ('"1-json"', '"1-json", "9-json"'):
-        [row] = await resource.added()
+        [row] = await resource.create()
         changes = [one for _ in range(8) for one in resource.changes(row)]
         sent = [resource.send(change, **{"if-match": tags}) for change in changes]
         statuses = [response.status_code for response in await asyncio.gather(*sent)]
@@ -84,7 +84,7 @@ async def test_of_writes_at_once_for_one_version_exactly_one_happens(resource: R
 
 @documented
 async def test_a_condition_that_a_write_does_not_evaluate_is_refused(resource: ResourceClient) -> None:
-    rows = await resource.added(count=2)
+    rows = await resource.create(count=2)
     for request in resource.writes(*rows):
         names = ["if-none-match"] if resource.is_of_one(request) else ["if-none-match", "if-match"]
         for name in names:
@@ -95,8 +95,9 @@ async def test_a_condition_that_a_write_does_not_evaluate_is_refused(resource: R
 @documented
 @pytest.mark.parametrize("id", [424242, 2**63 - 1])
 async def test_an_unknown_id_is_a_404_of_its_resource(resource: ResourceClient, id: int) -> None:
-    [row] = await resource.added()
-    for request in [*resource.reads({"id": id}, row), *resource.writes({"id": id}, row)]:
+    [row] = await resource.create()
+    empty = filter(resource.operation, [Request("PATCH", resource.url({"id": id}), {})])
+    for request in [*resource.reads({"id": id}, row), *resource.writes({"id": id}, row), *empty]:
         if resource.is_of_one(request):
             for tags in ({}, {} if request.method == "GET" else {"if-match": '"1-json"'}):
                 response = await resource.send(request, **tags)
@@ -109,7 +110,7 @@ async def test_an_unknown_id_is_a_404_of_its_resource(resource: ResourceClient, 
 
 @documented
 async def test_a_method_that_a_path_does_not_have_is_a_405_with_those_that_it_has(resource: ResourceClient) -> None:
-    rows = await resource.added()
+    rows = await resource.create()
     paths = {resource.path: resource.collection.many, resource.url(rows[0]): resource.collection.one}
     for url, operations in paths.items():
         allowed = {*operations, "HEAD"} if "GET" in operations else set(operations)
@@ -122,7 +123,7 @@ async def test_a_method_that_a_path_does_not_have_is_a_405_with_those_that_it_ha
 
 @documented
 async def test_an_unknown_or_repeated_parameter_is_refused_by_every_operation(resource: ResourceClient) -> None:
-    rows = await resource.added(count=2)
+    rows = await resource.create(count=2)
     for request in [*resource.reads(*rows), *resource.writes(*rows)]:
         joined = f"{request.url}{'&' if '?' in request.url else '?'}"
         response = await resource.send(request._replace(url=f"{joined}colour=red"))
@@ -134,8 +135,8 @@ async def test_an_unknown_or_repeated_parameter_is_refused_by_every_operation(re
 
 
 @documented
-async def test_every_operation_refuses_what_it_can_neither_read_nor_answer(resource: ResourceClient) -> None:
-    rows = await resource.added(count=2)
+async def test_every_operation_refuses_what_it_can_neither_read_nor_respond_to(resource: ResourceClient) -> None:
+    rows = await resource.create(count=2)
     for request in [*resource.reads(*rows), *resource.writes(*rows)]:
         assert code(await resource.send(request, accept="text/html")) == (406, "not-acceptable"), request
         assert code(await resource.send(request, **{"x-request-timeout": "soon"})) == (400, "invalid-header"), request
@@ -151,7 +152,7 @@ async def test_every_operation_refuses_what_it_can_neither_read_nor_answer(resou
 
 @documented
 async def test_every_value_of_a_parameter_that_has_a_few_is_served(resource: ResourceClient) -> None:
-    [row] = await resource.added()
+    [row] = await resource.create()
     for url, path in ((resource.path, resource.path), (resource.url(row), f"{resource.path}/{{id}}")):
         for parameter in map(resolved, DOCUMENT["paths"][path]["get"]["parameters"]):
             values = parameter["schema"].get("enum", []) if parameter["in"] == "query" else []
@@ -182,10 +183,10 @@ def examples(response: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: resolved(example)["value"] for name, example in found.items()}
 
 
-def made_texts(told: dict[str, Any], declared: Mapping[str, str]) -> Iterator[str]:
+def made_texts(described: dict[str, Any], declared: Mapping[str, str]) -> Iterator[str]:
     """Yield the texts about an operation that are made for every resource, but not its own problems."""
-    yield from (one["description"] for one in map(resolved, told["parameters"]) if one["in"] == "header")
-    for response in told["responses"].values():
+    yield from (one["description"] for one in map(resolved, described["parameters"]) if one["in"] == "header")
+    for response in described["responses"].values():
         yield from (text for text in response["description"].split(".") if text.strip() not in declared.values())
         yield from (resolved(header)["description"] for header in response["headers"].values())
         yield from (
@@ -198,12 +199,12 @@ def test_the_document_of_a_resource_names_no_other_but_where_one_refers_to_the_o
     others = [one for one in COLLECTIONS if one is not collection]
     related = [*collection.references.values(), *(one for one, _ in collection.referring)]
     for method, path, operation in collection.operations:
-        told = DOCUMENT["paths"][path][method.lower()]
-        found = words(made_texts(told, {problem.code: problem.title for problem in operation.problems}))
+        described = DOCUMENT["paths"][path][method.lower()]
+        found = words(made_texts(described, {problem.code: problem.title for problem in operation.problems}))
         assert not found & {name for one in others for name in (one.noun, one.table.name)}, (method, path)
         assert collection.noun in found or path == collection.path
         strangers = {name for one in others if one not in related for name in (one.noun, one.table.name)}
-        assert not words(texts(told)) & strangers, (method, path)
+        assert not words(texts(described)) & strangers, (method, path)
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS, ids=str)

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from service.schemas import ListQuery
-from tests.support.answers import ENCODE, code, next_url, pages, pointers, walked
 from tests.support.refusals import UNKNOWN_ID
 from tests.support.resources import COLLECTIONS, FOLDED, Body, Collection, Request, ResourceClient, content
+from tests.support.responses import ENCODE, code, next_url, pages, pointers, walked
 
 pytestmark = pytest.mark.usefixtures("documented")
 
@@ -28,7 +28,7 @@ async def filled(resource: ResourceClient) -> list[Body]:
         own = resource.new()
         unique = {name: own[name] for name in resource.collection.unique}
         bodies.append({**shared[number * 5 % 3], **unique})
-    return [*await resource.added(*bodies[:8]), *await resource.added(*bodies[8:])]
+    return [*await resource.create(*bodies[:8]), *await resource.create(*bodies[8:])]
 
 
 def ordered(collection: Collection, rows: list[Body], order: str) -> list[Body]:
@@ -81,7 +81,7 @@ def beginning(one: str, other: str) -> str:
 def meaning(collection: Collection, name: str) -> tuple[str, Callable[[Any, Any], bool] | None]:
     """Return the field that a filter is named after, and its comparison, or None if it asks whether there is a value.
 
-    What a filter does, its name alone says: that of a field, maybe with the suffix of a comparison; or it begins as
+    What a filter does, its name alone shows: that of a field, maybe with the suffix of a comparison; or it begins as
     that of a field that may be null, as `owned` and `owner_id` do.
     """
     for suffix, compare in COMPARISONS.items():
@@ -90,12 +90,12 @@ def meaning(collection: Collection, name: str) -> tuple[str, Callable[[Any, Any]
             return field, compare
     nullable = [column.name for column in collection.table.c if column.nullable and column.name in collection.shown]
     field = max(nullable, key=lambda one: len(beginning(one, name)), default="")
-    assert beginning(field, name), f"what the filter {name} does cannot be told from its name"
+    assert beginning(field, name), f"what the filter {name} does not show in its name"
     return field, None
 
 
 def matching(collection: Collection, rows: list[Body], name: str, wanted: Any) -> list[Body]:
-    """Return the rows that a filter keeps; null is less than nothing, and equals nothing."""
+    """Return the rows that match a filter; null is less than nothing, and equals nothing."""
     field, compare = meaning(collection, name)
     if compare is None:
         return [row for row in rows if (row[field] is not None) is wanted]
@@ -103,7 +103,9 @@ def matching(collection: Collection, rows: list[Body], name: str, wanted: Any) -
     return [row for row, value in have if compare(value, collection.comparable(field, wanted))]
 
 
-async def test_every_filter_keeps_the_rows_that_match_in_every_order_and_counts_them(resource: ResourceClient) -> None:
+async def test_every_filter_selects_the_rows_that_match_in_every_order_and_counts_them(
+    resource: ResourceClient,
+) -> None:
     rows, collection = await filled(resource), resource.collection
     for name in collection.query.kinds.keys() - get_type_hints(ListQuery).keys():
         field, compare = meaning(collection, name)
@@ -119,8 +121,8 @@ async def test_every_filter_keeps_the_rows_that_match_in_every_order_and_counts_
         assert any(0 < len(matching(collection, rows, name, value)) < len(rows) for value in values), name
 
 
-async def test_ids_are_answered_in_their_order_and_exclude_all_other_parameters(resource: ResourceClient) -> None:
-    rows = await resource.added(count=4)
+async def test_ids_are_returned_in_their_order_and_exclude_all_other_parameters(resource: ResourceClient) -> None:
+    rows = await resource.create(count=4)
     url = resource.ids_url(rows[2], {"id": UNKNOWN_ID}, rows[0], rows[3])
     assert (await resource.client.get(url)).json() == [rows[2], rows[0], rows[3]]
     for other in ("limit=5", "offset=1", "count=true", f"order={resource.collection.orders[0]}", "after=x"):
@@ -137,6 +139,6 @@ async def test_ids_are_answered_in_their_order_and_exclude_all_other_parameters(
 async def test_equal_lists_at_once_are_equal_in_each_media_type_and_never_old(resource: ResourceClient) -> None:
     rows: list[Body] = []
     for _ in range(3):
-        rows += await resource.added(count=2)
+        rows += await resource.create(count=2)
         lists = [resource.send(Request("GET", resource.path), media_type) for media_type in [*ENCODE] * 4]
         assert [content(response) for response in await asyncio.gather(*lists)] == [rows] * 8

@@ -6,7 +6,7 @@ from hashlib import sha256
 import httpx
 import pytest
 
-from tests.support.answers import added_set, everything, read
+from tests.support.responses import create_batch, everything, read
 
 PRICES = (
     *(0, 1, 9.5, 0.1, 0.1 + 0.2, 1 / 3, 2.675, 1e15 + 0.5, 4503599627370497.5),
@@ -51,17 +51,17 @@ async def test_every_price_stays_what_it_is_however_it_is_written_and_read(clien
         url = created.headers["location"]
         replaced = await client.put(url, json={"name": "lamp", "price": price})
         patched = await client.patch(url, json={"price": price})
-        in_a_set = await client.patch("/items", json=[{"id": created.json()["id"], "price": price}])
+        in_a_batch = await client.patch("/items", json=[{"id": created.json()["id"], "price": price}])
         found = await client.get(url)
-        answers = [*(one.json() for one in (created, replaced, patched, found)), *in_a_set.json()]
-        assert [item["price"] for item in answers] == [float(price)] * 5
-        assert {type(item["price"]) for item in answers} == {float}
+        items = [*(one.json() for one in (created, replaced, patched, found)), *in_a_batch.json()]
+        assert [item["price"] for item in items] == [float(price)] * 5
+        assert {type(item["price"]) for item in items} == {float}
     assert [item["price"] for item in await everything(client)] == [float(price) for price in PRICES]
 
 
 async def test_a_thousand_prices_with_all_their_digits_come_back_as_they_were(client: httpx.AsyncClient) -> None:
     prices = doubles(1000)
-    items = await added_set(client, [{"name": "lamp", "price": price} for price in prices])
+    items = await create_batch(client, [{"name": "lamp", "price": price} for price in prices])
     assert [item["price"] for item in items] == prices
     assert await everything(client) == items
 
@@ -70,7 +70,7 @@ async def test_a_price_below_all_doubles_is_zero(client: httpx.AsyncClient) -> N
     body = b'{"name": "lamp", "price": -1e-400}'
     response = await client.post("/items", content=body, headers={"content-type": "application/json"})
     assert response.json()["price"] == 0
-    assert (await client.get(response.headers["location"])).content == response.content  # SQLite keeps no -0.0
+    assert (await client.get(response.headers["location"])).content == response.content  # SQLite stores no -0.0
 
 
 async def test_every_name_stays_what_it_is_however_it_is_written_and_read(client: httpx.AsyncClient) -> None:
@@ -82,8 +82,8 @@ async def test_every_name_stays_what_it_is_however_it_is_written_and_read(client
     assert [item["name"] for item in await everything(client)] == list(NAMES.values())
 
 
-async def test_names_stay_what_they_are_in_sets_and_patches(client: httpx.AsyncClient) -> None:
-    items = await added_set(client, [{"name": name, "price": 1} for name in NAMES.values()])
+async def test_names_stay_what_they_are_in_batches_and_patches(client: httpx.AsyncClient) -> None:
+    items = await create_batch(client, [{"name": name, "price": 1} for name in NAMES.values()])
     assert [item["name"] for item in items] == list(NAMES.values())
     turned = [{"id": item["id"], "name": name} for item, name in zip(items, reversed(NAMES.values()), strict=True)]
     response = await client.patch("/items", json=turned)
@@ -103,7 +103,7 @@ async def test_a_name_may_be_written_with_escapes(client: httpx.AsyncClient) -> 
 async def test_in_stock_stays_what_it_is_however_it_is_written_and_read(
     client: httpx.AsyncClient, in_stock: bool
 ) -> None:
-    [item] = await added_set(client, [{"name": "lamp", "price": 1, "in_stock": in_stock}])
+    [item] = await create_batch(client, [{"name": "lamp", "price": 1, "in_stock": in_stock}])
     url = f"/items/{item['id']}"
     turned = await client.patch(url, json={"in_stock": not in_stock})
     turned_back = await client.put(url, json={"name": "lamp", "price": 1, "in_stock": in_stock})

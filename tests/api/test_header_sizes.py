@@ -14,8 +14,8 @@ from service.http.middleware import LOGGED_CHARACTERS_MAX
 from service.http.operation import Operation, Resource
 from service.http.query import ESCAPES_MAX
 from service.routes import ROUTES
-from tests.support.answers import JSON, added, code, everything, problem
 from tests.support.resources import one_of_each
+from tests.support.responses import JSON, code, create_item, everything, problem
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -82,9 +82,9 @@ async def test_a_header_that_is_too_large_to_be_read_is_refused(
         for size in (HEADER_BYTES_MAX + 1, HEAD_BYTES):
             response = await send(client, method, path, (name, filled(unit, size)))
             assert code(response) == (431, "header-too-large"), (unit, size)
-            told = problem(response)
-            assert told["retryable"] is False
-            assert told["detail"].lower() == f"{name} may have {HEADER_BYTES_MAX} bytes at most."
+            body = problem(response)
+            assert body["retryable"] is False
+            assert body["detail"].lower() == f"{name} may have {HEADER_BYTES_MAX} bytes at most."
     assert await everything(client) == items
 
 
@@ -101,7 +101,7 @@ async def test_a_header_may_be_as_large_as_the_bound(
 
 @on_sqlite
 async def test_of_a_header_in_several_lines_all_of_them_count(client: httpx.AsyncClient) -> None:
-    await added(client)
+    await create_item(client)
     lines = [("accept", b"*/*")] * (HEADER_BYTES_MAX // 5 + 2)
     assert code(await send(client, "GET", "/livez", *lines)) == (431, "header-too-large")
     tags = [("if-none-match", b'"1-json"')] * (HEADER_BYTES_MAX // 10 + 1)
@@ -109,8 +109,8 @@ async def test_of_a_header_in_several_lines_all_of_them_count(client: httpx.Asyn
 
 
 @on_sqlite
-async def test_what_nobody_reads_may_be_large(client: httpx.AsyncClient) -> None:
-    await added(client)
+async def test_what_is_not_read_may_be_large(client: httpx.AsyncClient) -> None:
+    await create_item(client)
     for name in ("cookie", "x-request-id", "expect", "idempotency-key", "content-type", "if-match"):
         assert (await send(client, "GET", "/items/1", (name, filled(b"a,")))).status_code == 200, name
 

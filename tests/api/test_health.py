@@ -9,14 +9,14 @@ from sqlalchemy import make_url
 
 from db import migrate
 from db.engines.engine import open_database
-from tests.support.answers import MSGPACK, code, execute, problem
+from tests.support.responses import MSGPACK, code, execute, problem
 from tests.support.waiting import LIMIT_S, PAUSE_S
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 
 async def becomes(client: httpx.AsyncClient, status: int) -> httpx.Response:
-    """Ask until readiness is answered so."""
+    """Ask until readiness has this status."""
     async with asyncio.timeout(LIMIT_S):
         while True:
             response = await client.get("/readyz")
@@ -87,7 +87,7 @@ async def test_a_service_without_its_database_is_alive_but_not_ready_until_it_is
 
 @on_postgresql
 @pytest.mark.parametrize("settings", [{"statement_timeout_ms": 50}], indirect=True)
-async def test_a_service_whose_database_does_not_answer_is_not_ready(
+async def test_a_service_whose_database_does_not_respond_is_not_ready(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
     database = open_database(database_url)

@@ -5,7 +5,7 @@ import struct
 import httpx
 import pytest
 
-from tests.support.answers import JSON, MSGPACK, added_set, code, everything, pointers
+from tests.support.responses import JSON, MSGPACK, code, create_batch, everything, pointers
 
 DEPTH = 200_000
 DIGITS = b"9" * 5000
@@ -89,11 +89,11 @@ UNFIT_MSGPACK = {
     "a single of infinity": (b"\x82\xa4name\xa1x\xa5price\xca\x7f\x80\x00\x00", ["/price"]),
     "a name in bytes": (b"\x82\xa4name\xc4\x01x\xa5price\x01", ["/name"]),
     "a name with NUL": (b"\x82\xa4name\xa1\x00\xa5price\x01", ["/name"]),
-    "a name that is a moment": (b"\x82\xa4name\xd6\xff\x00\x00\x00\x00\xa5price\x01", ["/name"]),
+    "a name that is a timestamp": (b"\x82\xa4name\xd6\xff\x00\x00\x00\x00\xa5price\x01", ["/name"]),
     "a price that is an extension": (b"\x82\xa4name\xa1x\xa5price\xd4\x05\x00", ["/price"]),
     "an extension": (b"\xd4\x05\x00", [""]),
-    "a moment": (b"\xd6\xff\x00\x00\x00\x00", [""]),
-    "a moment out of all bounds": (b"\xc7\x0c\xff" + b"\xff" * 12, [""]),
+    "a timestamp": (b"\xd6\xff\x00\x00\x00\x00", [""]),
+    "a timestamp out of all bounds": (b"\xc7\x0c\xff" + b"\xff" * 12, [""]),
     "a list that announces 2**32 members": (b"\xdd\xff\xff\xff\xff", [""]),
     "a number as a field": (b"\x83\xa4name\xa1x\xa5price\x01\x07\x01", ["/7"]),
     "nil as a field": (b"\x83\xa4name\xa1x\xa5price\x01\xc0\x01", ["/None"]),
@@ -151,7 +151,7 @@ DEEP: dict[str, dict[bytes, list[str]]] = {
 async def test_what_cannot_be_decoded_is_refused(
     client: httpx.AsyncClient, form: str, bodies: dict[str, bytes]
 ) -> None:
-    items = await added_set(client, [{"name": "lamp", "price": 1}])
+    items = await create_batch(client, [{"name": "lamp", "price": 1}])
     for what, body in bodies.items():
         response = await client.post("/items", content=body, headers={"content-type": form})
         assert code(response) == (400, "malformed-body"), what
@@ -160,7 +160,7 @@ async def test_what_cannot_be_decoded_is_refused(
 
 
 async def test_what_breaks_off_is_refused_by_every_write(client: httpx.AsyncClient) -> None:
-    items = await added_set(client, [{"name": "lamp", "price": 1}])
+    items = await create_batch(client, [{"name": "lamp", "price": 1}])
     calls = {"PUT": b'{"name": "desk", "price": 2', "PATCH": b'{"price": 2'}
     for method, body in calls.items():
         response = await client.request(method, "/items/1", content=body, headers={"content-type": JSON})
@@ -171,7 +171,7 @@ async def test_what_breaks_off_is_refused_by_every_write(client: httpx.AsyncClie
 
 
 @pytest.mark.parametrize(("form", "bodies"), [(JSON, UNFIT_JSON), (MSGPACK, UNFIT_MSGPACK)], ids=[JSON, MSGPACK])
-async def test_what_only_one_form_can_say_is_pointed_to(
+async def test_what_only_one_form_can_express_is_pointed_to(
     client: httpx.AsyncClient, form: str, bodies: dict[str, tuple[bytes, list[str]]]
 ) -> None:
     for what, (body, expected) in bodies.items():
@@ -198,7 +198,7 @@ async def test_a_list_without_end_is_refused(client: httpx.AsyncClient) -> None:
 
 
 async def test_without_a_body_nothing_is_done(client: httpx.AsyncClient) -> None:
-    items = await added_set(client, [{"name": "lamp", "price": 1}])
+    items = await create_batch(client, [{"name": "lamp", "price": 1}])
     for method, url in (("POST", "/items"), ("PATCH", "/items"), ("PUT", "/items/1"), ("PATCH", "/items/1")):
         assert code(await client.request(method, url)) == (415, "unsupported-media-type")
         for form in (JSON, MSGPACK):

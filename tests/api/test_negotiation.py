@@ -8,8 +8,8 @@ import httpx
 import msgspec
 import pytest
 
-from tests.support.answers import ENCODE, JSON, MSGPACK, PROBLEM, added, code, everything
 from tests.support.resources import ResourceClient, content
+from tests.support.responses import ENCODE, JSON, MSGPACK, PROBLEM, code, create_item, everything
 
 TAGS = {JSON: '"1-json"', MSGPACK: '"1-msgpack"'}
 LAMP = {"name": "lamp \U0001f4a1", "price": 0.1 + 0.2, "in_stock": False}
@@ -48,7 +48,7 @@ UNACCEPTABLE = (
 @pytest.mark.parametrize(("sent", "wanted"), list(product(ENCODE, ENCODE)))
 async def test_a_row_goes_in_and_comes_out_in_every_form(full_resource: ResourceClient, sent: str, wanted: str) -> None:
     client = full_resource.client
-    for request in full_resource.writes(*await full_resource.added(count=2)):
+    for request in full_resource.writes(*await full_resource.create(count=2)):
         if request.body is not None:
             headers = {"content-type": sent, "accept": wanted}
             response = await client.request(
@@ -67,8 +67,8 @@ async def test_a_row_goes_in_and_comes_out_in_every_form(full_resource: Resource
                 assert (response.content, response.headers["etag"]) == (found.content, found.headers["etag"])
 
 
-async def test_both_forms_say_the_same(full_resource: ResourceClient) -> None:
-    client, rows = full_resource.client, await full_resource.added(count=2)
+async def test_both_forms_have_the_same_content(full_resource: ResourceClient) -> None:
+    client, rows = full_resource.client, await full_resource.create(count=2)
     for request in full_resource.reads(*rows):
         in_json, in_msgpack = [await client.get(request.url, headers={"accept": form}) for form in ENCODE]
         decoded = msgspec.msgpack.decode(in_msgpack.content)
@@ -79,18 +79,18 @@ async def test_both_forms_say_the_same(full_resource: ResourceClient) -> None:
     assert await full_resource.everything() == rows[:1]
 
 
-async def test_a_moment_is_a_timestamp_in_messagepack_and_a_string_in_json(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+async def test_a_timestamp_is_an_extension_in_messagepack_and_a_string_in_json(client: httpx.AsyncClient) -> None:
+    item = await create_item(client)
     response = await client.get(f"/items/{item['id']}", headers={"accept": MSGPACK})
-    moment = msgspec.msgpack.decode(response.content)["created_at"]
-    assert isinstance(moment, datetime)
-    assert moment == datetime.fromisoformat(item["created_at"])
-    assert moment.tzinfo == UTC
+    timestamp = msgspec.msgpack.decode(response.content)["created_at"]
+    assert isinstance(timestamp, datetime)
+    assert timestamp == datetime.fromisoformat(item["created_at"])
+    assert timestamp.tzinfo == UTC
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_the_form_is_the_one_that_is_accepted_most(client: httpx.AsyncClient) -> None:
-    await added(client)
+    await create_item(client)
     for accept, form in ACCEPTED.items():
         for url in ("/items/1", "/items", "/livez"):
             response = await client.get(url, headers={"accept": accept})
@@ -113,8 +113,8 @@ async def test_a_wish_may_come_in_several_headers(client: httpx.AsyncClient) -> 
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_what_cannot_be_answered_acceptably_is_not_done(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+async def test_what_has_no_acceptable_response_is_not_done(client: httpx.AsyncClient) -> None:
+    item = await create_item(client)
     calls: list[tuple[str, str, Any]] = [
         ("GET", "/items/1", None),
         ("POST", "/items", LAMP),
@@ -141,8 +141,8 @@ async def test_a_problem_is_json_whatever_is_accepted(client: httpx.AsyncClient)
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_body_in_no_known_form_is_refused_and_the_known_ones_are_told(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+async def test_a_body_in_no_known_form_is_refused_and_the_known_ones_are_listed(client: httpx.AsyncClient) -> None:
+    item = await create_item(client)
     body = msgspec.json.encode(LAMP)
     unknown = ["text/plain", "application/x-www-form-urlencoded", "text/json", "application/merge-patch+json", "json"]
     charsets = ["application/json; charset=latin-1", "application/json;charset=utf-16", 'application/json;charset=""']
@@ -173,7 +173,7 @@ async def test_a_known_form_may_have_parameters(client: httpx.AsyncClient) -> No
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_body_in_the_other_form_than_it_says_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_body_in_another_form_than_its_header_names_is_refused(client: httpx.AsyncClient) -> None:
     body = msgspec.msgpack.encode(LAMP)
     assert code(await client.post("/items", content=body, headers={"content-type": JSON})) == (400, "malformed-body")
     body = msgspec.json.encode(LAMP)  # its first byte is an integer there
@@ -183,7 +183,7 @@ async def test_a_body_in_the_other_form_than_it_says_is_refused(client: httpx.As
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_what_has_no_body_does_not_mind_what_it_is_sent_with(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for method, status in (("GET", 200), ("HEAD", 200), ("DELETE", 204)):
         headers = {"content-type": "text/plain"}
         response = await client.request(method, f"/items/{item['id']}", content=b"{", headers=headers)

@@ -21,9 +21,9 @@ from service.http.operation import Operation, Resource
 from service.http.problems import Problem, ProblemType
 from service.http.query import QueryDecoder
 from service.routes import ROUTES
-from tests.support.answers import ENCODE
 from tests.support.documented import DOCUMENT, check, check_headers, check_response, codes, resolved
 from tests.support.resources import COLLECTIONS, RESOURCES, ResourceClient
+from tests.support.responses import ENCODE
 
 ROOT = Path(__file__).parent.parent.parent
 KINDS = [
@@ -39,7 +39,7 @@ KINDS = [
 
 
 def operations() -> Iterator[tuple[Operation, dict[str, Any]]]:
-    """Pair each operation with what the document says of it."""
+    """Pair each operation with its part of the document."""
     for route in ROUTES:
         assert isinstance(route.endpoint, Resource)
         for method, operation in route.endpoint.operations.items():
@@ -73,32 +73,32 @@ def test_every_operation_has_its_own_id_and_a_summary() -> None:
 @pytest.mark.parametrize("kind", {kind.code: kind for kind in KINDS}.values(), ids=lambda kind: str(kind.code))
 def test_every_problem_is_documented_under_its_status(kind: ProblemType) -> None:
     assert kind.code in codes(DOCUMENT["components"]["responses"]["MethodNotAllowed"]) or any(
-        kind.code in codes(told["responses"].get(str(int(kind.status)), {})) for _, told in operations()
+        kind.code in codes(described["responses"].get(str(int(kind.status)), {})) for _, described in operations()
     )
     shown = msgspec.convert(DOCUMENT["components"]["examples"][kind.code]["value"], Problem)
     assert (shown.code, shown.status, shown.retryable) == (kind.code, kind.status, kind.retryable)
 
 
-def test_every_answer_has_a_schema_and_an_example_that_fits_it() -> None:
-    for _, told in operations():
-        for answer in told["responses"].values():
-            for media in answer.get("content", {}).values():
+def test_every_response_has_a_schema_and_an_example_that_fits_it() -> None:
+    for _, described in operations():
+        for response in described["responses"].values():
+            for media in response.get("content", {}).values():
                 assert media["examples"]
                 for example in media["examples"].values():
                     check(resolved(example)["value"], media["schema"])
 
 
 def test_every_example_of_a_body_is_decoded_in_either_media_type() -> None:
-    for operation, told in operations():
-        assert ("requestBody" in told) == (operation.body is not None)
+    for operation, described in operations():
+        assert ("requestBody" in described) == (operation.body is not None)
         for media in MEDIA_TYPES if operation.body else ():
-            for example in told["requestBody"]["content"][media.content_type]["examples"].values():
+            for example in described["requestBody"]["content"][media.content_type]["examples"].values():
                 assert operation.body_decoder.decode(media, media.encode(example["value"]))
 
 
 def test_every_default_and_example_of_a_parameter_is_read() -> None:
-    for operation, told in operations():
-        for parameter in (resolved(reference) for reference in told["parameters"]):
+    for operation, described in operations():
+        for parameter in (resolved(reference) for reference in described["parameters"]):
             assert parameter["description"]
             schema = parameter["schema"]
             for value in [*schema.get("examples", []), *([schema["default"]] if "default" in schema else [])]:
@@ -110,22 +110,22 @@ def test_every_default_and_example_of_a_parameter_is_read() -> None:
 
 
 @pytest.mark.parametrize("media_type", ENCODE)
-async def test_every_success_is_answered_as_documented(client: httpx.AsyncClient, media_type: str) -> None:
-    answered, numbers = set(), count(1)
+async def test_every_success_is_as_documented(client: httpx.AsyncClient, media_type: str) -> None:
+    found, numbers = set(), count(1)
 
     async def note(response: httpx.Response) -> None:
         await check_response(response)
         request = response.request
         [path] = [route.path for route in ROUTES if route.path_regex.match(request.url.path)]
-        answered.add((path, request.method.lower(), str(response.status_code)))
+        found.add((path, request.method.lower(), str(response.status_code)))
 
     client.event_hooks = {"request": [], "response": [note]}
     for collection in COLLECTIONS:
         resource = await ResourceClient(collection, client, numbers).prepared()
-        rows = await resource.added(count=2)
+        rows = await resource.create(count=2)
         for other, name in collection.referring:
             referring = await resource.of(other)
-            await referring.added(referring.new(**{name: rows[0]["id"]}))
+            await referring.create(referring.new(**{name: rows[0]["id"]}))
         for request in resource.reads(*rows):
             for method, headers in product(("GET", "HEAD"), ({}, {"if-none-match": "*"})):
                 await resource.send(request._replace(method=method), media_type, **headers)
@@ -134,24 +134,24 @@ async def test_every_success_is_answered_as_documented(client: httpx.AsyncClient
     for path in [path for path, one in RESOURCES.items() if not one.noun]:
         for method in ("GET", "HEAD"):
             await client.request(method, path, headers={"accept": media_type})
-    assert answered == {
+    assert found == {
         (path, method, status)
         for path, item in DOCUMENT["paths"].items()
-        for method, told in item.items()
-        for status in told["responses"]
+        for method, described in item.items()
+        for status in described["responses"]
         if int(status) < 400
     }
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_wrong_method_is_answered_as_documented(client: httpx.AsyncClient) -> None:
-    answer = DOCUMENT["components"]["responses"]["MethodNotAllowed"]
+async def test_a_wrong_method_is_as_documented(client: httpx.AsyncClient) -> None:
+    documented = DOCUMENT["components"]["responses"]["MethodNotAllowed"]
     for path, item in DOCUMENT["paths"].items():
         response = await client.request("TRACE", path.replace("{id}", "7"))
         assert response.status_code == 405
         assert {method.lower() for method in response.headers["allow"].split(", ")} == set(item)
-        check_headers(response, answer["headers"])
-        check(response.json(), answer["content"][response.headers["content-type"]]["schema"])
+        check_headers(response, documented["headers"])
+        check(response.json(), documented["content"][response.headers["content-type"]]["schema"])
 
 
 @pytest.fixture

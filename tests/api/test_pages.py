@@ -11,8 +11,8 @@ import pytest
 
 from service.resources.items import COLLECTION, ItemResponse
 from tests.api.test_lists import ORDERS, filtered, ordered, shelf
-from tests.support.answers import Item, added_set, code, next_url, pages, walked
 from tests.support.resources import ResourceClient
+from tests.support.responses import Item, code, create_batch, next_url, pages, walked
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -39,7 +39,7 @@ async def test_all_pages_but_the_last_are_full(client: httpx.AsyncClient) -> Non
 async def test_a_walk_gives_once_what_stays_while_other_items_come_and_go(
     client: httpx.AsyncClient, order: str
 ) -> None:
-    items = await added_set(client, [{"name": f"{'abc'[n % 3]}{n % 5}", "price": n % 4} for n in range(40)])
+    items = await create_batch(client, [{"name": f"{'abc'[n % 3]}{n % 5}", "price": n % 4} for n in range(40)])
     stays, goes = items[::2], ordered(items[1::2], order)
     seen: list[Item] = []
     never_seen: list[Item] = []
@@ -49,7 +49,7 @@ async def test_a_walk_gives_once_what_stays_while_other_items_come_and_go(
         never_seen += ahead
         for item in [*(last for last in page[-1:] if last in goes), *ahead]:
             assert (await client.delete(f"/items/{item['id']}")).status_code == 204
-        await added_set(client, [{"name": "a0", "price": 0}, {"name": "c9", "price": 9}])  # in front and behind
+        await create_batch(client, [{"name": "a0", "price": 0}, {"name": "c9", "price": 9}])  # in front and behind
     assert seen == ordered(seen, order)
     assert len({item["id"] for item in seen}) == len(seen)
     assert [item for item in seen if item in stays] == ordered(stays, order)
@@ -110,7 +110,7 @@ async def test_a_filtered_walk_gives_every_item_once_and_in_order(client: httpx.
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_a_cursor_with_one_other_character_is_refused(resource: ResourceClient) -> None:
-    await resource.added(count=3)
+    await resource.create(count=3)
     for order in resource.collection.orders:
         after = cursor(await resource.client.get(f"{resource.path}?order={order}&limit=1"))
         assert set(after) <= set(ALPHABET)
@@ -125,7 +125,7 @@ async def test_a_cursor_with_one_other_character_is_refused(resource: ResourceCl
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_a_cursor_that_was_cut_or_grew_is_refused(resource: ResourceClient) -> None:
-    await resource.added(count=3)
+    await resource.create(count=3)
     order = resource.collection.orders[-1]
     after = cursor(await resource.client.get(f"{resource.path}?order={order}&limit=1"))
     cut = [after[:end] for end in range(len(after))] + [after[start:] for start in range(1, len(after))]
@@ -169,7 +169,7 @@ async def test_a_cursor_that_was_never_given_out_is_refused_even_if_its_checksum
 
 @pytest.mark.parametrize("order", ORDERS)
 async def test_a_cursor_beyond_everything_has_nothing_after_it(client: httpx.AsyncClient, order: str) -> None:
-    await added_set(client, [{"name": "lamp", "price": 1}] * 3)
+    await create_batch(client, [{"name": "lamp", "price": 1}] * 3)
     ends: dict[str, tuple[Any, Any]] = {
         "id": (2**63 - 1, 1),
         "name": ("\U0010ffff" * 255, "\x01"),

@@ -1,4 +1,4 @@
-"""Problems: one for each way a request can fail, and none tells what is nobody's business."""
+"""Problems: one for each way a request can fail, and none shows what is private."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from db import errors
 from db.engines.engine import open_database
 from service.http import problems
 from service.http.problems import ProblemType, render
-from tests.support.answers import JSON, added, code, everything, execute, problem, read
+from tests.support.responses import JSON, code, create_item, everything, execute, problem, read
 
 KINDS = {kind.code: kind for kind in vars(problems).values() if isinstance(kind, ProblemType)} | {
     kind.code: kind for kind in (problems.not_found("item"), problems.stale("item"))
@@ -59,18 +59,18 @@ async def locked(database_url: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_request_that_cannot_be_served_is_answered_with_the_problem_it_has(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+async def test_a_request_that_cannot_be_served_has_its_problem(client: httpx.AsyncClient) -> None:
+    item = await create_item(client)
     for name, (method, url, given) in REQUESTS.items():
-        told = problem(await client.request(method, url, **given))
+        body = problem(await client.request(method, url, **given))
         kind = KINDS[name]
-        assert (told["code"], told["status"], told["title"]) == (name, kind.status, kind.title)
-        assert told["retryable"] is False
+        assert (body["code"], body["status"], body["title"]) == (name, kind.status, kind.title)
+        assert body["retryable"] is False
     assert await everything(client) == [item]
 
 
 async def test_a_conflict_with_another_item_changes_nothing(client: httpx.AsyncClient, database_url: str) -> None:
-    items = [await added(client, name="lamp"), await added(client, name=SECRET)]
+    items = [await create_item(client, name="lamp"), await create_item(client, name=SECRET)]
     await execute(database_url, "CREATE UNIQUE INDEX one_of_each ON items (name)")
     calls: list[tuple[str, str, Any]] = [
         ("POST", "/items", {"name": SECRET, "price": 1}),
@@ -97,7 +97,7 @@ async def test_of_writes_at_once_only_those_in_conflict_fail(client: httpx.Async
 
 @on_postgresql
 async def test_what_the_database_refuses_changes_nothing(client: httpx.AsyncClient, database_url: str) -> None:
-    item = await added(client)
+    item = await create_item(client)
     await execute(database_url, f"ALTER TABLE items ADD CONSTRAINT {SECRET} CHECK (price < 100)")
     calls: list[tuple[str, str, Any]] = [
         ("POST", "/items", {"name": "lamp", "price": 100}),
@@ -134,7 +134,7 @@ async def test_a_schema_that_does_not_fit_makes_the_service_unavailable(
 async def test_what_takes_too_long_is_given_up_and_changes_nothing(
     client: httpx.AsyncClient, database_url: str, backend: str
 ) -> None:
-    item = await added(client)
+    item = await create_item(client)
     expected = {"postgresql": (504, "timeout"), "sqlite": (503, "unavailable")}[backend]
     async with locked(database_url):
         for method, url in (("POST", "/items"), ("PUT", "/items/1")):
@@ -147,7 +147,7 @@ async def test_what_takes_too_long_is_given_up_and_changes_nothing(
 
 @pytest.mark.parametrize("settings", [{"queue_length_max": 1}], indirect=True)
 async def test_more_than_may_wait_is_refused_at_once(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     responses = await asyncio.gather(*(client.get(f"/items/{item['id']}") for _ in range(64)))
     refused = [response for response in responses if response.status_code != 200]
     assert 0 < len(refused) < 64
@@ -172,17 +172,17 @@ async def test_a_write_whose_connection_is_lost_may_have_happened(client: httpx.
 
 
 @pytest.mark.parametrize("settings", [{}, {"debug": True}], indirect=True, ids=["", "debug"])
-async def test_a_failure_that_nobody_thought_of_tells_nothing_but_its_request_id(
+async def test_a_failure_that_was_not_foreseen_shows_nothing_but_its_request_id(
     client: httpx.AsyncClient, database_url: str, backend: str
 ) -> None:
-    await added(client)
+    await create_item(client)
     await execute(database_url, *FAILING_WRITES[backend])
     patches: dict[str, Any] = {"/items/1": {"price": 2}, "/items": [{"id": 1, "price": 2}]}
     for url, patch in patches.items():
         response = await client.patch(url, json=patch, headers={"x-request-id": "abc"})
-        told = problem(response)
-        assert (told["status"], told["code"], told["request_id"]) == (500, "internal-error", "abc")
-        assert (told["detail"], told["errors"], told["retryable"]) == ("The service failed.", [], False)
+        body = problem(response)
+        assert (body["status"], body["code"], body["request_id"]) == (500, "internal-error", "abc")
+        assert (body["detail"], body["errors"], body["retryable"]) == ("The service failed.", [], False)
         assert not [word for word in (SECRET, "Error", "Traceback", "File", "items.py") if word in response.text]
     assert (await client.get("/livez")).status_code == 200
 
@@ -204,7 +204,7 @@ def words(text: str) -> list[Exception]:
 
 
 def test_every_word_of_the_database_has_a_problem_and_what_it_quotes_is_not_repeated() -> None:
-    rendered = [render(word, "abc") for word in words(f"{SECRET} in column price")]
-    assert all(b"abc" in one.body for one in rendered)
-    assert not [one for one in rendered if SECRET.encode() in one.body and b"overloaded" not in one.body]
-    assert {one.status for one in rendered} == {404, 412, 409, 422, 503, 504}
+    responses = [render(word, "abc") for word in words(f"{SECRET} in column price")]
+    assert all(b"abc" in one.body for one in responses)
+    assert not [one for one in responses if SECRET.encode() in one.body and b"overloaded" not in one.body]
+    assert {one.status for one in responses} == {404, 412, 409, 422, 503, 504}

@@ -1,4 +1,4 @@
-"""Request ids: the caller's own if it is one, and otherwise one that nobody else has."""
+"""Request ids: the client's own if it is one, and otherwise a unique one."""
 
 import asyncio
 import re
@@ -6,7 +6,7 @@ import re
 import httpx
 import pytest
 
-from tests.support.answers import added, problem
+from tests.support.responses import create_item, problem
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -38,8 +38,8 @@ async def test_of_several_request_ids_the_first_good_one_is_given_back(client: h
     assert (await client.get("/livez", headers=headers)).headers.get_list("x-request-id") == ["first"]
 
 
-async def test_every_answer_has_a_request_id_of_its_own(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+async def test_every_response_has_a_request_id_of_its_own(client: httpx.AsyncClient) -> None:
+    item = await create_item(client)
     url = f"/items/{item['id']}"
     calls = [("GET", url), ("HEAD", url), ("GET", "/items"), ("GET", "/"), ("POST", "/"), *[("DELETE", url)] * 2]
     responses = [await client.request(method, path) for method, path in calls]
@@ -50,8 +50,8 @@ async def test_every_answer_has_a_request_id_of_its_own(client: httpx.AsyncClien
     assert len(set(ids)) == len(ids)
 
 
-async def test_who_has_the_item_already_is_told_so_with_a_request_id(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+async def test_a_client_that_has_the_item_gets_a_304_with_a_request_id(client: httpx.AsyncClient) -> None:
+    item = await create_item(client)
     headers = {"if-none-match": "*", "x-request-id": "abc"}
     response = await client.get(f"/items/{item['id']}", headers=headers)
     assert (response.status_code, response.headers["x-request-id"]) == (304, "abc")

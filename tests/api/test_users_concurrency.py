@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.api.test_idempotency import keyed
-from tests.support.answers import added, code, everything, execute, pointers, serving
-from tests.support.users import added_user, added_users, every_user, new_user, ordered
+from tests.api.test_idempotency import with_key
+from tests.support.responses import code, create_item, everything, execute, pointers, serving
+from tests.support.users import create_user, create_users, every_user, new_user, ordered
 
 ROUNDS = 15
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -29,16 +29,16 @@ def statuses(responses: Sequence[httpx.Response]) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"coalesce": False}], indirect=True, ids=["batchers", "alone"])
-@pytest.mark.parametrize("is_keyed", [False, True], ids=["", "keyed"])
+@pytest.mark.parametrize("has_key", [False, True], ids=["", "with key"])
 async def test_of_users_created_at_once_with_one_name_exactly_one_is(
-    instances: list[httpx.AsyncClient], is_keyed: bool
+    instances: list[httpx.AsyncClient], has_key: bool
 ) -> None:
     for n in range(ROUNDS):
         creations = [
             client.post(
                 "/users",
                 json=new_user(f"user-{n}", email=f"{'Ab'[k % 2]}{n}@x" if k % 3 else f"{k}-{n}@y"),
-                headers=keyed(f"{n}-{k}") if is_keyed else {},
+                headers=with_key(f"{n}-{k}") if has_key else {},
             )
             for k, client in enumerate(instances * 4)
         ]
@@ -63,7 +63,7 @@ async def test_of_batches_created_at_once_that_share_a_name_exactly_one_is(insta
 
 
 async def test_of_patches_at_once_to_one_name_exactly_one_wins(instances: list[httpx.AsyncClient]) -> None:
-    users = await added_users(instances[0], [f"user-{n}" for n in range(6)])
+    users = await create_users(instances[0], [f"user-{n}" for n in range(6)])
     for n in range(ROUNDS):
         responses = await asyncio.gather(
             *(
@@ -80,7 +80,7 @@ async def test_one_taken_name_costs_its_batch_a_handful_of_statements(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, twin: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    await added_user(client)
+    await create_user(client)
     bodies = [new_user(f"user-{n}") for n in range(256)]
     bodies[128] = new_user("ada", email="x@y") if twin == "of one that was there" else new_user("user-7", email="x@y")
     caplog.clear()
@@ -100,7 +100,7 @@ async def test_an_item_created_while_its_owner_is_deleted_has_an_owner_or_is_ref
 ) -> None:
     one, other = instances
     for n in range(ROUNDS):
-        user = await added_user(one, f"user-{n}")
+        user = await create_user(one, f"user-{n}")
         owned = {"name": "lamp", "price": 1, "owner_id": user["id"]}
         created, batch, deleted = await asyncio.gather(
             one.post("/items", json=owned),
@@ -125,10 +125,10 @@ async def test_an_item_that_gets_an_owner_who_is_reassigned_and_deleted_is_not_l
     instances: list[httpx.AsyncClient],
 ) -> None:
     one, other = instances
-    heir = await added_user(one, "heir")
+    heir = await create_user(one, "heir")
     for n in range(ROUNDS):
-        user = await added_user(one, f"user-{n}")
-        lamp = await added(one)
+        user = await create_user(one, f"user-{n}")
+        lamp = await create_item(one)
         given, created, deleted = await asyncio.gather(
             one.patch(f"/items/{lamp['id']}", json={"owner_id": user["id"]}),
             one.post("/items", json={"name": "lamp", "price": 1, "owner_id": user["id"]}),
@@ -142,8 +142,8 @@ async def test_an_item_that_gets_an_owner_who_is_reassigned_and_deleted_is_not_l
 
 async def test_who_is_to_own_the_items_is_not_deleted_meanwhile(instances: list[httpx.AsyncClient]) -> None:
     for n in range(ROUNDS):
-        users = await added_users(instances[0], [f"a-{n}", f"b-{n}"])
-        await added(instances[0], owner_id=users[0]["id"])
+        users = await create_users(instances[0], [f"a-{n}", f"b-{n}"])
+        await create_item(instances[0], owner_id=users[0]["id"])
         reassigned, deleted = await asyncio.gather(
             instances[0].delete(f"/users/{users[0]['id']}?reassign_to={users[1]['id']}"),
             instances[1].delete(f"/users/{users[1]['id']}"),
@@ -160,9 +160,9 @@ async def test_users_who_take_over_from_each_other_at_once_neither_both_go_nor_d
     instances: list[httpx.AsyncClient], settings: Settings, backend: str
 ) -> None:
     for n in range(ROUNDS):
-        one, other = await added_users(instances[0], [f"a-{n}", f"b-{n}"])
+        one, other = await create_users(instances[0], [f"a-{n}", f"b-{n}"])
         for user in (one, other):
-            await added(instances[0], owner_id=user["id"])
+            await create_item(instances[0], owner_id=user["id"])
         responses = await asyncio.gather(
             instances[0].delete(f"/users/{one['id']}?reassign_to={other['id']}"),
             instances[1].delete(f"/users/{other['id']}?reassign_to={one['id']}"),
@@ -176,7 +176,7 @@ async def test_users_who_take_over_from_each_other_at_once_neither_both_go_nor_d
 
 
 async def test_swaps_at_once_all_happen(instances: list[httpx.AsyncClient]) -> None:
-    users = await added_users(instances[0], [f"user-{n}" for n in range(4)])
+    users = await create_users(instances[0], [f"user-{n}" for n in range(4)])
     names = [user["username"] for user in users]
 
     async def rotate(client: httpx.AsyncClient, order: Sequence[int]) -> httpx.Response:
@@ -194,7 +194,7 @@ async def test_swaps_at_once_all_happen(instances: list[httpx.AsyncClient]) -> N
 
 
 async def test_changes_of_names_and_swaps_at_once_lose_no_user(instances: list[httpx.AsyncClient]) -> None:
-    ada, bob = await added_users(instances[0], ["ada", "bob"])
+    ada, bob = await create_users(instances[0], ["ada", "bob"])
     swap = [{"id": ada["id"], "username": "bob"}, {"id": bob["id"], "username": "ada"}]
     for n in range(ROUNDS):
         responses = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Hashing of passwords: few at once, off the event loop, and none for a caller who is gone or out of time."""
+"""Hashing of passwords: few at once, off the event loop, and none for a client that is gone or out of time."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ import pytest
 
 from db.errors import TimedOut
 from service.passwords import HASHES_MAX, Passwords
-from tests.support.answers import code
+from tests.support.responses import code
 from tests.support.users import every_user, new_user
 from tests.support.waiting import until
 
@@ -17,7 +17,7 @@ SECRET = "correct-horse-battery"
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_a_batch_that_cannot_be_hashed_in_time_writes_nothing_and_keeps_nobody_waiting(
+async def test_a_batch_that_cannot_be_hashed_in_time_writes_nothing_and_delays_no_other(
     client: httpx.AsyncClient,
 ) -> None:
     batch = [new_user(f"user-{n}", password=SECRET) for n in range(1000)]
@@ -69,7 +69,7 @@ async def test_few_passwords_are_hashed_at_once_and_in_their_order() -> None:
         assert hasher.begun == list("01234")
 
 
-async def test_no_hash_begins_for_a_caller_who_is_gone_or_out_of_time() -> None:
+async def test_no_hash_begins_for_a_client_that_is_gone_or_out_of_time() -> None:
     opened, hasher = slow_passwords()
     async with opened as passwords:
         now = asyncio.get_running_loop().time()

@@ -7,8 +7,8 @@ import pytest
 
 from tests.api.test_idempotency import held
 from tests.api.test_users_items import LAMP, NOBODY, shared_out
-from tests.support.answers import DECODE, MSGPACK, added, added_set, code
-from tests.support.users import added_user, added_users
+from tests.support.responses import DECODE, MSGPACK, code, create_batch, create_item
+from tests.support.users import create_user, create_users
 
 
 async def test_a_user_is_read_with_its_items(client: httpx.AsyncClient) -> None:
@@ -21,28 +21,28 @@ async def test_a_user_is_read_with_its_items(client: httpx.AsyncClient) -> None:
     embedded = DECODE[MSGPACK](packed.content)["items"]
     assert [(item["id"], item["price"]) for item in embedded] == [(item["id"], item["price"]) for item in owned]
     assert packed.headers["etag"] != response.headers["etag"]
-    cat = await added_user(client, "cat")
+    cat = await create_user(client, "cat")
     assert (await client.get(f"/users/{cat['id']}?include=items")).json() == {**cat, "items": []}
     assert code(await client.get(f"/users/{NOBODY}?include=items")) == (404, "user-not-found")
 
 
 async def test_the_first_hundred_items_are_embedded(client: httpx.AsyncClient) -> None:
-    ada, bob = await added_users(client, ["ada", "bob"])
-    items = await added_set(client, [{**LAMP, "owner_id": user["id"]} for user in (bob, ada) for _ in range(101)])
+    ada, bob = await create_users(client, ["ada", "bob"])
+    items = await create_batch(client, [{**LAMP, "owner_id": user["id"]} for user in (bob, ada) for _ in range(101)])
     for user, owned in ((bob, items[:100]), (ada, items[101:201])):
         assert (await client.get(f"/users/{user['id']}?include=items")).json()["items"] == owned
 
 
 @pytest.mark.parametrize("query", ["include=", "include=Items", "include=items,items", "include=users", "included=1"])
 async def test_nothing_else_can_be_included(client: httpx.AsyncClient, query: str) -> None:
-    ada = await added_user(client)
+    ada = await create_user(client)
     assert code(await client.get(f"/users/{ada['id']}?{query}")) == (400, "invalid-query")
 
 
 async def test_the_tag_of_a_user_with_items_changes_when_one_of_them_does(client: httpx.AsyncClient) -> None:
-    ada, bob = await added_users(client, ["ada", "bob"])
+    ada, bob = await create_users(client, ["ada", "bob"])
     here, alone = f"/users/{ada['id']}?include=items", f"/users/{ada['id']}"
-    lamp = await added(client, owner_id=ada["id"])
+    lamp = await create_item(client, owner_id=ada["id"])
     tags = [(await client.get(alone)).headers["etag"]]
     changes: list[tuple[str, str, Any]] = [
         ("PATCH", f"/items/{lamp['id']}", {"price": 1}),
@@ -77,7 +77,7 @@ async def test_items_are_embedded_while_another_process_writes(
 
 
 async def test_a_price_of_minus_zero_is_zero_whichever_verb_writes_it(client: httpx.AsyncClient) -> None:
-    item = await added(client, price=-0.0)
+    item = await create_item(client, price=-0.0)
     here = f"/items/{item['id']}"
     for response in (
         await client.patch(here, content=b'{"price": -0.0}', headers={"content-type": "application/json"}),

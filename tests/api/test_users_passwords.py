@@ -10,10 +10,10 @@ from argon2.exceptions import VerifyMismatchError
 
 from service.http.derived import merge_patch
 from service.resources.users import UserCreate
-from tests.api.test_idempotency import keyed, repeated, told
-from tests.support.answers import JSON, MSGPACK, added, code, execute, pointers
+from tests.api.test_idempotency import repeated, with_key, without_request_id
+from tests.support.responses import JSON, MSGPACK, code, create_item, execute, pointers
 from tests.support.serving import ServiceProcess
-from tests.support.users import added_user, added_users, new_user
+from tests.support.users import create_user, create_users, new_user
 
 SECRET = "correct-horse-battery"
 OTHER = "staple-staple-staple"
@@ -37,9 +37,9 @@ async def test_a_password_is_stored_as_argon2id_with_a_salt_of_its_own(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
     passwords = [SECRET, SECRET, "é" * 1024, "nul\0nul\0"]
-    await added_users(client, [new_user(f"user-{n}", password=one) for n, one in enumerate(passwords)])
-    await added_user(client, "without")
-    await added_user(client, "with-null", password=None)
+    await create_users(client, [new_user(f"user-{n}", password=one) for n, one in enumerate(passwords)])
+    await create_user(client, "without")
+    await create_user(client, "with-null", password=None)
     hashes = await stored(database_url)
     assert hashes[4:] == [None, None]
     assert len(set(hashes[:4])) == 4
@@ -50,7 +50,7 @@ async def test_a_password_is_stored_as_argon2id_with_a_salt_of_its_own(
 
 
 async def test_a_password_stays_unless_it_is_written(client: httpx.AsyncClient, database_url: str) -> None:
-    ada = await added_user(client, password=SECRET)
+    ada = await create_user(client, password=SECRET)
     here = f"/users/{ada['id']}"
     first = await stored(database_url)
     for method, url, body in (
@@ -66,7 +66,7 @@ async def test_a_password_stays_unless_it_is_written(client: httpx.AsyncClient, 
 async def test_a_password_is_changed_and_removed_by_every_verb_and_counts_as_a_change(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
-    ada = await added_user(client)
+    ada = await create_user(client)
     here, version = f"/users/{ada['id']}", 1
     for method, url in (("PUT", here), ("PATCH", here), ("PATCH", "/users")):
         for password in (SECRET, OTHER, None):
@@ -92,8 +92,8 @@ async def test_a_password_that_is_refused_is_not_repeated(client: httpx.AsyncCli
 
 
 async def test_a_password_is_in_no_response(client: httpx.AsyncClient) -> None:
-    ada = await added_user(client, password=SECRET)
-    await added(client, owner_id=ada["id"])
+    ada = await create_user(client, password=SECRET)
+    await create_item(client, owner_id=ada["id"])
     here = f"/users/{ada['id']}"
     for accept in (JSON, MSGPACK):
         for method, url, body in (
@@ -121,12 +121,12 @@ async def test_a_password_is_in_no_line_of_the_log(
     client: httpx.AsyncClient, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    ada = await added_user(client, password=SECRET)
-    await client.patch(f"/users/{ada['id']}", json={"password": SECRET}, headers=keyed())
+    ada = await create_user(client, password=SECRET)
+    await client.patch(f"/users/{ada['id']}", json={"password": SECRET}, headers=with_key())
     await client.post("/users", json=new_user("x", password=SECRET))
     await execute(database_url, "ALTER TABLE users RENAME TO elsewhere")
     for json in (new_user(password=SECRET), [new_user(password=SECRET)]):
-        for headers in ({}, keyed()):
+        for headers in ({}, with_key()):
             assert (await client.post("/users", json=json, headers=headers)).status_code >= 500
     assert "request failed" in caplog.text
     assert "INSERT INTO users" in caplog.text
@@ -136,11 +136,11 @@ async def test_a_password_is_in_no_line_of_the_log(
 def test_not_even_the_hash_of_a_password_is_logged(database_url: str) -> None:
     """Neither with the arguments of a statement, nor in the database's own words for what it refuses."""
     with ServiceProcess(database_url, ITEMSVC_DEBUG="on") as service, service.client() as client:
-        for username, headers in (("ada", {}), ("bob", keyed())):
+        for username, headers in (("ada", {}), ("bob", with_key())):
             body = new_user(username, password=SECRET)
             assert client.post("/users", json=body, headers=headers).status_code == 201
             batch = [new_user(f"{username}-{n}", password=SECRET) for n in range(3)]
-            response = client.post("/users", json=batch, headers=headers and keyed("batch"))
+            response = client.post("/users", json=batch, headers=headers and with_key("batch"))
             assert response.status_code == 201
             url = f"/users/{response.json()[0]['id']}"
             assert client.patch(url, json={"password": SECRET}, headers=headers).status_code == 200
@@ -168,7 +168,7 @@ def test_what_has_a_password_does_not_show_it() -> None:
 async def test_a_repeat_with_another_password_gets_the_first_response(
     client: httpx.AsyncClient, database_url: str, method: str, url: str, body: Any
 ) -> None:
-    await added_user(client)
+    await create_user(client)
 
     def with_password(password: str | None) -> Any:
         return [{**body[0], "password": password}] if isinstance(body, list) else {**body, "password": password}
@@ -176,22 +176,22 @@ async def test_a_repeat_with_another_password_gets_the_first_response(
     first = await repeated(client, method, url, json=with_password(SECRET))
     assert first.is_success
     hashes = await stored(database_url)
-    again = await client.request(method, url, json=with_password(OTHER), headers=keyed())
+    again = await client.request(method, url, json=with_password(OTHER), headers=with_key())
     assert again.headers.pop("idempotency-replayed") == "true"
-    assert told(again) == told(first)
+    assert without_request_id(again) == without_request_id(first)
     assert await stored(database_url) == hashes
     for other in (with_password(None), body):
-        refused = await client.request(method, url, json=other, headers=keyed())
+        refused = await client.request(method, url, json=other, headers=with_key())
         assert code(refused) == (422, "idempotency-key-reused")
 
 
 async def test_nothing_that_is_stored_under_a_key_depends_on_the_password(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
-    ada = await added_user(client)
+    ada = await create_user(client)
     for password in (SECRET, OTHER):
         for content_type, encoded in ((JSON, '{"password": "%s"}'), (JSON, '{ "password":"%s" }')):
-            headers = keyed(f"{password}-{len(encoded)}", **{"content-type": content_type, "if-match": '"7-json"'})
+            headers = with_key(f"{password}-{len(encoded)}", **{"content-type": content_type, "if-match": '"7-json"'})
             response = await client.patch(f"/users/{ada['id']}", content=encoded % password, headers=headers)
             assert response.status_code == 412
     fingerprints = {fingerprint for fingerprint, _ in await execute(database_url, RECORDS)}

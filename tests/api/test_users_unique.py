@@ -5,16 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.test_idempotency import keyed
-from tests.support.answers import code, pointers
-from tests.support.users import User, added_user, added_users, every_user, new_user
-
-CLASHES: list[tuple[User, list[str]]] = [
-    ({"username": "ada"}, ["username"]),
-    ({"email": "ada@example.org"}, ["email"]),
-    ({"email": "ADA@Example.ORG"}, ["email"]),
-    ({"username": "ada", "email": "Ada@Example.org"}, ["username", "email"]),
-]
+from tests.api.test_idempotency import with_key
+from tests.support.responses import code, pointers
+from tests.support.users import User, create_user, create_users, every_user, new_user
 
 
 def clash(response: httpx.Response) -> list[str]:
@@ -24,11 +17,9 @@ def clash(response: httpx.Response) -> list[str]:
     return pointers(response)
 
 
-@pytest.mark.parametrize(("fields", "names"), CLASHES)
-async def test_a_taken_value_is_refused_wherever_it_is_written(
-    client: httpx.AsyncClient, fields: User, names: list[str]
-) -> None:
-    users = await added_users(client, ["ada", "bob"])
+async def test_two_taken_values_are_both_named_wherever_they_are_written(client: httpx.AsyncClient) -> None:
+    names, fields = ["username", "email"], {"username": "ada", "email": "Ada@Example.org"}
+    users = await create_users(client, ["ada", "bob"])
     taken, here = new_user("cat", **fields), f"/users/{users[1]['id']}"
     assert clash(await client.post("/users", json=taken)) == [f"/{name}" for name in names]
     assert clash(await client.put(here, json=taken)) == [f"/{name}" for name in names]
@@ -41,7 +32,7 @@ async def test_a_taken_value_is_refused_wherever_it_is_written(
 
 
 async def test_every_clash_of_a_batch_is_named(client: httpx.AsyncClient) -> None:
-    users = await added_users(client, ["ada", "bob"])
+    users = await create_users(client, ["ada", "bob"])
     batch = [new_user("bob"), new_user("cat"), new_user("dan", email="ADA@example.org"), new_user("ada")]
     assert clash(await client.post("/users", json=batch)) == [
         "/0/username",
@@ -54,7 +45,7 @@ async def test_every_clash_of_a_batch_is_named(client: httpx.AsyncClient) -> Non
 
 
 async def test_of_equal_members_of_a_batch_the_later_is_named(client: httpx.AsyncClient) -> None:
-    users = await added_users(client, ["ada", "bob", "cat"])
+    users = await create_users(client, ["ada", "bob", "cat"])
     batch = [new_user("dan"), new_user("eve", email="DAN@example.org"), new_user("dan", email="x@y")]
     assert clash(await client.post("/users", json=batch)) == ["/1/email", "/2/username"]
     patches: list[User] = [
@@ -66,8 +57,8 @@ async def test_of_equal_members_of_a_batch_the_later_is_named(client: httpx.Asyn
     assert await every_user(client) == users
 
 
-async def test_a_user_may_keep_what_is_its_own(client: httpx.AsyncClient) -> None:
-    ada = await added_user(client)
+async def test_a_user_may_send_its_own_values_again(client: httpx.AsyncClient) -> None:
+    ada = await create_user(client)
     here = f"/users/{ada['id']}"
     assert (await client.put(here, json=new_user("ada"))).status_code == 200
     changed = await client.patch(here, json={"username": "ada", "email": "ADA@EXAMPLE.org"})
@@ -87,14 +78,14 @@ async def test_a_user_may_keep_what_is_its_own(client: httpx.AsyncClient) -> Non
 async def test_emails_whose_characters_do_not_correspond_one_by_one_are_different(
     client: httpx.AsyncClient, one: str, other: str
 ) -> None:
-    await added_users(client, [new_user("ada", email=one), new_user("bob", email=other)])
+    await create_users(client, [new_user("ada", email=one), new_user("bob", email=other)])
 
 
 @pytest.mark.parametrize(("one", "other"), [("É@x", "é@X"), ("Σ@x", "ς@x"), ("ẞ@x", "ß@x"), ("\u2126@x", "ω@x")])
 async def test_emails_that_differ_in_case_alone_are_equal_beyond_ascii(
     client: httpx.AsyncClient, one: str, other: str
 ) -> None:
-    await added_user(client, email=one)
+    await create_user(client, email=one)
     assert clash(await client.post("/users", json=new_user("bob", email=other))) == ["/email"]
 
 
@@ -111,18 +102,18 @@ SWAPS: dict[str, list[User]] = {
 }
 
 
-@pytest.mark.parametrize("is_keyed", [False, True], ids=["", "keyed"])
+@pytest.mark.parametrize("has_key", [False, True], ids=["", "with key"])
 @pytest.mark.parametrize("changes", SWAPS.values(), ids=SWAPS)
 @pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
 async def test_users_swap_their_names_in_one_batch(
     client: httpx.AsyncClient,
     changes: list[User],
-    is_keyed: bool,
+    has_key: bool,
     backwards: bool,
 ) -> None:
-    users = await added_users(client, ["ada", "bob", "cat"])
+    users = await create_users(client, ["ada", "bob", "cat"])
     patches = [{"id": user["id"], "version": 1, **change} for user, change in zip(users, changes, strict=True)]
-    request: dict[str, Any] = {"json": patches[:: -1 if backwards else 1], "headers": keyed() if is_keyed else {}}
+    request: dict[str, Any] = {"json": patches[:: -1 if backwards else 1], "headers": with_key() if has_key else {}}
     response = await client.patch("/users", **request)
     assert response.status_code == 200, response.content
     found = await every_user(client)
@@ -131,7 +122,7 @@ async def test_users_swap_their_names_in_one_batch(
         {**user, **change, "version": 2 if change else 1, "updated_at": now["updated_at"]}
         for user, change, now in zip(users, changes, found, strict=True)
     ]
-    if is_keyed:
+    if has_key:
         again = await client.patch("/users", **request)
         assert (again.content, again.headers["idempotency-replayed"]) == (response.content, "true")
         assert await every_user(client) == found
@@ -148,7 +139,7 @@ async def test_users_swap_their_names_in_one_batch(
 async def test_a_swap_that_fails_leaves_every_name_as_it_was(
     client: httpx.AsyncClient, last: User, expected: tuple[int, str]
 ) -> None:
-    users = await added_users(client, ["ada", "bob", "cat", "dan"])
+    users = await create_users(client, ["ada", "bob", "cat", "dan"])
     patches = [
         {"id": users[0]["id"], "username": "bob"},
         {"id": users[1]["id"], "username": "ada"},
@@ -162,7 +153,7 @@ async def test_a_swap_that_fails_leaves_every_name_as_it_was(
 
 
 async def test_two_users_do_not_swap_by_one_patch_after_the_other(client: httpx.AsyncClient) -> None:
-    users = await added_users(client, ["ada", "bob"])
+    users = await create_users(client, ["ada", "bob"])
     assert clash(await client.patch(f"/users/{users[0]['id']}", json={"username": "bob"})) == ["/username"]
     assert (await client.patch(f"/users/{users[1]['id']}", json={"username": "bo."})).status_code == 200
     assert (await client.patch(f"/users/{users[0]['id']}", json={"username": "bob"})).status_code == 200

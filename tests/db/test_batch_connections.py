@@ -1,4 +1,4 @@
-"""A bounded set of connections that batchers borrow: who has to wait for whom, and what is refused together."""
+"""A bounded pool of connections that batchers borrow: who has to wait for whom, and what is refused together."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +16,7 @@ from tests.support.waiting import LIMIT_S, until
 
 
 class Borrowers:
-    """Batchers of several verbs on one set of connections."""
+    """Batchers of several verbs on one pool of connections."""
 
     def __init__(self, database: PretendedDatabase, size: int, **choices: Any) -> None:
         self.database = database
@@ -44,19 +44,19 @@ async def opened(database: PretendedDatabase, size: int, **choices: Any) -> Asyn
 
 
 async def in_flight(database: PretendedDatabase, number: int) -> None:
-    await until(lambda: len(database.flights) == number)
+    await until(lambda: len(database.in_flight) == number)
 
 
 async def test_a_read_does_not_wait_for_writes_however_many_there_are(database: PretendedDatabase) -> None:
     async with opened(database, 3) as borrowers:
         writers = [borrowers.batcher(f"write {n}") for n in range(4)]
         reader = borrowers.batcher("read", idempotent=True)
-        database.holds = True
+        database.blocks = True
         writes = [writer.submit(n) for n, writer in enumerate(writers)]
         await in_flight(database, 2)  # one connection is left for reads
-        database.holds = False
+        database.blocks = False
         assert await outcomes([reader.submit(9)]) == [9]
-        assert database.sets == [[0], [1], [9]]
+        assert database.batches == [[0], [1], [9]]
         database.let_go()
         assert await outcomes(writes) == [0, 1, 2, 3]
 
@@ -64,11 +64,11 @@ async def test_a_read_does_not_wait_for_writes_however_many_there_are(database: 
 async def test_writes_that_wait_run_as_soon_as_another_one_is_over(database: PretendedDatabase) -> None:
     async with opened(database, 4, writes_max=1) as borrowers:
         first, second = borrowers.batcher("first"), borrowers.batcher("second")
-        database.holds = True
+        database.blocks = True
         writes = [first.submit(1), second.submit(2)]
         await in_flight(database, 1)
         database.land()
-        await until(lambda: database.sets == [[1], [2]])
+        await until(lambda: database.batches == [[1], [2]])
         database.let_go()
         assert await outcomes(writes) == [1, 2]
 
@@ -76,13 +76,13 @@ async def test_writes_that_wait_run_as_soon_as_another_one_is_over(database: Pre
 async def test_a_write_whose_connection_is_lost_lets_the_next_one_run_after_it(database: PretendedDatabase) -> None:
     async with opened(database, 2) as borrowers:
         first, second = borrowers.batcher("first"), borrowers.batcher("second")
-        database.holds = True
+        database.blocks = True
         writes = [first.submit(1), second.submit(2)]
         await in_flight(database, 1)
         database.crash(Unavailable("it is gone"))
         database.let_go()
         assert await outcomes(writes) == [1, 2]
-        database.holds = True
+        database.blocks = True
         again = [first.submit(3)]
         await in_flight(database, 1)
         database.let_go()
@@ -92,17 +92,17 @@ async def test_a_write_whose_connection_is_lost_lets_the_next_one_run_after_it(d
 async def test_batchers_take_turns_on_a_connection(database: PretendedDatabase) -> None:
     async with opened(database, 1) as borrowers:
         one, other = (borrowers.batcher(name, limits=Limits(batch_size_max=2)) for name in ("one", "other"))
-        database.holds = True
+        database.blocks = True
         waiters = [one.submit(0)]
         await in_flight(database, 1)
         waiters += [*map(one.submit, (1, 2, 3, 4)), *map(other.submit, (11, 12, 13))]
         database.let_go()
         assert await outcomes(waiters) == [0, 1, 2, 3, 4, 11, 12, 13]
-    assert database.sets == [[0], [11, 12], [1, 2], [13], [3, 4]]
+    assert database.batches == [[0], [11, 12], [1, 2], [13], [3, 4]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-async def test_no_more_connections_are_open_than_the_set_has(database: PretendedDatabase, size: int) -> None:
+async def test_no_more_connections_are_open_than_the_pool_has(database: PretendedDatabase, size: int) -> None:
     async with opened(database, size) as borrowers:
         batchers = [borrowers.batcher(f"{n}", idempotent=n % 2 == 0, in_flight_max=3) for n in range(7)]
         most = 0
@@ -117,11 +117,11 @@ async def test_no_more_connections_are_open_than_the_set_has(database: Pretended
 
 
 async def test_without_a_connection_all_batchers_refuse_and_with_one_all_serve(database: PretendedDatabase) -> None:
-    database.fault = OSError()
+    database.error = OSError()
     async with opened(database, 3) as borrowers:
         batchers = [borrowers.batcher("read", idempotent=True), borrowers.batcher("write")]
         assert [refusal(batcher, 1) for batcher in batchers] == [Unavailable, Unavailable]
-        database.fault = None
+        database.error = None
         await until(lambda: [refusal(batcher, 1) for batcher in batchers] == [None, None])
         assert await outcomes([batcher.submit(2) for batcher in batchers]) == [2, 2]
 
@@ -130,7 +130,7 @@ async def test_while_one_connection_is_still_tried_nothing_is_refused(database: 
     async with opened(database, 2) as borrowers:
         reader = borrowers.batcher("read", idempotent=True)
         first, second = database.open
-        database.fault, database.doors = OSError(), asyncio.Event()
+        database.error, database.doors = OSError(), asyncio.Event()
         database.doors.set()
         first.lose()
         tried = database.attempts
@@ -138,7 +138,7 @@ async def test_while_one_connection_is_still_tried_nothing_is_refused(database: 
         assert refusal(reader, 1) is None
         second.lose()
         await until(lambda: refusal(reader, 1) is Unavailable)
-        database.fault = None
+        database.error = None
         await until(lambda: refusal(reader, 1) is None)
 
 
@@ -146,7 +146,7 @@ async def test_closing_runs_what_is_queued_of_every_batcher(database: PretendedD
     waiters: list[asyncio.Future[Any]] = []
     async with opened(database, 2) as borrowers:
         batchers = [borrowers.batcher(f"{n}", limits=Limits(batch_size_max=1)) for n in range(4)]
-        database.holds = True
+        database.blocks = True
         for member in range(5):
             waiters += [batcher.submit(10 * n + member) for n, batcher in enumerate(batchers)]
         await in_flight(database, 1)
@@ -160,10 +160,10 @@ def digits(member: int) -> Sequence[int]:
 async def test_members_that_share_any_key_are_in_different_batches(database: PretendedDatabase) -> None:
     async with opened(database, 1) as borrowers:
         batcher = borrowers.batcher("write", unique_keys=digits)
-        database.holds = True
+        database.blocks = True
         waiters = [batcher.submit(0)]
         await in_flight(database, 1)
         waiters += [batcher.submit(member) for member in (11, 12, 21, 22, 33)]
         database.let_go()
         assert await outcomes(waiters) == [0, 11, 12, 21, 22, 33]
-    assert database.sets == [[0], [11, 22, 33], [12, 21]]
+    assert database.batches == [[0], [11, 22, 33], [12, 21]]

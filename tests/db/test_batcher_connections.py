@@ -18,25 +18,25 @@ def database() -> PretendedDatabase:
     return PretendedDatabase()
 
 
-async def test_a_repeatable_set_is_run_once_more_when_its_connection_is_lost(database: PretendedDatabase) -> None:
+async def test_an_idempotent_batch_is_run_once_more_when_its_connection_is_lost(database: PretendedDatabase) -> None:
     async with database.batcher(idempotent=True) as batcher:
         waiters = [*await send(database, batcher, 1, 2), batcher.submit(3)]
         database.crash()
         database.let_go()
         assert await outcomes(waiters) == [1, 2, 3]
-    assert database.sets == [[1, 2], [1, 2, 3]]
+    assert database.batches == [[1, 2], [1, 2, 3]]
     assert database.attempts == 2
 
 
-async def test_a_repeatable_set_is_not_run_a_third_time(database: PretendedDatabase) -> None:
+async def test_an_idempotent_batch_is_not_run_a_third_time(database: PretendedDatabase) -> None:
     async with database.batcher(idempotent=True) as batcher:
         waiters = [*await send(database, batcher, 1, 2), batcher.submit(3)]
         database.crash(Unavailable("gone"))
-        await until(lambda: database.flights)
+        await until(lambda: database.in_flight)
         database.crash(Unavailable("gone again"))
         database.let_go()
         assert await outcomes(waiters) == [Unavailable, Unavailable, 3]
-    assert database.sets == [[1, 2], [1, 2, 3], [3]]
+    assert database.batches == [[1, 2], [1, 2, 3], [3]]
 
 
 async def test_those_who_share_a_repeated_run_are_joined_by_those_who_came_meanwhile(
@@ -47,11 +47,11 @@ async def test_those_who_share_a_repeated_run_are_joined_by_those_who_came_meanw
         database.crash()
         database.let_go()
         assert await outcomes(waiters) == [1, 2, 2, 3]
-    assert database.sets == [[1, 2], [1, 2, 3]]
+    assert database.batches == [[1, 2], [1, 2, 3]]
 
 
 @pytest.mark.parametrize("loss", [OutcomeUnknown("lost in flight"), ConnectionLost("lost before")], ids=repr)
-async def test_any_other_set_is_run_again_as_it_was_and_under_its_token(
+async def test_any_other_batch_is_run_again_as_it_was_and_under_its_token(
     database: PretendedDatabase, loss: DatabaseError
 ) -> None:
     async with database.batcher() as batcher:
@@ -59,7 +59,7 @@ async def test_any_other_set_is_run_again_as_it_was_and_under_its_token(
         database.crash(loss)
         database.let_go()
         assert await outcomes(waiters) == [1, 2, 3]
-    assert database.sets == [[1, 2], [1, 2], [3]]
+    assert database.batches == [[1, 2], [1, 2], [3]]
     assert database.tokens[0] == database.tokens[1] != database.tokens[2]
 
 
@@ -68,11 +68,11 @@ async def test_a_write_that_may_have_happened_waits_for_a_database_that_can_be_a
 ) -> None:
     async with database.batcher() as batcher:
         [waiter] = await send(database, batcher, 1)
-        database.fault = OSError("nobody listens")
+        database.error = OSError("nobody listens")
         database.crash()
         await until(lambda: refusal(batcher, 2) is Unavailable)
         assert not waiter.done()
-        database.fault = None
+        database.error = None
         database.let_go()
         assert await outcomes([waiter]) == [1]
 
@@ -80,17 +80,17 @@ async def test_a_write_that_may_have_happened_waits_for_a_database_that_can_be_a
 async def test_a_write_that_cannot_have_happened_does_not_wait(database: PretendedDatabase) -> None:
     async with database.batcher() as batcher:
         waiters = await send(database, batcher, 1, 2)
-        database.fault = OSError("nobody listens")
+        database.error = OSError("nobody listens")
         database.crash(ConnectionLost("before it was sent"))
         assert await outcomes(waiters) == [Unavailable, Unavailable]
-    assert database.sets == [[1, 2]]
+    assert database.batches == [[1, 2]]
 
 
 async def test_a_write_that_ends_every_connection_is_given_up(database: PretendedDatabase) -> None:
     async with database.batcher() as batcher:
         [waiter] = await send(database, batcher, 1)
         for number in range(1, LOST_TRIES + 1):
-            await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
+            await until(lambda number=number: len(database.batches) == number and database.in_flight)  # type: ignore[misc]
             database.crash()
         assert await outcomes([waiter]) == [OutcomeUnknown]
         database.let_go()
@@ -98,17 +98,17 @@ async def test_a_write_that_ends_every_connection_is_given_up(database: Pretende
 
 
 @pytest.mark.parametrize("times", [1, CONFLICT_RETRIES_MAX, CONFLICT_RETRIES_MAX + 1])
-async def test_a_set_that_others_were_in_the_way_of_is_run_again_a_few_times(
-    database: PretendedDatabase, times: int
-) -> None:
+async def test_a_batch_that_conflicts_is_run_again_a_few_times(database: PretendedDatabase, times: int) -> None:
     async with database.batcher() as batcher:
         waiters = await send(database, batcher, 1, 2)
         for number in range(1, times + 1):
-            await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
-            database.flights.pop().landed.set_exception(SerializationFailure("a deadlock"))
+            await until(lambda number=number: len(database.batches) == number and database.in_flight)  # type: ignore[misc]
+            database.in_flight.pop().landed.set_exception(SerializationFailure("a deadlock"))
         database.let_go()
         assert await outcomes(waiters) == [1, 2]
-    assert database.sets[times:] == ([[1, 2]] if times <= CONFLICT_RETRIES_MAX else [[1], [2]])  # then each by itself
+    assert database.batches[times:] == (
+        [[1, 2]] if times <= CONFLICT_RETRIES_MAX else [[1], [2]]
+    )  # then each by itself
     assert database.attempts == 1
 
 
@@ -116,8 +116,8 @@ async def test_a_member_that_others_are_always_in_the_way_of_is_given_up(databas
     async with database.batcher() as batcher:
         waiters = await send(database, batcher, 1)
         for number in range(1, CONFLICT_RETRIES_MAX + 2):
-            await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
-            database.flights.pop().landed.set_exception(SerializationFailure("a deadlock"))
+            await until(lambda number=number: len(database.batches) == number and database.in_flight)  # type: ignore[misc]
+            database.in_flight.pop().landed.set_exception(SerializationFailure("a deadlock"))
         assert await outcomes(waiters) == [SerializationFailure]
 
 
@@ -143,12 +143,12 @@ async def test_a_database_that_takes_connections_only_to_end_them_is_not_asked_w
         assert pauses[6] > 4 * pauses[0]
 
 
-async def test_a_fault_of_the_database_that_leaves_the_connection_alone_is_repeated_on_it(
+async def test_an_error_of_the_database_that_leaves_the_connection_alone_is_repeated_on_it(
     database: PretendedDatabase,
 ) -> None:
     async with database.batcher(idempotent=True) as batcher:
         waiters = await send(database, batcher, 1)
-        database.flights.pop().landed.set_exception(Unavailable("a deadlock"))
+        database.in_flight.pop().landed.set_exception(Unavailable("a deadlock"))
         database.let_go()
         assert await outcomes(waiters) == [1]
     assert database.attempts == 1
@@ -159,22 +159,22 @@ async def test_while_there_is_no_database_everyone_is_refused_at_once_and_afterw
 ) -> None:
     async with database.batcher(idempotent=True) as batcher:
         waiters = [*await send(database, batcher, 1), batcher.submit(2)]
-        database.fault = ConnectionRefusedError("nobody listens")
+        database.error = ConnectionRefusedError("nobody listens")
         database.crash()
         assert await outcomes(waiters) == [Unavailable, Unavailable]
         assert {refusal(batcher, 3) for _ in range(100)} == {Unavailable}
         attempts = database.attempts
         await until(lambda: database.attempts > attempts + 2)
         assert refusal(batcher, 3) is Unavailable
-        database.fault = None
+        database.error = None
         database.let_go()
         await until(lambda: refusal(batcher, 3) is None)
         assert await outcomes([batcher.submit(4)]) == [4]
-    assert database.sets == [[1], [4]]
+    assert database.batches == [[1], [4]]
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "error",
     [
         OSError("no route"),
         TimeoutError(),
@@ -187,13 +187,13 @@ async def test_while_there_is_no_database_everyone_is_refused_at_once_and_afterw
     ],
     ids=repr,
 )
-async def test_whatever_is_raised_on_connecting_the_set_opens_and_recovers(
-    database: PretendedDatabase, fault: Exception
+async def test_whatever_is_raised_on_connecting_the_pool_opens_and_recovers(
+    database: PretendedDatabase, error: Exception
 ) -> None:
-    database.fault = fault
+    database.error = error
     async with database.batcher() as batcher:
         assert refusal(batcher, 1) is Unavailable
-        database.fault = None
+        database.error = None
         await until(lambda: refusal(batcher, 1) is None)
         assert await outcomes([batcher.submit(2)]) == [2]
 
@@ -208,7 +208,7 @@ async def test_reconnecting_backs_off_to_less_than_a_second_and_not_in_step(
         return timeout(0)
 
     timeout = asyncio.timeout
-    database.fault = OSError()
+    database.error = OSError()
     async with database.batcher():
         with monkeypatch.context() as patched:
             patched.setattr("db.batching.batcher.asyncio.timeout", at_once)
@@ -232,7 +232,7 @@ async def test_an_idle_connection_that_is_lost_is_replaced_before_anyone_asks(da
 
 
 @pytest.mark.parametrize("connections", [1, 2])
-async def test_who_arrives_as_the_idle_connection_is_lost_is_answered_by_another(
+async def test_who_arrives_as_the_idle_connection_is_lost_is_served_by_another(
     database: PretendedDatabase, connections: int
 ) -> None:
     async with database.batcher(connections=connections) as batcher:
@@ -246,18 +246,18 @@ async def test_who_arrives_as_the_idle_connection_is_lost_is_answered_by_another
 async def test_several_connections_drain_one_queue(database: PretendedDatabase) -> None:
     async with database.batcher(Limits(batch_size_max=1), connections=3) as batcher:
         waiters = await send(database, batcher, 1, 2, 3, 4, 5)
-        await until(lambda: len(database.flights) == 3)
-        assert len({flight.connection for flight in database.flights}) == 3
-        assert sorted(database.sets) == [[1], [2], [3]]
-        database.flights.pop(1).landed.set_result(None)
-        await until(lambda: len(database.flights) == 3)
-        assert database.sets[3:] == [[4]]
+        await until(lambda: len(database.in_flight) == 3)
+        assert len({batch.connection for batch in database.in_flight}) == 3
+        assert sorted(database.batches) == [[1], [2], [3]]
+        database.in_flight.pop(1).landed.set_result(None)
+        await until(lambda: len(database.in_flight) == 3)
+        assert database.batches[3:] == [[4]]
         database.let_go()
         assert await outcomes(waiters) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("is_told", [True, False])
-async def test_a_set_whose_connection_is_lost_is_run_again_by_one_that_is_idle(
+async def test_a_batch_whose_connection_is_lost_is_run_again_by_one_that_is_idle(
     database: PretendedDatabase, is_told: bool
 ) -> None:
     async with database.batcher(connections=2, idempotent=True) as batcher:
@@ -266,17 +266,17 @@ async def test_a_set_whose_connection_is_lost_is_run_again_by_one_that_is_idle(
         if is_told:
             database.crash()
         else:
-            connection, landed = database.flights.pop()
+            connection, landed = database.in_flight.pop()
             connection.closed = True
             landed.set_exception(Unavailable("lost"))
-        database.holds = False
+        database.blocks = False
         assert await outcomes(waiters) == [1]
         database.doors.set()
 
 
 async def test_one_connection_is_enough_to_serve(database: PretendedDatabase) -> None:
     async with database.batcher(connections=2) as batcher:
-        database.fault = OSError("no more than one")
+        database.error = OSError("no more than one")
         attempts = database.attempts
         database.open[0].lose()
         await until(lambda: database.attempts > attempts + 3)

@@ -20,7 +20,7 @@ def database() -> PretendedDatabase:
 
 
 @pytest.mark.parametrize(("idempotent", "word"), [(True, TimedOut), (False, OutcomeUnknown)])
-async def test_in_flight_a_reader_is_told_that_it_took_too_long_and_a_writer_that_nobody_knows(
+async def test_in_flight_a_reader_gets_a_timeout_and_a_writer_an_unknown_outcome(
     database: PretendedDatabase, idempotent: bool, word: type[DatabaseError]
 ) -> None:
     async with database.batcher(SHORT, idempotent=idempotent) as batcher:
@@ -30,7 +30,7 @@ async def test_in_flight_a_reader_is_told_that_it_took_too_long_and_a_writer_tha
         assert await outcomes([batcher.submit(3)]) == [3]
 
 
-async def test_who_waits_for_too_long_is_dropped_before_its_set_leaves(database: PretendedDatabase) -> None:
+async def test_who_waits_for_too_long_is_dropped_before_its_batch_leaves(database: PretendedDatabase) -> None:
     async with database.batcher(SHORT) as batcher:
         flying = await send(database, batcher, 1)
         waiting = [batcher.submit(2), batcher.submit(3)]
@@ -38,7 +38,7 @@ async def test_who_waits_for_too_long_is_dropped_before_its_set_leaves(database:
         database.let_go()
         await outcomes(flying)
         assert await outcomes([batcher.submit(4)]) == [4]
-    assert database.sets == [[1], [4]]
+    assert database.batches == [[1], [4]]
 
 
 def soon() -> float:
@@ -49,13 +49,13 @@ async def test_one_whose_time_is_over_is_not_queued(database: PretendedDatabase)
     async with database.batcher() as batcher:
         with pytest.raises(TimedOut):
             batcher.submit(1, asyncio.get_running_loop().time()).cancel()
-    assert not database.sets
+    assert not database.batches
 
 
-async def test_an_answer_is_let_go_of_long_before_the_deadline(database: PretendedDatabase) -> None:
+async def test_a_result_is_let_go_of_long_before_the_deadline(database: PretendedDatabase) -> None:
     async with database.batcher() as batcher:
-        answer = weakref.ref(await batcher.submit(1, asyncio.get_running_loop().time() + 600))
-        await until(lambda: gc.collect() >= 0 and answer() is None)
+        result = weakref.ref(await batcher.submit(1, asyncio.get_running_loop().time() + 600))
+        await until(lambda: gc.collect() >= 0 and result() is None)
 
 
 async def test_one_who_cannot_wait_for_as_long_is_dropped_alone(database: PretendedDatabase) -> None:
@@ -65,7 +65,7 @@ async def test_one_who_cannot_wait_for_as_long_is_dropped_alone(database: Preten
         assert await outcomes(waiting[1:2]) == [TimedOut]
         database.let_go()
         assert await outcomes([flying, waiting[0], waiting[2]]) == [1, 2, 4]
-    assert database.sets == [[1], [2, 4]]
+    assert database.batches == [[1], [2, 4]]
 
 
 @pytest.mark.parametrize(("idempotent", "word"), [(True, TimedOut), (False, OutcomeUnknown)])
@@ -76,23 +76,23 @@ async def test_of_those_who_share_a_run_each_has_its_own_limit(
         [first] = await send(database, batcher, 0)
         patient, hasty = batcher.submit(1), batcher.submit(1, soon())
         database.land()
-        await until(lambda: len(database.sets) == 2)
+        await until(lambda: len(database.batches) == 2)
         assert await outcomes([hasty]) == [word]
         database.let_go()
         assert await outcomes([first, patient]) == [0, 1]
 
 
-async def test_a_write_that_nobody_can_ask_about_in_time_is_unknown(database: PretendedDatabase) -> None:
+async def test_a_write_that_cannot_be_looked_up_in_time_is_unknown(database: PretendedDatabase) -> None:
     async with database.batcher(SHORT) as batcher:
         waiters = await send(database, batcher, 1)
-        database.fault = OSError("nobody listens")
+        database.error = OSError("nobody listens")
         database.crash()
         assert await outcomes(waiters) == [OutcomeUnknown]
-        database.fault = None
+        database.error = None
         database.let_go()
         await until(lambda: refusal(batcher, 2) is None)
         assert await outcomes([batcher.submit(3)]) == [3]
-    assert database.sets == [[1], [3]]  # whoever was told that nobody knows has it not written later
+    assert database.batches == [[1], [3]]  # a write of unknown outcome is not made later
 
 
 async def test_an_idle_batcher_looks_at_no_clock(database: PretendedDatabase) -> None:
@@ -118,7 +118,7 @@ async def test_an_arrival_that_would_have_to_wait_too_long_is_refused_at_once() 
     assert len(queue.clear()) == 4
 
 
-async def test_the_time_until_those_in_flight_land_is_a_part_of_the_wait() -> None:
+async def test_the_time_until_those_in_flight_end_is_a_part_of_the_wait() -> None:
     queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 2, deduplicate=False, unique_keys=None)
     for _ in range(100):
         queue.wait_estimator.observe(0.05)
@@ -133,7 +133,7 @@ async def test_the_time_until_those_in_flight_land_is_a_part_of_the_wait() -> No
         waiting(queue, 1)
 
 
-async def test_the_larger_the_sets_the_more_may_wait() -> None:
+async def test_the_larger_the_batches_the_more_may_wait() -> None:
     queue: Queue[int, int] = Queue(Limits(10, queue_wait_ms_max=100), 2, deduplicate=False, unique_keys=None)
     for _ in range(100):
         queue.wait_estimator.observe(0.05)

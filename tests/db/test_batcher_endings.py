@@ -9,7 +9,7 @@ import pytest
 
 from db.batching.queue import Limits
 from db.errors import DatabaseError, InvalidValue, OutcomeUnknown, Unavailable
-from tests.support.pretending import Answer, PretendedDatabase, outcomes, refusal, send
+from tests.support.pretending import PretendedDatabase, Result, outcomes, refusal, send
 from tests.support.waiting import LIMIT_S, until
 
 
@@ -18,7 +18,7 @@ def database() -> PretendedDatabase:
     return PretendedDatabase()
 
 
-async def test_closing_answers_what_is_in_flight_and_what_is_queued(database: PretendedDatabase) -> None:
+async def test_closing_completes_what_is_in_flight_and_what_is_queued(database: PretendedDatabase) -> None:
     async with database.batcher(Limits(batch_size_max=2)) as batcher:
         waiters = [*await send(database, batcher, 1), *map(batcher.submit, range(2, 9))]
         asyncio.get_running_loop().call_later(0.01, database.let_go)
@@ -38,19 +38,19 @@ async def test_closing_while_there_is_no_database_takes_no_time(
     database: PretendedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.batching.connections.RECONNECT_DELAY_S_MIN", 10 * LIMIT_S)
-    database.fault = OSError()
+    database.error = OSError()
     connections, batcher = database.closed_batcher()
     async with asyncio.timeout(LIMIT_S), connections:
         assert refusal(batcher, 1) is Unavailable
     await connections.__aexit__()  # a second time it has nothing to do
 
 
-async def test_closing_while_connecting_answers_what_is_queued(database: PretendedDatabase) -> None:
+async def test_closing_while_connecting_completes_what_is_queued(database: PretendedDatabase) -> None:
     async with database.batcher(idempotent=True) as batcher:
         waiters = await send(database, batcher, 1)
         database.doors = asyncio.Event()
         database.crash()
-        database.holds = False
+        database.blocks = False
         waiters.append(batcher.submit(2))
         await until(lambda: database.attempts == 2)
         asyncio.get_running_loop().call_later(0.01, database.doors.set)
@@ -67,7 +67,7 @@ def connecting(database: PretendedDatabase) -> None:
 
 
 def backing_off(database: PretendedDatabase) -> None:
-    database.fault = OSError()
+    database.error = OSError()
     database.open[0].lose()
 
 
@@ -94,13 +94,13 @@ async def test_who_is_in_flight_when_the_connections_task_is_cancelled_learns_wh
         waiters = await send(database, batcher, 1, 2, 3, 4)
         database.refused = {1}
         database.land()
-        await until(lambda: len(database.sets) == 2 and database.flights)  # the first half
+        await until(lambda: len(database.batches) == 2 and database.in_flight)  # the first half
         waiters.append(batcher.submit(5))
         batcher._connections._tasks[0].cancel()
         assert await outcomes(waiters) == [word, word, Unavailable, Unavailable, Unavailable]
 
 
-async def test_a_set_of_connections_that_is_cancelled_while_opening_leaves_nothing_behind(
+async def test_a_pool_of_connections_that_is_cancelled_while_opening_leaves_nothing_behind(
     database: PretendedDatabase,
 ) -> None:
     before = asyncio.all_tasks()
@@ -115,7 +115,7 @@ async def test_a_set_of_connections_that_is_cancelled_while_opening_leaves_nothi
     assert not database.open
 
 
-async def test_a_set_of_connections_that_is_cancelled_while_closing_still_answers_everyone(
+async def test_a_pool_of_connections_that_is_cancelled_while_closing_still_completes_every_call(
     database: PretendedDatabase,
 ) -> None:
     before = asyncio.all_tasks()
@@ -133,7 +133,9 @@ async def test_a_set_of_connections_that_is_cancelled_while_closing_still_answer
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_in_any_disorder_everyone_is_answered_and_nothing_is_left(database: PretendedDatabase, seed: int) -> None:
+async def test_in_any_disorder_everyone_gets_a_result_and_nothing_is_left(
+    database: PretendedDatabase, seed: int
+) -> None:
     random = Random(seed)  # noqa: S311 - the same disorder each time
     before = asyncio.all_tasks()
     noise: list[object] = []
@@ -147,7 +149,7 @@ async def test_in_any_disorder_everyone_is_answered_and_nothing_is_left(database
         unique_keys=random.choice([None, lambda member: [member]]),
     )
     database.refused = {7, 13}
-    waiters: list[tuple[int, asyncio.Future[Answer]]] = []
+    waiters: list[tuple[int, asyncio.Future[Result]]] = []
     async with asyncio.timeout(LIMIT_S), connections:
         for _ in range(400):
             await asyncio.sleep(0)
@@ -159,11 +161,11 @@ async def test_in_any_disorder_everyone_is_answered_and_nothing_is_left(database
                 random.choice(waiters)[1].cancel()
             if database.open and random.random() < 0.03:
                 random.choice(database.open).lose()
-            database.fault = OSError() if random.random() < 0.1 else None
-            database.holds = random.random() < 0.5
-            while database.flights and random.random() < 0.5:
+            database.error = OSError() if random.random() < 0.1 else None
+            database.blocks = random.random() < 0.5
+            while database.in_flight and random.random() < 0.5:
                 random.choice([database.land, database.land, database.crash])()
-        database.fault = None
+        database.error = None
         database.let_go()
     assert all(waiter.done() for _, waiter in waiters)
     for (member, _), outcome in zip(waiters, await outcomes([waiter for _, waiter in waiters]), strict=True):

@@ -25,13 +25,13 @@ from service.settings import Settings
 from tests.api.test_idempotency import held
 from tests.faults.cuts import DELETE, MOMENTS, PATCH, POST, REPLAYED, Kind, Service, Trial, away, cut_writes, meaning
 from tests.faults.proxy import Proxy
-from tests.support.answers import PATIENT, added, code, everything, read, serving
 from tests.support.pretending import PretendedDatabase, outcomes, send
+from tests.support.responses import PATIENT, code, create_item, everything, read, serving
 from tests.support.stores import NewRow, patch
 from tests.support.waiting import LIMIT_S, PAUSE_S, until
 
 LAMP = {"name": "lamp", "price": 9.5}
-POST_SET = Kind("POST", 3)
+POST_BATCH = Kind("POST", 3)
 # Every commit of a new item waits for whoever has this lock.
 SLOW_COMMITS = """
     CREATE FUNCTION wait() RETURNS trigger AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'
@@ -84,26 +84,26 @@ async def test_a_commit_that_the_server_still_works_at_is_waited_for_longer_than
 
 
 @on_postgresql
-@pytest.mark.parametrize("kind", [POST, POST_SET], ids=str)
-@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("kind", [POST, POST_BATCH], ids=str)
+@pytest.mark.parametrize("has_key", [True, False])
 async def test_a_deadline_that_ends_during_the_commit_leaves_one_item_or_none(
-    database_url: str, kind: Kind, keyed: bool
+    database_url: str, kind: Kind, has_key: bool
 ) -> None:
     async with Service(database_url) as service:
-        write, key = await service.write(kind), service.key() if keyed else None
+        write, key = await service.write(kind), service.key() if has_key else None
         async with slow_commits(service):
             first = await service.send(write, key, **{"x-request-timeout": "0.2"})
             assert meaning(first) in {"unknown", "undone"}  # who gives up first
         await service.quiet()
         assert write.fault(first, await service.rows(write), may_be_unknown=True) is None
-        if keyed:
+        if has_key:
             again = await service.send(write, key)
             assert again.status_code == 201
             assert write.fault(again, await service.rows(write)) is None
 
 
 @on_postgresql
-def test_what_nobody_could_be_told_of_in_time_is_not_written_later(database_url: str) -> None:
+def test_what_could_not_be_confirmed_in_time_is_not_written_later(database_url: str) -> None:
     """Also where others have more time, and share the batcher."""
     outage = partial(away, outage_s=0)
     figures = cut_writes(database_url, 2, outage, deadline_s=0.3, trials=[Trial(POST, "before", keyed=True)])
@@ -112,31 +112,31 @@ def test_what_nobody_could_be_told_of_in_time_is_not_written_later(database_url:
 
 @on_postgresql
 @pytest.mark.parametrize(
-    ("kind", "moment"), [(POST, "before"), (POST_SET, "after"), (Kind("PATCH", 3), "during")], ids=str
+    ("kind", "phase"), [(POST, "before"), (POST_BATCH, "after"), (Kind("PATCH", 3), "during")], ids=str
 )
-async def test_a_caller_who_leaves_while_its_write_is_in_doubt_finds_one_answer_under_its_key(
-    database_url: str, kind: Kind, moment: Any
+async def test_a_client_that_leaves_while_its_write_is_in_doubt_finds_one_response_under_its_key(
+    database_url: str, kind: Kind, phase: Any
 ) -> None:
     async with Service(database_url) as service:
         await service.ready()
         write, key = await service.write(kind), service.key()
-        async with away(service, write, moment, outage_s=0):
+        async with away(service, write, phase, outage_s=0):
             cuts = len(service.proxy.cuts)
             first = asyncio.create_task(service.send(write, key))
             await until(lambda: len(service.proxy.cuts) > cuts)
             first.cancel()
             await asyncio.wait([first])
         await service.quiet()
-        answers = [await service.send(write, key) for _ in range(2)]
-        assert REPLAYED in answers[1].headers
-        assert answers[0].content == answers[1].content
-        assert write.fault(answers[0], await service.rows(write)) is None
+        responses = [await service.send(write, key) for _ in range(2)]
+        assert REPLAYED in responses[1].headers
+        assert responses[0].content == responses[1].content
+        assert write.fault(responses[0], await service.rows(write)) is None
 
 
 @on_postgresql
-@pytest.mark.parametrize("kind", [POST, POST_SET], ids=str)
+@pytest.mark.parametrize("kind", [POST, POST_BATCH], ids=str)
 @pytest.mark.parametrize("rule", ["CREATE UNIQUE INDEX ON items (name)", FULL], ids=["a unique name", "a full shelf"])
-async def test_a_write_that_stands_in_its_own_way_is_known_by_its_receipt(
+async def test_a_write_that_stands_in_its_own_way_is_known_by_its_commit_record(
     database_url: str, kind: Kind, rule: str
 ) -> None:
     async with Service(database_url) as service:
@@ -152,27 +152,27 @@ async def test_a_write_that_stands_in_its_own_way_is_known_by_its_receipt(
 
 
 @on_postgresql
-@pytest.mark.parametrize(("kind", "moment"), [(POST, "before"), (POST, "after"), (POST_SET, "during")], ids=str)
+@pytest.mark.parametrize(("kind", "phase"), [(POST, "before"), (POST, "after"), (POST_BATCH, "during")], ids=str)
 async def test_two_workers_with_one_key_write_once_also_if_one_of_them_is_cut(
-    database_url: str, kind: Kind, moment: Any
+    database_url: str, kind: Kind, phase: Any
 ) -> None:
     async with Service(database_url) as service, Service(database_url) as other:
         write, key = await service.write(kind), service.key()
-        service.proxy.cut(moment, matching=kind.statement)
-        answers = await asyncio.gather(*(one.send(write, key) for one in (service, other) for _ in range(3)))
-        assert {response.status_code for response in answers} <= {201, 409}
-        assert {code(response)[1] for response in answers if response.is_error} <= {"idempotency-key-in-use"}
-        told = {response.content for response in answers if response.is_success}
-        assert len(told) == 1
+        service.proxy.cut(phase, matching=kind.statement)
+        responses = await asyncio.gather(*(one.send(write, key) for one in (service, other) for _ in range(3)))
+        assert {response.status_code for response in responses} <= {201, 409}
+        assert {code(response)[1] for response in responses if response.is_error} <= {"idempotency-key-in-use"}
+        contents = {response.content for response in responses if response.is_success}
+        assert len(contents) == 1
         again = await other.send(write, key)
-        assert (again.content, REPLAYED in again.headers) == (*told, True)
+        assert (again.content, REPLAYED in again.headers) == (*contents, True)
         assert write.fault(again, await service.rows(write)) is None
 
 
 @on_postgresql
-@pytest.mark.parametrize("moment", ["before", "after"])
-async def test_in_a_set_that_is_cut_a_replay_a_new_item_and_a_reused_key_each_have_their_answer(
-    database_url: str, moment: Any
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_in_a_batch_that_is_cut_a_repeat_a_new_item_and_a_reused_key_each_have_their_response(
+    database_url: str, phase: Any
 ) -> None:
     async with Service(database_url) as service:
         writes, keys = [await service.write(POST) for _ in range(4)], [service.key() for _ in range(4)]
@@ -185,7 +185,7 @@ async def test_in_a_set_that_is_cut_a_replay_a_new_item_and_a_reused_key_each_ha
             sending = [asyncio.create_task(service.send(*one)) for one in (sent[0], *sent[2:])]
             for _ in range(100):  # they all have come as far as they can
                 await asyncio.sleep(0)
-            service.proxy.cut(moment, matching=POST.statement)
+            service.proxy.cut(phase, matching=POST.statement)
         replay, *new = await asyncio.gather(*sending)
         assert (replay.content, REPLAYED in replay.headers) == (first.content, True)
         assert code(await service.send(*sent[1])) == (422, "idempotency-key-reused")
@@ -196,14 +196,14 @@ async def test_in_a_set_that_is_cut_a_replay_a_new_item_and_a_reused_key_each_ha
 
 @on_postgresql
 @pytest.mark.parametrize("kind", [PATCH, DELETE, Kind("PATCH", 2), Kind("DELETE", 2)], ids=str)
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_write_that_touches_nothing_is_told_so_also_if_it_is_cut(
-    database_url: str, kind: Kind, moment: Any
+@pytest.mark.parametrize("phase", MOMENTS)
+async def test_a_write_that_touches_nothing_has_that_response_also_if_it_is_cut(
+    database_url: str, kind: Kind, phase: Any
 ) -> None:
     async with Service(database_url) as service:
         write = await service.write(kind)
         await service.database.execute("DELETE FROM items")
-        service.proxy.cut(moment, matching=kind.statement)
+        service.proxy.cut(phase, matching=kind.statement)
         response = await service.send(write)
         assert response.status_code == 404 or (kind.method, response.json()) == ("DELETE", [])
         assert not await service.rows(write)
@@ -211,11 +211,11 @@ async def test_a_write_that_touches_nothing_is_told_so_also_if_it_is_cut(
 
 @on_postgresql
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-async def test_a_stale_write_is_told_so_also_if_it_is_cut(database_url: str, method: str) -> None:
+async def test_a_stale_write_has_that_response_also_if_it_is_cut(database_url: str, method: str) -> None:
     async with Service(database_url) as service:
-        lamp = await added(service.client)
-        for moment in MOMENTS:
-            service.proxy.cut(moment, matching=Kind(method).statement)
+        lamp = await create_item(service.client)
+        for phase in MOMENTS:
+            service.proxy.cut(phase, matching=Kind(method).statement)
             body = {"price": 1} if method == "PATCH" else None
             headers = {"if-match": '"9-json"'}
             response = await service.client.request(method, f"/items/{lamp['id']}", headers=headers, json=body)
@@ -224,7 +224,7 @@ async def test_a_stale_write_is_told_so_also_if_it_is_cut(database_url: str, met
 
 
 @on_postgresql
-async def test_a_service_that_stops_with_a_write_in_doubt_says_that_nobody_knows(database_url: str) -> None:
+async def test_a_service_that_stops_with_a_write_in_doubt_reports_an_unknown_outcome(database_url: str) -> None:
     url = make_url(database_url)
     with Proxy(str(url.host), url.port or 5432) as proxy:
         async with serving(Settings(database_url=proxy.url(database_url))) as client:
@@ -236,65 +236,65 @@ async def test_a_service_that_stops_with_a_write_in_doubt_says_that_nobody_knows
         assert meaning(await sending) in {"unknown", "done"}
 
 
-@pytest.mark.parametrize("keyed", [True, False])
-@pytest.mark.parametrize("shape", ["one", "set"])
-async def test_who_is_told_that_it_took_too_long_finds_nothing_changed_now_or_later(
-    database_url: str, backend: str, keyed: bool, shape: str
+@pytest.mark.parametrize("has_key", [True, False])
+@pytest.mark.parametrize("shape", ["one", "batch"])
+async def test_after_a_timeout_a_client_finds_nothing_changed_now_or_later(
+    database_url: str, backend: str, has_key: bool, shape: str
 ) -> None:
     async with serving(Settings(database_url=database_url, **PATIENT)) as client:
-        lamp = await added(client)
+        lamp = await create_item(client)
         here, body = f"/items/{lamp['id']}", {"price": 1.0}
         path, sent = (here, body) if shape == "one" else ("/items", [{"id": lamp["id"], **body}])
-        headers = {"idempotency-key": "k"} if keyed else {}
+        headers = {"idempotency-key": "k"} if has_key else {}
 
         async def change(**more: str) -> httpx.Response:
             return await client.patch(path, json=sent, headers={**headers, **more})
 
         async with held(database_url, backend):
-            told = await change(**{"x-request-timeout": "0.2"})
-        assert meaning(told) in {"undone", "unknown"}
-        chair = await added(client, name="chair")  # whatever was before it is over
+            response = await change(**{"x-request-timeout": "0.2"})
+        assert meaning(response) in {"undone", "unknown"}
+        chair = await create_item(client, name="chair")  # whatever was before it is over
         there = await read(client, lamp["id"])
-        if meaning(told) == "undone":
+        if meaning(response) == "undone":
             assert there == lamp
-        if keyed:
-            while (again := await change()).status_code == 409:  # noqa: ASYNC110 - nobody sets an event
+        if has_key:
+            while (again := await change()).status_code == 409:  # noqa: ASYNC110 - no event is set
                 await asyncio.sleep(PAUSE_S)
             assert (again.status_code, (await read(client, lamp["id"]))["version"]) == (200, 2)
         assert [item["id"] for item in await everything(client)] == [lamp["id"], chair["id"]]
 
 
 @on_postgresql
-async def test_a_write_that_is_found_again_is_answered_as_it_was_though_its_items_are_gone(database_url: str) -> None:
+async def test_a_write_that_is_found_again_has_its_response_though_its_items_are_gone(database_url: str) -> None:
     database = open_database(database_url)
-    sets = TableStatements(database, ITEMS, lambda *columns: columns)
+    statements = TableStatements(database, ITEMS, lambda *columns: columns)
     lamps, tokens = [NewRow("lamp", 1.0, True)] * 2, [bytes([number] * TOKEN_BYTES) for number in (1, 2)]
     async with database.connect() as connection:
-        made: Any = await sets.create(connection, lamps, tokens[0])
+        made: Any = await statements.create(connection, lamps, tokens[0])
         changes = [patch(made[0][0], price=2.0)]
-        [changed] = await sets.update(connection, changes, tokens[1])
-        await sets.delete(connection, [Deletion(columns[0]) for columns in made])
-        assert await sets.create(connection, lamps, tokens[0]) == made
-        [unknown] = await sets.update(connection, changes, tokens[1])
+        [changed] = await statements.update(connection, changes, tokens[1])
+        await statements.delete(connection, [Deletion(columns[0]) for columns in made])
+        assert await statements.create(connection, lamps, tokens[0]) == made
+        [unknown] = await statements.update(connection, changes, tokens[1])
         assert (isinstance(changed, tuple), type(unknown)) == (True, OutcomeUnknown)
     await database.close()
 
 
-@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("has_key", [True, False])
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 async def test_all_steps_of_a_write_for_several_versions_have_one_deadline(
-    database_url: str, backend: str, keyed: bool, method: str
+    database_url: str, backend: str, has_key: bool, method: str
 ) -> None:
     """Without it each of them, the look for the key too, would wait for a minute."""
     async with serving(Settings(database_url=database_url, **PATIENT)) as client:
-        lamp = await added(client)
+        lamp = await create_item(client)
         headers = {"if-match": '"1-json", "2-json"', "x-request-timeout": "0.3"}
-        headers |= {"idempotency-key": "k"} if keyed else {}
+        headers |= {"idempotency-key": "k"} if has_key else {}
         body = None if method == "DELETE" else LAMP
         async with asyncio.timeout(LIMIT_S), held(database_url, backend, TABLES):
-            told = await client.request(method, f"/items/{lamp['id']}", headers=headers, json=body)
-        assert meaning(told) in {"undone", "unknown"}
-        if meaning(told) == "undone":
+            response = await client.request(method, f"/items/{lamp['id']}", headers=headers, json=body)
+        assert meaning(response) in {"undone", "unknown"}
+        if meaning(response) == "undone":
             assert await read(client, lamp["id"]) == lamp
 
 
@@ -307,10 +307,10 @@ async def test_a_write_in_doubt_that_fails_for_no_known_reason_is_neither_divide
         waiters = await send(database, batcher, *members)
         database.crash()
         for number in range(2, LOST_TRIES + 1):
-            await until(lambda number=number: len(database.sets) == number and database.flights)  # type: ignore[misc]
-            database.flights.pop().landed.set_exception(ValueError("what is this?"))
+            await until(lambda number=number: len(database.batches) == number and database.in_flight)  # type: ignore[misc]
+            database.in_flight.pop().landed.set_exception(ValueError("what is this?"))
         assert await outcomes(waiters) == [OutcomeUnknown] * len(members)
-        assert database.sets == [members] * LOST_TRIES
+        assert database.batches == [members] * LOST_TRIES
         assert len(set(database.tokens)) == 1
         database.let_go()
         assert await outcomes([batcher.submit(9)]) == [9]

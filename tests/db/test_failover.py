@@ -24,8 +24,8 @@ from service.settings import Settings, read_settings
 from tests.conftest import migrate
 from tests.db.test_migrations import ROOT
 from tests.db.test_outage import LAMP, Writers, names, recovered, requests
-from tests.support.answers import added, serving
 from tests.support.postgres import HOST, PORTS, QUICK, SUPERUSER, PostgresServer, Standby
+from tests.support.responses import create_item, serving
 from tests.support.waiting import until
 
 SAFE = {**QUICK, "synchronous_commit": "on", "synchronous_standby_names": "*"}
@@ -76,7 +76,7 @@ def both(port: int, server: PostgresServer) -> str:
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """Return a port where connections are accepted, and nobody ever answers."""
+    """Return a port where connections are accepted, and nothing ever responds."""
     with socket.create_server((HOST, 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -94,14 +94,14 @@ async def behind(server: PostgresServer) -> AsyncIterator["asyncpg.Connection[An
 
 
 async def make_read_only(server: PostgresServer, value: str = "on") -> None:
-    """Let a server refuse writes, as one that was demoted does, and wait until its sessions have been told."""
+    """Let a server refuse writes, as one that was demoted does, and wait until its sessions know."""
     async with behind(server) as connection:
         await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
         await connection.execute("SELECT pg_reload_conf()")
-    told = ""
-    while told != value:
+    current = ""
+    while current != value:
         async with behind(server) as connection:
-            told = await connection.fetchval("SHOW default_transaction_read_only")
+            current = await connection.fetchval("SHOW default_transaction_read_only")
 
 
 async def sessions(server: PostgresServer) -> int:
@@ -122,7 +122,7 @@ async def test_a_primary_that_is_killed_is_replaced_by_its_standby_and_nothing_a
     await until(lambda: len(writers.names("written")) > before + 100, RECOVERY_S)
     await recovered(client)
     await writers.stop()
-    assert set(writers.told.values()) <= {"nothing", "written", "unavailable", "commit-outcome-unknown"}
+    assert set(writers.outcomes.values()) <= {"nothing", "written", "unavailable", "commit-outcome-unknown"}
     there = await names(client)
     assert writers.names("written") <= there
     assert not writers.names("unavailable") & there
@@ -132,18 +132,18 @@ async def create(client: httpx.AsyncClient) -> httpx.Response:
     return await client.post("/items", json=LAMP)
 
 
-async def change_set(client: httpx.AsyncClient) -> httpx.Response:
+async def change_batch(client: httpx.AsyncClient) -> httpx.Response:
     return await client.patch("/items", json=[{"id": 1, "price": 2}])
 
 
-@pytest.mark.parametrize("write", [create, change_set], ids=["by a batcher", "by the pool"])
+@pytest.mark.parametrize("write", [create, change_batch], ids=["by a batcher", "by the pool"])
 async def test_a_primary_that_refuses_a_write_is_left_by_every_connection_and_the_write_made_elsewhere(
     client: httpx.AsyncClient,
     primary: PostgresServer,
     standby: Standby,
     write: Callable[[httpx.AsyncClient], Any],
 ) -> None:
-    await added(client)
+    await create_item(client)
     assert {response.status_code for response in await requests(client)} <= {200, 201, 404}
     everyone = await sessions(primary)
     assert everyone > Settings().batch_connections  # batchers and pool
@@ -158,7 +158,7 @@ async def test_a_primary_that_refuses_a_write_is_left_by_every_connection_and_th
 
 
 @pytest.mark.parametrize("how", ["refuses", "is silent"])
-async def test_a_service_whose_first_host_does_not_answer_starts_with_the_second(
+async def test_a_service_whose_first_host_does_not_respond_starts_with_the_second(
     server: PostgresServer, how: str
 ) -> None:
     with black_hole() as silent:
@@ -178,7 +178,7 @@ async def test_the_host_that_was_reached_is_the_first_to_be_tried_again(server: 
         await database.close()
 
 
-async def test_who_finds_no_primary_is_told_about_every_host(primary: PostgresServer, standby: Standby) -> None:
+async def test_the_error_of_no_primary_names_every_host(primary: PostgresServer, standby: Standby) -> None:
     primary.stop()
     database = open_database(both(primary.port, standby))
     expected = rf"{HOST}:{primary.port}: .*; {HOST}:{standby.port} is not read-write"

@@ -21,8 +21,8 @@ from tests.conftest import migrate
 from tests.db.test_failover import RECOVERY_S, both
 from tests.db.test_outage import LAMP, recovered, requests
 from tests.faults.proxy import Proxy
-from tests.support.answers import added, added_set, code, read, serving
 from tests.support.postgres import HOST, QUICK, PostgresServer
+from tests.support.responses import code, create_batch, create_item, read, serving
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import LIMIT_S, PAUSE_S, wait_until
 
@@ -89,7 +89,7 @@ async def test_once_another_server_was_found_every_verb_goes_there_at_once(
         await written(client)
         for response in await requests(client, FOLLOWS_S):
             assert response.status_code in {200, 201, 404}
-        chairs = await added_set(client, [{**LAMP, "name": "chair"}] * 2)
+        chairs = await create_batch(client, [{**LAMP, "name": "chair"}] * 2)
         assert await rows(second, NAMED) == [(2,)]
         assert (await client.delete(f"/items/{chairs[0]['id']}")).status_code == 204
         await asyncio.to_thread(first.thaw)
@@ -115,7 +115,7 @@ async def test_the_one_before_is_not_read_once_it_goes_on_by_any_worker(
             for response in await asyncio.gather(*reads):
                 [lamp] = response.json() if isinstance(response.json(), list) else [response.json()]
                 assert (response.status_code, lamp["version"]) == (200, version)
-        await added(client, name="chair")
+        await create_item(client, name="chair")
         for response in await requests(client, FOLLOWS_S):
             assert response.status_code in {200, 201, 404}
     assert await rows(first, NAMED) == [(0,)]
@@ -196,12 +196,12 @@ async def test_where_an_address_leads_elsewhere_than_before_every_connection_fol
                 first,
                 "SELECT pg_terminate_backend(min(pid)) FROM pg_stat_activity WHERE application_name = 'items-service'",
             )
-            async with asyncio.timeout(LIMIT_S):  # the others are told by the one that connects again
+            async with asyncio.timeout(LIMIT_S):  # the others are ended by the one that connects again
                 while await rows(second, SESSIONS) == [(0,)]:
                     pass
             for response in await requests(client, FOLLOWS_S):
                 assert response.status_code in {200, 201, 404}
-            await added(client, name="chair")
+            await create_item(client, name="chair")
             await busy(client)
     assert await rows(first, NAMED) == [(0,)]
     assert await rows(second, NAMED) == [(1,)]
@@ -217,7 +217,7 @@ async def test_a_server_whose_place_was_taken_is_not_gone_back_to(
             await asyncio.to_thread(first.freeze)
             await asyncio.to_thread(standby.promote)
             await written(client)
-            chair = await added(client, name="chair")
+            chair = await create_item(client, name="chair")
             await asyncio.to_thread(standby.stop, "immediate")
             await asyncio.to_thread(first.thaw)
             for _ in range(3):

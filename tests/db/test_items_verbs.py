@@ -1,4 +1,4 @@
-"""The verbs of items, asked of a database directly: every one takes a set and answers in its order."""
+"""The verbs of items, asked of a database directly: every one takes a batch and returns rows in its order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -57,7 +57,7 @@ async def items(database: Database, request: pytest.FixtureRequest) -> AsyncIter
 
 
 async def together(waiters: Sequence[Awaitable[T]]) -> list[Any]:
-    """Wait for what was asked for in one turn of the loop, and so left as one set."""
+    """Wait for what was asked for in one iteration of the loop, and so left as one batch."""
     return await asyncio.gather(*waiters, return_exceptions=True)
 
 
@@ -70,7 +70,7 @@ async def everything(database: Database) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in await connection.exec_driver_sql("SELECT * FROM items ORDER BY id")]
 
 
-async def test_a_set_of_new_items_comes_back_in_its_order_with_ids_drawn_in_it(items: Store[Row]) -> None:
+async def test_a_batch_of_new_items_comes_back_in_its_order_with_ids_drawn_in_it(items: Store[Row]) -> None:
     rows = [NewRow(f"item {n % 7}", n / 4, in_stock=n % 2 == 0) for n in reversed(range(1000))]
     added = await items.create_many(CALL, rows)
     assert [NewRow(row.name, row.price, row.in_stock) for row in added] == rows
@@ -81,7 +81,7 @@ async def test_a_set_of_new_items_comes_back_in_its_order_with_ids_drawn_in_it(i
     assert await items.get_many(CALL, [row.id for row in added]) == added
 
 
-async def test_new_items_that_share_a_statement_each_come_back_to_their_caller(items: Store[Row]) -> None:
+async def test_new_items_that_share_a_statement_each_come_back_to_their_call(items: Store[Row]) -> None:
     rows = [NewRow(f"item {n}", n, in_stock=True) for n in reversed(range(300))]
     added = await together([items.create(CALL, row) for row in rows])
     assert [row.name for row in added] == [row.name for row in rows]
@@ -89,7 +89,9 @@ async def test_new_items_that_share_a_statement_each_come_back_to_their_caller(i
     assert await together([items.get(CALL, row.id) for row in added]) == added
 
 
-async def test_bad_rows_fail_alone_and_the_others_of_their_set_are_added(items: Store[Row], database: Database) -> None:
+async def test_bad_rows_fail_alone_and_the_others_of_their_batch_are_created(
+    items: Store[Row], database: Database
+) -> None:
     rows = [LAMP, *BAD, LAMP, *BAD, *[LAMP] * 100]
     results = await together([items.create(CALL, row) for row in rows])
     assert kinds(results) == [InvalidValue if row in BAD else Row for row in rows]
@@ -97,7 +99,7 @@ async def test_bad_rows_fail_alone_and_the_others_of_their_set_are_added(items: 
     assert len({row.id for row in good}) == len(good) == len(await everything(database))
 
 
-async def test_one_bad_row_refuses_a_whole_set_that_is_all_or_nothing(items: Store[Row], database: Database) -> None:
+async def test_one_bad_row_refuses_a_whole_batch_that_is_all_or_nothing(items: Store[Row], database: Database) -> None:
     for bad in BAD:
         with pytest.raises(InvalidValue):
             await items.create_many(CALL, [LAMP, bad, LAMP])
@@ -124,7 +126,7 @@ async def test_a_change_that_names_nothing_changes_nothing(items: Store[Row]) ->
     assert await items.get(CALL, lamp.id) == lamp
 
 
-async def test_bad_changes_fail_alone_and_the_others_of_their_set_are_made(items: Store[Row]) -> None:
+async def test_bad_changes_fail_alone_and_the_others_of_their_batch_are_made(items: Store[Row]) -> None:
     added = await items.create_many(CALL, [LAMP] * 20)
     changes = [patch(row.id, name="" if row.id % 7 == 0 else "chair") for row in added]
     results = await together([items.update(CALL, change) for change in changes])
@@ -134,7 +136,7 @@ async def test_bad_changes_fail_alone_and_the_others_of_their_set_are_made(items
     ]
 
 
-async def test_changes_and_removals_tell_gone_from_stale(items: Store[Row]) -> None:
+async def test_updates_and_deletions_distinguish_missing_from_stale(items: Store[Row]) -> None:
     ids = [row.id for row in await items.create_many(CALL, [LAMP] * 5)]
     await items.update(CALL, patch(ids[1], name="chair"))
     changes = [patch(ids[0], 1, name="a"), patch(ids[1], 1, name="b"), patch(99, 1, name="c"), patch(98, name="d")]
@@ -144,14 +146,14 @@ async def test_changes_and_removals_tell_gone_from_stale(items: Store[Row]) -> N
         NotFound,
         NotFound,
     ]
-    removals = [
+    deletions = [
         Deletion(ids[0], 1),
         Deletion(ids[1], 2),
         Deletion(ids[2]),
         Deletion(99, 1),
         Deletion(98),
     ]
-    assert kinds(await together(list(map(partial(items.delete, CALL), removals)))) == [
+    assert kinds(await together(list(map(partial(items.delete, CALL), deletions)))) == [
         VersionMismatch,
         type(None),
         type(None),
@@ -170,24 +172,24 @@ async def test_what_was_asked_of_one_item_at_the_same_time_happens_once_each(ite
     assert set(await together([items.get(CALL, lamp.id) for _ in range(50)])) == set(
         await items.get_many(CALL, [lamp.id])
     )
-    removed = await together([items.delete(CALL, Deletion(lamp.id)) for _ in range(50)])
-    assert sorted(kinds(removed), key=str) == sorted([type(None), *[NotFound] * 49], key=str)
+    deleted = await together([items.delete(CALL, Deletion(lamp.id)) for _ in range(50)])
+    assert sorted(kinds(deleted), key=str) == sorted([type(None), *[NotFound] * 49], key=str)
 
 
-async def test_of_a_coalesced_set_changes_of_one_item_are_made_in_their_order(database: Database) -> None:
+async def test_in_a_coalesced_batch_changes_of_one_item_are_made_in_their_order(database: Database) -> None:
     async with opened_items(database) as items:
         lamp = await items.create(CALL, LAMP)
         changed = await together([items.update(CALL, patch(lamp.id, name=str(n))) for n in range(9)])
         assert [(row.name, row.version) for row in changed] == [(str(n), n + 2) for n in range(9)]
 
 
-async def test_reading_a_set_leaves_out_what_is_not_there_and_keeps_the_order(items: Store[Row]) -> None:
+async def test_reading_a_batch_leaves_out_what_is_not_there_in_the_order_of_the_ids(items: Store[Row]) -> None:
     added = await items.create_many(CALL, [LAMP] * 3)
     assert [row.id for row in await items.get_many(CALL, [3, 99, 1, 2**63 - 1, 3])] == [3, 1, 3]
     assert kinds(await together([items.get(CALL, added[0].id), items.get(CALL, 99)])) == [Row, NotFound]
 
 
-async def test_removing_a_set_names_those_that_were_there(items: Store[Row], database: Database) -> None:
+async def test_deleting_a_batch_names_those_that_were_there(items: Store[Row], database: Database) -> None:
     await items.create_many(CALL, [LAMP] * 5)
     assert await items.delete_many(CALL, [4, 99, 1, 3]) == [4, 1, 3]
     assert await items.delete_many(CALL, [4, 99, 1, 3]) == []
@@ -203,7 +205,7 @@ async def test_removing_a_set_names_those_that_were_there(items: Store[Row], dat
     ],
     ids=["unknown", "stale", "refused"],
 )
-async def test_changing_a_set_changes_all_or_nothing(
+async def test_updating_a_batch_updates_all_or_nothing(
     items: Store[Row], database: Database, last: Patch, word: type[Exception], named: tuple[int, ...] | None
 ) -> None:
     await items.create_many(CALL, [LAMP] * 3)

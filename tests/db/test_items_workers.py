@@ -1,4 +1,4 @@
-"""Items under several hands: two workers on one database, locks, and what is told of a write that did not happen."""
+"""Items under several hands: two workers on one database, locks, and the error of a write that did not happen."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -73,13 +73,13 @@ async def test_workers_that_write_the_same_items_neither_deadlock_nor_lose_a_wri
     ids = [row.id for row in await workers[0].create_many(CALL, [LAMP] * 40)]
 
     async def write(items: Store[Row], seed: int) -> list[tuple[int, int]]:
-        """Write sets that overlap, in an order of their own; give each item and its version after the change."""
+        """Write batches that overlap, in an order of their own; return each item and its version after the change."""
         random = Random(seed)  # noqa: S311 - the same disorder each time
         written: list[Row] = []
         for _ in range(6):
             one_by_one = [patch(id, price=random.random()) for id in random.sample(ids, 25)]
-            as_a_set = [patch(id, name=f"{seed}") for id in random.sample(ids, 15)]
-            many = asyncio.create_task(items.update_many(CALL, as_a_set))
+            as_a_batch = [patch(id, name=f"{seed}") for id in random.sample(ids, 15)]
+            many = asyncio.create_task(items.update_many(CALL, as_a_batch))
             written += await asyncio.gather(*map(partial(items.update, CALL), one_by_one))
             written += await many
         return [(row.id, row.version) for row in written]
@@ -91,30 +91,30 @@ async def test_workers_that_write_the_same_items_neither_deadlock_nor_lose_a_wri
     assert await deadlocks(database) == 0
 
 
-async def test_workers_that_remove_and_change_the_same_items_tell_each_what_it_did(
+async def test_workers_that_delete_and_update_the_same_items_each_learn_what_they_did(
     workers: list[Store[Row]], database: Database
 ) -> None:
     ids = [row.id for row in await workers[0].create_many(CALL, [LAMP] * 60)]
 
     async def write(items: Store[Row], seed: int) -> tuple[list[int], list[object]]:
         random = Random(seed)  # noqa: S311 - the same disorder each time
-        removed: list[int] = []
+        deleted: list[int] = []
         others: list[object] = []
         for _ in range(4):
             singles = random.sample(ids, 8)
-            gone = asyncio.gather(*(outcome(items.delete(CALL, Deletion(id))) for id in singles))
+            singly = asyncio.gather(*(outcome(items.delete(CALL, Deletion(id))) for id in singles))
             many = asyncio.create_task(items.delete_many(CALL, random.sample(ids, 5)))
             changes = [items.update(CALL, patch(id, name="x")) for id in random.sample(ids, 30)]
             others += await asyncio.gather(*map(outcome, changes))
-            removed += [id for id, result in zip(singles, await gone, strict=True) if result is None]
-            removed += await many
-        return removed, others
+            deleted += [id for id, result in zip(singles, await singly, strict=True) if result is None]
+            deleted += await many
+        return deleted, others
 
     results = await asyncio.gather(*(write(items, n) for n, items in enumerate(workers * 2)))
-    removed = list(chain(*(removed for removed, _ in results)))
-    assert len(removed) == len(set(removed))
-    assert {row.id for row in await workers[1].get_many(CALL, ids)} == set(ids) - set(removed)
-    assert {type(told) for told in chain(*(others for _, others in results)) if told is not NotFound} <= {Row}
+    deleted = list(chain(*(deleted for deleted, _ in results)))
+    assert len(deleted) == len(set(deleted))
+    assert {row.id for row in await workers[1].get_many(CALL, ids)} == set(ids) - set(deleted)
+    assert {type(one) for one in chain(*(others for _, others in results)) if one is not NotFound} <= {Row}
     assert await deadlocks(database) == 0
 
 
@@ -122,7 +122,7 @@ async def test_no_update_at_a_version_is_lost(workers: list[Store[Row]]) -> None
     lamp = await workers[0].create(CALL, LAMP)
 
     async def count(items: Store[Row]) -> int:
-        """Read, add one and write until that was done five times; tell how often somebody was faster."""
+        """Read, add one and write until that was done five times; return how often another was faster."""
         done = beaten = 0
         while done < 5:
             row = await items.get(CALL, lamp.id)
@@ -136,7 +136,7 @@ async def test_no_update_at_a_version_is_lost(workers: list[Store[Row]]) -> None
     assert (await workers[1].get(CALL, lamp.id)).price == 5 * 8
 
 
-async def test_a_worker_reads_what_another_was_told_is_written(workers: list[Store[Row]]) -> None:
+async def test_a_worker_reads_what_another_has_written(workers: list[Store[Row]]) -> None:
     lamp = await workers[0].create(CALL, LAMP)
     for n in range(30):
         writer, reader = workers[n % 2], workers[1 - n % 2]
@@ -147,17 +147,17 @@ async def test_a_worker_reads_what_another_was_told_is_written(workers: list[Sto
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_set_of_removals_that_timed_out_removed_nothing(database: Database) -> None:
+async def test_a_batch_of_deletions_that_timed_out_deleted_nothing(database: Database) -> None:
     async with opened_items(database) as items:
         free, locked = [row.id for row in await items.create_many(CALL, [LAMP] * 2)]
         async with transaction(database) as session:
             await TableStatements(database, ITEMS, Row).update(SessionConnection(session), [patch(locked, name="held")])
-            removals = [items.delete(CALL, Deletion(free)), items.delete(CALL, Deletion(locked, 1))]
-            assert [await outcome(removal) for removal in removals] == [TimedOut, TimedOut]
+            deletions = [items.delete(CALL, Deletion(free)), items.delete(CALL, Deletion(locked, 1))]
+            assert [await outcome(deletions) for deletions in deletions] == [TimedOut, TimedOut]
         assert [row.id for row in await items.get_many(CALL, [free, locked])] == [free, locked]
 
 
-async def test_a_writer_that_waits_too_long_for_another_is_told_and_has_changed_nothing(
+async def test_a_writer_that_waits_too_long_for_another_times_out_and_has_changed_nothing(
     database: Database, database_url: str
 ) -> None:
     other = open_database(database_url)
@@ -165,10 +165,10 @@ async def test_a_writer_that_waits_too_long_for_another_is_told_and_has_changed_
         lamp = await items.create(CALL, LAMP)
         async with transaction(other) as session:
             await TableStatements(other, ITEMS, Row).update(SessionConnection(session), [patch(lamp.id, name="held")])
-            told: list[Any] = [await outcome(items.update(CALL, patch(lamp.id, name="late")))]
-            told.append(await outcome(items.update_many(CALL, [patch(lamp.id, name="late")])))
-            told.append(await outcome(items.delete_many(CALL, [lamp.id])))
-            assert set(told) <= {TimedOut, Unavailable}
+            errors: list[Any] = [await outcome(items.update(CALL, patch(lamp.id, name="late")))]
+            errors.append(await outcome(items.update_many(CALL, [patch(lamp.id, name="late")])))
+            errors.append(await outcome(items.delete_many(CALL, [lamp.id])))
+            assert set(errors) <= {TimedOut, Unavailable}
             assert await items.get(CALL, lamp.id) == lamp  # a reader waits for nobody
         assert [row.name for row in await items.get_many(CALL, [lamp.id])] == ["held"]
     await other.close()

@@ -1,4 +1,4 @@
-"""Turns: few at a time, in the order of their arrival, and nobody waits in vain."""
+"""The concurrency limiter: few at a time, in the order of their arrival, and nobody waits in vain."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from tests.support.waiting import until
 
 
 class Users:
-    """Who wants a turn, and has it until told to leave."""
+    """Users of a limiter, each inside until it is let go."""
 
-    def __init__(self, turn: ConcurrencyLimiter) -> None:
-        self._turn = turn
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter = limiter
         self.inside: list[int] = []
         self._leave: dict[int, asyncio.Event] = {}
 
@@ -29,7 +29,7 @@ class Users:
         self._leave[number].set()
 
     async def _use(self, number: int) -> None:
-        async with self._turn:
+        async with self._limiter:
             self.inside.append(number)
             await self._leave[number].wait()
             self.inside.remove(number)
@@ -39,7 +39,7 @@ def are(users: Users, *numbers: int) -> Callable[[], bool]:
     return lambda: users.inside == list(numbers)
 
 
-async def test_turns_are_taken_in_the_order_of_arrival() -> None:
+async def test_calls_enter_in_the_order_of_arrival() -> None:
     users = Users(ConcurrencyLimiter(2, 60_000))
     tasks = [users.enter(number) for number in range(5)]
     for number in range(5):
@@ -59,11 +59,11 @@ async def test_who_waits_for_too_long_is_refused() -> None:
 
 
 async def test_who_would_have_to_wait_for_too_long_is_refused_at_once() -> None:
-    turn = ConcurrencyLimiter(1, 300)
+    limiter = ConcurrencyLimiter(1, 300)
     for _ in range(20):
-        async with turn:
+        async with limiter:
             await asyncio.sleep(0.01)
-    users = Users(turn)
+    users = Users(limiter)
     tasks = [users.enter(number) for number in range(100)]
     await until(lambda: users.inside)
     refused = [task for task in tasks if task.done()]
@@ -74,7 +74,7 @@ async def test_who_would_have_to_wait_for_too_long_is_refused_at_once() -> None:
     await asyncio.wait(tasks)
 
 
-async def test_where_nobody_has_had_a_turn_for_too_long_all_but_one_are_refused_at_once() -> None:
+async def test_where_nobody_has_entered_for_too_long_all_but_one_are_refused_at_once() -> None:
     users = Users(ConcurrencyLimiter(1, 50))
     first, second = users.enter(0), users.enter(1)
     await until(second.done)
@@ -92,7 +92,7 @@ async def test_where_nobody_has_had_a_turn_for_too_long_all_but_one_are_refused_
     ]
 
 
-async def test_who_leaves_the_queue_takes_no_turn() -> None:
+async def test_who_leaves_the_queue_takes_no_place() -> None:
     users = Users(ConcurrencyLimiter(1, 60_000))
     tasks = [users.enter(number) for number in range(3)]
     await until(are(users, 0))
@@ -105,11 +105,11 @@ async def test_who_leaves_the_queue_takes_no_turn() -> None:
 
 
 async def test_one_task_may_have_several() -> None:
-    turn = ConcurrencyLimiter(2, 20)
+    limiter = ConcurrencyLimiter(2, 20)
     async with AsyncExitStack() as opened:
         for _ in range(2):
-            await opened.enter_async_context(turn)
+            await opened.enter_async_context(limiter)
         with pytest.raises(Overloaded):
-            await opened.enter_async_context(turn)
-    async with turn:
+            await opened.enter_async_context(limiter)
+    async with limiter:
         pass

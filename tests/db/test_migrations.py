@@ -72,7 +72,7 @@ def relations(connection: Connection) -> set[str]:
     return set(connection.exec_driver_sql(sql[connection.dialect.name]).scalars())
 
 
-async def test_an_upgrade_makes_what_the_models_say(database: Database) -> None:
+async def test_an_upgrade_makes_what_the_models_describe(database: Database) -> None:
     assert await migrate.current(database) is None
     await migrate.upgrade(database)
     assert await migrate.current(database) == migrate.head()
@@ -216,7 +216,7 @@ def test_alembics_own_tool_finds_the_way(empty_database_url: str) -> None:
     assert (checked.returncode, checked.stdout.strip()) == (0, "No new upgrade operations detected."), checked.stderr
 
 
-def test_every_relationship_is_loaded_only_where_a_query_says_so() -> None:
+def test_every_relationship_is_loaded_only_where_a_query_asks_for_it() -> None:
     found = {str(each): each.lazy for mapper in Base.registry.mappers for each in mapper.relationships}
     assert found == {"User.items": "raise"}
 

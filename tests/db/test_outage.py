@@ -1,4 +1,4 @@
-"""PostgreSQL goes away and comes back: what callers are told meanwhile, and what they find afterwards."""
+"""PostgreSQL goes away and comes back: what clients see meanwhile, and what they find afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,8 +12,8 @@ import pytest
 from db.tables.store import BULK_IN_FLIGHT
 from service.settings import Settings
 from tests.conftest import migrate
-from tests.support.answers import added, code, serving
 from tests.support.postgres import QUICK, PostgresServer
+from tests.support.responses import code, create_item, serving
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import LIMIT_S, PAUSE_S, until
 
@@ -25,7 +25,7 @@ QUEUE_WAIT_MS_MAX = 60_000  # a machine that is busy must not look like a servic
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    """Return a server of the test's own, which keeps what it has acknowledged."""
+    """Return a server of the test's own, which loses nothing that it has acknowledged."""
     with PostgresServer(settings={**QUICK, "synchronous_commit": "on"}) as server:
         migrate(server.url())
         yield server
@@ -82,7 +82,7 @@ async def recovered(client: httpx.AsyncClient) -> None:
 async def test_meanwhile_everything_fails_at_once_and_afterwards_everything_is_served(
     client: httpx.AsyncClient, server: PostgresServer
 ) -> None:
-    lamp = await added(client)
+    lamp = await create_item(client)
     for _ in range(2):
         async with outage(server):
             for _ in range(5):
@@ -108,7 +108,7 @@ async def test_a_service_that_starts_without_its_database_becomes_ready_with_it(
 
 async def test_a_service_stops_at_once_while_its_database_is_away(server: PostgresServer, settings: Settings) -> None:
     async with serving(settings) as client:
-        await added(client)
+        await create_item(client)
         await asyncio.to_thread(server.stop)
         await requests(client)
         stopping = asyncio.timeout(AT_ONCE_S)
@@ -117,10 +117,10 @@ async def test_a_service_stops_at_once_while_its_database_is_away(server: Postgr
 
 
 class Writers:
-    """Callers who write without a pause, each item under a name of its own, and remember what they were told."""
+    """Clients that write without a pause, each item under a name of its own, and remember the outcomes."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
-        self.told: dict[str, str] = {}
+        self.outcomes: dict[str, str] = {}
         self._client = client
         self._numbers = count()
         self._tasks = [asyncio.create_task(self._write()) for _ in range(8)]
@@ -128,14 +128,14 @@ class Writers:
     async def _write(self) -> None:
         while True:
             name = f"item {next(self._numbers)}"
-            self.told[name] = "nothing"
+            self.outcomes[name] = "nothing"
             response = await self._client.post("/items", json={"name": name, "price": 1})
-            self.told[name] = "written" if response.status_code == 201 else code(response)[1]
+            self.outcomes[name] = "written" if response.status_code == 201 else code(response)[1]
             await asyncio.sleep(PAUSE_S)  # a refusal comes without a pause, and would leave the others none
 
-    def names(self, told: str) -> set[str]:
-        """Return the items of whom they were told this."""
-        return {name for name, one in self.told.items() if one == told}
+    def names(self, outcome: str) -> set[str]:
+        """Return the items with this outcome."""
+        return {name for name, one in self.outcomes.items() if one == outcome}
 
     async def stop(self) -> None:
         """Let them finish, and fail if one of them did."""
@@ -165,7 +165,7 @@ async def check_writes(client: httpx.AsyncClient, server: PostgresServer, stop: 
             await until(lambda: len(writers.names("unavailable")) > refused + 20)  # noqa: B023
         await recovered(client)
     await writers.stop()
-    assert set(writers.told.values()) <= {"nothing", "written", "unavailable", "commit-outcome-unknown"}
+    assert set(writers.outcomes.values()) <= {"nothing", "written", "unavailable", "commit-outcome-unknown"}
     there = await names(client) - {"lamp"}
     assert writers.names("written") <= there
     assert not writers.names("unavailable") & there
@@ -186,7 +186,7 @@ async def test_processes_that_serve_survive_their_database(served: httpx.AsyncCl
 async def test_after_a_restart_that_nobody_noticed_the_first_requests_are_served_or_refused_cleanly(
     client: httpx.AsyncClient, server: PostgresServer
 ) -> None:
-    await added(client)
+    await create_item(client)
     async with outage(server):
         pass
     for response in await requests(client):
@@ -195,7 +195,7 @@ async def test_after_a_restart_that_nobody_noticed_the_first_requests_are_served
 
 
 async def test_after_a_restart_the_pool_is_as_good_as_new(client: httpx.AsyncClient, server: PostgresServer) -> None:
-    await added(client)
+    await create_item(client)
 
     async def change(price: int) -> int:
         return (await client.patch("/items", json=[{"id": 1, "price": price}])).status_code
@@ -210,7 +210,7 @@ async def test_after_a_restart_the_pool_is_as_good_as_new(client: httpx.AsyncCli
 async def test_a_reader_does_not_notice_that_a_connection_is_lost(
     client: httpx.AsyncClient, server: PostgresServer
 ) -> None:
-    await added(client)
+    await create_item(client)
     statuses: list[int] = []
 
     async def read() -> None:
@@ -244,7 +244,7 @@ SILENCE = {(503, "unavailable"), (503, "commit-outcome-unknown"), (504, "timeout
 async def test_a_database_that_is_there_and_silent_is_given_up_and_found_again(
     client: httpx.AsyncClient, server: PostgresServer
 ) -> None:
-    await added(client)
+    await create_item(client)
     assert server._process is not None
     postmaster = psutil.Process(server._process.pid)
     silent = [postmaster, *postmaster.children()]
@@ -252,9 +252,9 @@ async def test_a_database_that_is_there_and_silent_is_given_up_and_found_again(
         process.suspend()
     try:
         reading, writing = client.get("/items/1"), client.post("/items", json=LAMP)
-        told = await asyncio.gather(reading, writing)
-        assert code(told[0]) in SILENCE - {(503, "commit-outcome-unknown")}
-        assert code(told[1]) == (503, "commit-outcome-unknown")
+        responses = await asyncio.gather(reading, writing)
+        assert code(responses[0]) in SILENCE - {(503, "commit-outcome-unknown")}
+        assert code(responses[1]) == (503, "commit-outcome-unknown")
         for _ in range(BULK_IN_FLIGHT):  # each finds out by itself, and two are used in a round
             for response in await requests(client, LIMIT_S):
                 assert code(response) in SILENCE

@@ -20,8 +20,8 @@ from service.settings import Settings
 from tests.api.test_problems import locked
 from tests.db.test_migrations import ROOT
 from tests.db.test_outage import LAMP, recovered, requests
-from tests.support.answers import PATIENT, added, code, everything, execute, serving, walked
 from tests.support.pgbouncer import BINARY, PgBouncerServer
+from tests.support.responses import PATIENT, code, create_item, everything, execute, serving, walked
 from tests.support.waiting import LIMIT_S
 
 pytestmark = [
@@ -59,7 +59,7 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 async def use_everything(client: httpx.AsyncClient, name: str) -> None:
     """Go once through the whole API, on items of one's own."""
-    one = await added(client, name=name)
+    one = await create_item(client, name=name)
     address = f"/items/{one['id']}"
     read = await client.get(address)
     assert read.json() == one
@@ -125,7 +125,7 @@ async def test_nothing_stays_on_a_connection_that_others_will_use(
 async def test_a_statement_that_takes_too_long_is_cancelled_and_leaves_the_connection_as_it_was(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
-    item = await added(client)
+    item = await create_item(client)
     async with locked(database_url):
         for _ in range(2):
             assert code(await client.post("/items", json=LAMP)) == (504, "timeout")
@@ -158,7 +158,7 @@ async def test_what_cannot_be_sent_leaves_no_transaction_behind(database: Databa
         assert await connection.fetch(sql.get, sql.ids.bind([(1,)])) == []
 
 
-async def test_nobody_finds_a_connection_that_was_given_up_inside_a_transaction(database: Database) -> None:
+async def test_a_connection_that_was_given_up_is_never_inside_a_transaction(database: Database) -> None:
     slow = database.statement(select(func.pg_sleep(60)))
     async with database.connect() as connection:
         with pytest.raises(TimeoutError):

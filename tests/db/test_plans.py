@@ -172,7 +172,7 @@ async def test_a_filtered_page_is_found_by_an_index_at_any_depth(
 
 
 def whole(connection: ExplainedConnection) -> list[str]:
-    """Return the scans; to sort a set is not to sort the table."""
+    """Return the scans; to sort a batch is not to sort the table."""
     return [line for line in connection.scans() if line != "USE TEMP B-TREE FOR ORDER BY"]
 
 

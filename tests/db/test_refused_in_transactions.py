@@ -1,4 +1,4 @@
-"""Refusals inside a transaction whose connection is lost at the worst moment: they are found again, or stand."""
+"""Refusals inside a transaction whose connection is lost at the worst time: they are found again, or stand."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.engines.database import translate_errors
 from db.engines.engine import open_database
 from db.resources.users import USERS
+from db.tables import refusals
 from db.tables.statements import TableStatements
 from db.transactions.idempotency import SessionConnection
 from service.settings import Settings
-from tests.support.answers import PATIENT, code, serving
+from tests.support.responses import PATIENT, code, serving
 
 ADA = {"username": "ada", "email": "ada@example.org", "name": "Ada"}
-KEYED = {"idempotency-key": "k"}
+WITH_KEY = {"idempotency-key": "k"}
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
@@ -38,29 +39,32 @@ async def end(session: AsyncSession, url: str) -> None:
     await other.close()
 
 
-def once(monkeypatch: pytest.MonkeyPatch, name: str, before: Callable[[AsyncSession], Any] | None, after: Any) -> None:
+def once(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, before: Callable[[AsyncSession], Any] | None, after: Any
+) -> None:
     """Let something happen the first time that a statement of a transaction begins, or has ended."""
-    run, left = getattr(TableStatements, name), [1]
+    run, left = getattr(owner, name), [1]
 
-    async def interrupted(self: Any, connection: Any, *arguments: Any) -> Any:
-        happens = isinstance(connection, SessionConnection) and left and left.pop()
+    async def interrupted(*arguments: Any) -> Any:
+        sessions = [one._session for one in arguments if isinstance(one, SessionConnection)]
+        happens = sessions and left and left.pop()
         if happens and before:
-            await before(connection._session)
-        result = await run(self, connection, *arguments)
+            await before(sessions[0])
+        result = await run(*arguments)
         if happens and after:
-            await after(connection._session)
+            await after(sessions[0])
         return result
 
-    monkeypatch.setattr(TableStatements, name, interrupted)
+    monkeypatch.setattr(owner, name, interrupted)
 
 
 @pytest.mark.parametrize("body", [ADA, [ADA]], ids=["one", "several"])
 async def test_a_connection_that_is_lost_while_a_refusal_is_explained_changes_nothing_about_it(
     client: httpx.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch, body: object
 ) -> None:
-    once(monkeypatch, "_flags", lambda session: end(session, database_url), None)
-    assert code(await client.post("/users", json=body, headers=KEYED)) == (409, "already-exists")
-    again = await client.post("/users", json=body, headers=KEYED)
+    once(monkeypatch, refusals, "_flags", lambda session: end(session, database_url), None)
+    assert code(await client.post("/users", json=body, headers=WITH_KEY)) == (409, "already-exists")
+    again = await client.post("/users", json=body, headers=WITH_KEY)
     assert (code(again), again.headers["idempotency-replayed"]) == ((409, "already-exists"), "true")
 
 
@@ -72,15 +76,15 @@ async def test_an_explanation_that_takes_too_long_is_a_timeout(
             await session.execute(text("SET LOCAL statement_timeout = 1"))
             await session.execute(text("SELECT pg_sleep(10)"))
 
-    once(monkeypatch, "_flags", take_long, None)
-    assert code(await client.post("/users", json=ADA, headers=KEYED)) == (504, "timeout")
-    assert code(await client.post("/users", json=ADA, headers=KEYED)) == (409, "already-exists")
+    once(monkeypatch, refusals, "_flags", take_long, None)
+    assert code(await client.post("/users", json=ADA, headers=WITH_KEY)) == (504, "timeout")
+    assert code(await client.post("/users", json=ADA, headers=WITH_KEY)) == (409, "already-exists")
 
 
 async def test_a_refusal_stands_if_the_connection_is_lost_at_its_rollback(
     client: httpx.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once(monkeypatch, "create_all", None, lambda session: end(session, database_url))
+    once(monkeypatch, TableStatements, "create_all", None, lambda session: end(session, database_url))
     assert code(await client.post("/users", json=[ADA])) == (409, "already-exists")
     assert len((await client.get("/users")).json()) == 1
 

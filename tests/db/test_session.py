@@ -41,7 +41,7 @@ async def add_lamp(database: Database) -> Item:
     return lamp
 
 
-async def test_what_was_done_is_there_after_the_block_and_seen_by_nobody_before(database: Database) -> None:
+async def test_what_was_done_is_there_after_the_block_and_not_seen_before(database: Database) -> None:
     async with transaction(database) as session:
         session.add_all([Item(name=name, price=2) for name in ("lamp", "chair")])
         await session.flush()
@@ -64,7 +64,7 @@ async def test_an_object_that_was_changed_is_written_on_leaving(database: Databa
     assert await names(database) == ["chair"]
 
 
-async def test_a_block_that_does_nothing_is_no_fault(database: Database) -> None:
+async def test_a_block_that_does_nothing_is_no_error(database: Database) -> None:
     async with transaction(database):
         pass
     assert await names(database) == []
@@ -145,9 +145,7 @@ async def test_a_block_that_is_cancelled_during_a_statement_is_undone(database: 
     await add_lamp(database)
 
 
-async def test_a_block_that_gets_no_connection_in_time_is_told_that_too_much_is_going_on(
-    database: Database, backend: str
-) -> None:
+async def test_a_block_that_gets_no_connection_in_time_is_overloaded(database: Database, backend: str) -> None:
     async with AsyncExitStack() as opened:
         for _ in range(2 if backend == "postgresql" else 1):  # SQLite has one writer, and as many connections
             session = await opened.enter_async_context(transaction(database))
@@ -158,7 +156,7 @@ async def test_a_block_that_gets_no_connection_in_time_is_told_that_too_much_is_
     assert set(await names(database)) == {"lamp"}
 
 
-async def test_many_blocks_at_once_take_turns(database_url: str) -> None:
+async def test_many_blocks_at_once_share_few_connections(database_url: str) -> None:
     database = open_database(database_url, Options(pool_size=2, pool_wait_ms=10_000))
     await asyncio.gather(*(add_lamp(database) for _ in range(30)))
     assert await names(database) == ["lamp"] * 30
@@ -205,7 +203,7 @@ async def test_a_server_that_is_no_longer_the_primary_is_left(database: Database
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_of_a_commit_whose_connection_is_lost_nobody_knows_the_outcome(database: Database) -> None:
+async def test_of_a_commit_whose_connection_is_lost_the_outcome_is_unknown(database: Database) -> None:
     async def work() -> None:
         async with transaction(database) as session:
             session.add(Item(name="lamp", price=1))

@@ -14,9 +14,9 @@ import pytest
 from service.settings import Settings
 from tests.conftest import migrate
 from tests.faults.cuts import UNKNOWN
-from tests.support.answers import added_set, code, serving
 from tests.support.pgbouncer import BINARY, PgBouncerServer
 from tests.support.postgres import HOST, QUICK, SUPERUSER, PostgresServer
+from tests.support.responses import code, create_batch, serving
 from tests.support.waiting import LIMIT_S, PAUSE_S, wait_until
 
 LIMITS: dict[str, Any] = {
@@ -84,11 +84,11 @@ async def nobody_follows(server: PostgresServer) -> AsyncIterator[None]:
         await asyncio.to_thread(server.configure, STANDBYS, "")
 
 
-async def every_write(client: httpx.AsyncClient, *, keyed: bool) -> list[Write]:
+async def every_write(client: httpx.AsyncClient, *, with_keys: bool) -> list[Write]:
     """Prepare a write of every kind, each for items of its own that are already there."""
-    items = await added_set(client, [NEW] * 10)
+    items = await create_batch(client, [NEW] * 10)
     ids = [item["id"] for item in items]
-    headers = [{"idempotency-key": f"k-{next(NUMBERS)}"} if keyed else {} for _ in range(8)]
+    headers = [{"idempotency-key": f"k-{next(NUMBERS)}"} if with_keys else {} for _ in range(8)]
     return [
         Write("POST", "/items", NEW, headers[0]),
         Write("POST", "/items", [NEW, NEW], headers[1]),
@@ -101,8 +101,8 @@ async def every_write(client: httpx.AsyncClient, *, keyed: bool) -> list[Write]:
     ]
 
 
-async def told(url: str, writes: list[Write], **settings: Any) -> dict[str, str]:
-    """Send all of them at once, each to a service of its own, and give what each is answered.
+async def outcomes(url: str, writes: list[Write], **settings: Any) -> dict[str, str]:
+    """Send all of them at once, each to a service of its own, and return the outcome of each.
 
     A machine that is busy may let one wait for too long before its commit: that was not done, and is sent again.
     """
@@ -112,9 +112,9 @@ async def told(url: str, writes: list[Write], **settings: Any) -> dict[str, str]
             serving(Settings(database_url=f"{url}{PLAIN}", **LIMITS, **settings)) as client,
             asyncio.timeout(2 * LIMIT_S),
         ):
-            while (answer := name_of(await write.send(client))) in NOT_DONE:  # noqa: ASYNC110
+            while (outcome := name_of(await write.send(client))) in NOT_DONE:  # noqa: ASYNC110
                 await asyncio.sleep(PAUSE_S)
-            return answer
+            return outcome
 
     return dict(zip(map(str, writes), await asyncio.gather(*map(send, writes)), strict=True))
 
@@ -127,17 +127,17 @@ async def count_items(connection: "asyncpg.Connection[Any]") -> int:
     return int(await connection.fetchval("SELECT count(*) FROM items"))
 
 
-@pytest.mark.parametrize("keyed", [False, True], ids=["without keys", "with keys"])
-async def test_what_no_standby_has_is_acknowledged_to_nobody_and_found_once_a_standby_is_there(
-    server: PostgresServer, client: httpx.AsyncClient, behind: "asyncpg.Connection[Any]", *, keyed: bool
+@pytest.mark.parametrize("with_keys", [False, True], ids=["without keys", "with keys"])
+async def test_what_no_standby_has_is_not_acknowledged_and_found_once_a_standby_is_there(
+    server: PostgresServer, client: httpx.AsyncClient, behind: "asyncpg.Connection[Any]", *, with_keys: bool
 ) -> None:
-    writes = await every_write(client, keyed=keyed)
+    writes = await every_write(client, with_keys=with_keys)
     before = await count_items(behind)
     async with nobody_follows(server):
-        for _ in range(2 if keyed else 1):  # nor is a repeat
-            assert await told(server.url(), writes) == dict.fromkeys(map(str, writes), UNKNOWN)
-    if keyed:
-        assert set((await told(server.url(), writes)).values()) <= {"200", "201", "204"}
+        for _ in range(2 if with_keys else 1):  # nor is a repeat
+            assert await outcomes(server.url(), writes) == dict.fromkeys(map(str, writes), UNKNOWN)
+    if with_keys:
+        assert set((await outcomes(server.url(), writes)).values()) <= {"200", "201", "204"}
         assert await count_items(behind) == before  # three were created, and three deleted
 
 
@@ -150,25 +150,25 @@ async def terminate(connection: "asyncpg.Connection[Any]") -> None:
 
 
 @pytest.mark.parametrize("end", [cancel, terminate])
-@pytest.mark.parametrize("keyed", [False, True], ids=["without keys", "with keys"])
-async def test_a_wait_for_the_standby_that_somebody_ends_acknowledges_nothing(
+@pytest.mark.parametrize("with_keys", [False, True], ids=["without keys", "with keys"])
+async def test_a_wait_for_the_standby_that_is_ended_acknowledges_nothing(
     server: PostgresServer,
     client: httpx.AsyncClient,
     behind: "asyncpg.Connection[Any]",
     end: Callable[..., Any],
     *,
-    keyed: bool,
+    with_keys: bool,
 ) -> None:
-    writes = await every_write(client, keyed=keyed)
+    writes = await every_write(client, with_keys=with_keys)
     async with nobody_follows(server):
-        sending = asyncio.create_task(told(server.url(), writes))
+        sending = asyncio.create_task(outcomes(server.url(), writes))
         while not sending.done():
             await end(behind)
             await asyncio.sleep(PAUSE_S)
         assert await sending == dict.fromkeys(map(str, writes), UNKNOWN)
 
 
-async def test_a_role_that_hears_no_warnings_is_not_told_of_what_no_standby_has_either(
+async def test_a_role_that_hears_no_warnings_acknowledges_nothing_that_no_standby_has_either(
     server: PostgresServer, behind: "asyncpg.Connection[Any]"
 ) -> None:
     await behind.execute(f"ALTER ROLE {SUPERUSER} SET client_min_messages = error")
@@ -188,10 +188,10 @@ async def test_a_role_that_hears_no_warnings_is_not_told_of_what_no_standby_has_
 async def test_behind_pgbouncer_as_well_nothing_is_acknowledged_that_no_standby_has(
     server: PostgresServer, client: httpx.AsyncClient, behind: "asyncpg.Connection[Any]", end: Callable[..., Any] | None
 ) -> None:
-    writes = [write for keyed in (False, True) for write in await every_write(client, keyed=keyed)]
+    writes = [write for with_keys in (False, True) for write in await every_write(client, with_keys=with_keys)]
     with PgBouncerServer(server.url(), connections=len(writes)) as pgbouncer:
         async with nobody_follows(server):
-            sending = asyncio.create_task(told(pgbouncer.url(server.url()), writes, pgbouncer=True))
+            sending = asyncio.create_task(outcomes(pgbouncer.url(server.url()), writes, pgbouncer=True))
             while not sending.done():
                 if end is not None:
                     await end(behind)
@@ -208,8 +208,8 @@ async def test_while_the_standby_is_away_waiting_backends_are_bounded_and_reads_
     behind: "asyncpg.Connection[Any]",
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    writes = [*await every_write(client, keyed=True), *await every_write(client, keyed=False)]
-    [lamp, *_] = await added_set(client, [NEW])
+    writes = [*await every_write(client, with_keys=True), *await every_write(client, with_keys=False)]
+    [lamp, *_] = await create_batch(client, [NEW])
     await asyncio.gather(*(client.patch("/items", json=[{"id": 10**9, "price": 1}]) for _ in range(64)))  # the pool
     at_rest, most_waiting, most = int(await behind.fetchval(SESSIONS)), 0, 0
     async with nobody_follows(server):
@@ -234,11 +234,11 @@ async def test_while_the_standby_is_away_waiting_backends_are_bounded_and_reads_
 async def test_a_crash_does_not_make_a_write_durable_that_no_standby_has(
     server: PostgresServer, client: httpx.AsyncClient
 ) -> None:
-    writes = await every_write(client, keyed=False)
+    writes = await every_write(client, with_keys=False)
     async with nobody_follows(server):
         sending = [asyncio.create_task(write.send(client)) for write in writes]
         await asyncio.to_thread(wait_until, lambda: len(server.query(WAITING)) >= 4)
         await asyncio.to_thread(server.stop, "immediate")
         await asyncio.to_thread(server.start)
-        told = {code(response)[1] for response in await asyncio.gather(*sending)}  # none is acknowledged
-    assert UNKNOWN in told
+        found = {code(response)[1] for response in await asyncio.gather(*sending)}  # none is acknowledged
+    assert UNKNOWN in found

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import Index, MetaData, UniqueConstraint
+from sqlalchemy import DateTime, Double, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.tables.filters import equals
@@ -26,6 +26,9 @@ def event_table(*arguments: Any, **options: Any) -> Table:
         place: Mapped[str | None] = mapped_column(Name)
         weight: Mapped[float] = mapped_column(Float64)
         starts_at: Mapped[datetime | None] = mapped_column(Timestamp)
+        seen_at: Mapped[datetime] = mapped_column(DateTime)
+        height: Mapped[float] = mapped_column(Double)
+        code: Mapped[str] = mapped_column(String(9))
         version: Mapped[int]
         created_at: Mapped[datetime] = mapped_column(Timestamp)
         updated_at: Mapped[datetime] = mapped_column(Timestamp)
@@ -45,6 +48,11 @@ def indexed(name: str) -> Index:
         ([indexed("place")], {"orders": ("id", "place")}, "events.place is nullable"),
         ([], {"orders": ("id", "name")}, r"events.name .* needs an index on \(name, id\)"),
         ([indexed("name")], {"filters": {"place": equals("place")}}, r"events.place .* needs an index"),
+        ([], {"orders": ("id", "nam")}, "events has no column nam"),
+        ([], {"filters": {"nam": equals("nam")}}, "events has no column nam"),
+        ([], {"write_only": ("seen_at",)}, r"events.seen_at needs the type db.types.Timestamp"),
+        ([], {"write_only": ("height",)}, r"events.height needs the type db.types.Float64"),
+        ([indexed("code")], {"orders": ("id", "code")}, r"events.code needs the type db.types.Name"),
         ([UniqueConstraint("name", "place")], {}, r"events has a unique constraint of several columns"),
         ([Index("ux", "name", "place", unique=True)], {}, r"events has a unique constraint of several columns"),
     ],

@@ -1,4 +1,4 @@
-"""The command line: exit codes, what is printed, and one clear line for each fault."""
+"""The command line: exit codes, what is printed, and one clear line for each error."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Result(NamedTuple):
-    """What a command leaves its caller."""
+    """What a command leaves behind."""
 
     code: int
     out: str
@@ -51,8 +51,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     root.handlers, root.level = handlers, level
 
 
-def faults(result: Result) -> list[str]:
-    """Return the faults of a command that could not do its work, once there is nothing else in what it said."""
+def errors(result: Result) -> list[str]:
+    """Return the errors of a command that could not do its work, once there is nothing else in its output."""
     assert result.code == 1
     title, *listed = result.err.splitlines()
     assert title.endswith(":")
@@ -91,7 +91,7 @@ def test_help_names_every_command(run: Run, capsys: pytest.CaptureFixture[str]) 
     assert all(f"\n    {command} " in shown for command in ("serve", "migrate", "check", "openapi"))
 
 
-def test_migrate_goes_up_and_down_and_tells_where_the_schema_is(run: Run, empty_database_url: str) -> None:
+def test_migrate_goes_up_and_down_and_shows_where_the_schema_is(run: Run, empty_database_url: str) -> None:
     def at(*arguments: str) -> str:
         result = run("migrate", *arguments, DATABASE_URL=empty_database_url)
         assert result.code == 0
@@ -105,16 +105,16 @@ def test_migrate_goes_up_and_down_and_tells_where_the_schema_is(run: Run, empty_
 
 
 def test_a_downgrade_needs_a_revision(run: Run, database_url: str) -> None:
-    [fault] = faults(run("migrate", "downgrade", DATABASE_URL=database_url))
-    assert "needs a revision" in fault
+    [error] = errors(run("migrate", "downgrade", DATABASE_URL=database_url))
+    assert "needs a revision" in error
     assert run("migrate", "current", DATABASE_URL=database_url).out == f"The schema is at {migrate.head()}.\n"
 
 
 @pytest.mark.parametrize("arguments", [("upgrade", "nowhere"), ("downgrade", "nowhere"), ("upgrade", "+9")], ids=str)
 def test_an_unknown_revision_is_one_clear_line(run: Run, database_url: str, arguments: tuple[str, ...]) -> None:
     result = run("migrate", *arguments, DATABASE_URL=database_url)
-    [fault] = faults(result)
-    assert arguments[1] in fault
+    [error] = errors(result)
+    assert arguments[1] in error
     assert result.err.startswith("Nothing was changed:")
 
 
@@ -132,7 +132,7 @@ def test_check_prints_every_setting_the_database_and_its_schema_and_no_secret(ru
     assert url.password is None or str(url.password) not in result.out
 
 
-def test_check_tells_how_many_connections_postgresql_has_to_allow_even_if_it_cannot_be_reached(run: Run) -> None:
+def test_check_prints_how_many_connections_postgresql_has_to_allow_even_if_it_cannot_be_reached(run: Run) -> None:
     url = "postgresql://items@127.0.0.1:1/items"
     assert run("check", DATABASE_URL=url, ITEMSVC_WORKERS="2").out.splitlines()[-1] == (
         "connections to PostgreSQL: 2 workers x (6 for batches + 4 for transactions) = 20, "
@@ -145,17 +145,17 @@ def test_check_tells_how_many_connections_postgresql_has_to_allow_even_if_it_can
     )
 
 
-def test_check_tells_what_to_do_about_a_schema_that_is_behind(run: Run, empty_database_url: str) -> None:
-    [fault] = faults(run("check", DATABASE_URL=empty_database_url))
-    assert "the schema is at base" in fault
-    assert "python -m service migrate" in fault
+def test_check_prints_what_to_do_about_a_schema_that_is_behind(run: Run, empty_database_url: str) -> None:
+    [error] = errors(run("check", DATABASE_URL=empty_database_url))
+    assert "the schema is at base" in error
+    assert "python -m service migrate" in error
 
 
-def test_a_schema_that_is_ahead_is_a_fault_and_left_alone(run: Run, database_url: str) -> None:
+def test_a_schema_that_is_ahead_is_an_error_and_left_alone(run: Run, database_url: str) -> None:
     execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
     for command in ("check", "migrate"):
-        [fault] = faults(run(command, DATABASE_URL=database_url))
-        assert "9999" in fault
+        [error] = errors(run(command, DATABASE_URL=database_url))
+        assert "9999" in error
 
 
 def test_openapi_prints_the_document_and_asks_no_database(run: Run) -> None:
@@ -164,7 +164,7 @@ def test_openapi_prints_the_document_and_asks_no_database(run: Run) -> None:
     assert json.loads(result.out)["openapi"].startswith("3.1")
 
 
-def test_every_fault_of_the_settings_is_listed_and_no_secret(run: Run) -> None:
+def test_every_error_of_the_settings_is_listed_and_no_secret(run: Run) -> None:
     result = run(
         "check",
         DATABASE_URL="mysql://items:s3cret@db/items",
@@ -172,16 +172,16 @@ def test_every_fault_of_the_settings_is_listed_and_no_secret(run: Run) -> None:
         ITEMSVC_WORKER="2",
         ITEMSVC_COALESCE="maybe",
     )
-    listed = faults(result)
-    assert [fault.split()[0] for fault in listed] == ["ITEMSVC_WORKER", "DATABASE_URL", "PORT", "ITEMSVC_COALESCE"]
+    listed = errors(result)
+    assert [error.split()[0] for error in listed] == ["ITEMSVC_WORKER", "DATABASE_URL", "PORT", "ITEMSVC_COALESCE"]
     assert "did you mean ITEMSVC_WORKERS?" in listed[0]
     assert "s3cret" not in result.err + result.out
     assert result.out == ""
 
 
-def test_options_are_settings_and_their_faults_are_listed_too(run: Run) -> None:
-    listed = faults(run("serve", "--port", "70000", "--workers", "none", PORT="80"))
-    assert [fault.split()[0] for fault in listed] == ["PORT", "ITEMSVC_WORKERS"]
+def test_options_are_settings_and_their_errors_are_listed_too(run: Run) -> None:
+    listed = errors(run("serve", "--port", "70000", "--workers", "none", PORT="80"))
+    assert [error.split()[0] for error in listed] == ["PORT", "ITEMSVC_WORKERS"]
 
 
 def test_a_dotenv_file_in_the_folder_is_read(run: Run, database_url: str) -> None:
@@ -193,13 +193,13 @@ def test_a_dotenv_file_in_the_folder_is_read(run: Run, database_url: str) -> Non
 def test_a_dotenv_file_with_an_open_quote_starts_nothing(run: Run, command: str) -> None:
     Path(".env").write_text('DATABASE_URL="postgresql://items:s3cret@db/items\n')
     result = run(command, PORT="70000")
-    assert faults(result) == [".env, line 1, cannot be read", "PORT is '70000'; expected 0 to 65535"]
+    assert errors(result) == [".env, line 1, cannot be read", "PORT is '70000'; expected 0 to 65535"]
     assert result.out == ""
 
 
 def test_a_dotenv_file_that_is_a_folder_starts_nothing(run: Run) -> None:
     Path(".env").mkdir()
-    assert faults(run("check")) == [".env cannot be read: Is a directory"]
+    assert errors(run("check")) == [".env cannot be read: Is a directory"]
     assert not Path("items.db").exists()
 
 
@@ -226,8 +226,8 @@ def test_a_pipe_is_no_file(tmp_path: Path, name: str, environ: dict[str, str]) -
 )
 def test_a_url_that_a_driver_would_stumble_over_is_one_line(run: Run, url: str) -> None:
     result = run("check", DATABASE_URL=url)
-    [fault] = faults(result)
-    assert fault.startswith("DATABASE_URL ")
+    [error] = errors(result)
+    assert error.startswith("DATABASE_URL ")
     assert (result.out, list(Path().iterdir())) == ("", [])
 
 
@@ -235,8 +235,8 @@ def test_a_url_without_a_user_is_one_line_where_the_process_has_no_name(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.getuid", lambda: 2**31 - 2)
-    [fault] = faults(run("check", DATABASE_URL="postgresql://127.0.0.1:1/d"))
-    assert fault == "DATABASE_URL has no user; expected one, as this process's own has no name"
+    [error] = errors(run("check", DATABASE_URL="postgresql://127.0.0.1:1/d"))
+    assert error == "DATABASE_URL has no user; expected one, as this process's own has no name"
     result = run("check", DATABASE_URL="postgresql://127.0.0.1:1/d", PGUSER="items")
     assert result.err.startswith("The database postgresql+asyncpg://127.0.0.1:1/d cannot be used:")
 
@@ -244,7 +244,7 @@ def test_a_url_without_a_user_is_one_line_where_the_process_has_no_name(
 @pytest.mark.parametrize(
     ("query", "environ"), [("?ssl=verify-full", {}), ("?ssl=verify-ca", {}), ("", {"PGPORT": "abc"})], ids=str
 )
-def test_what_the_environment_of_a_driver_lacks_is_told_without_a_traceback(
+def test_what_the_environment_of_a_driver_lacks_is_printed_without_a_traceback(
     run: Run, tmp_path: Path, query: str, environ: dict[str, str]
 ) -> None:
     result = run("check", DATABASE_URL=f"postgresql://u:p@127.0.0.1/d{query}", HOME=str(tmp_path), **environ)
@@ -255,7 +255,7 @@ def test_what_the_environment_of_a_driver_lacks_is_told_without_a_traceback(
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """Return a port where somebody accepts, and says nothing."""
+    """Return a port where connections are accepted, and nothing is sent."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -270,7 +270,7 @@ def test_a_database_that_cannot_be_reached_is_one_line_within_five_seconds(
         started = time.monotonic()
         result = run(command, DATABASE_URL=f"postgresql://items:s3cret@127.0.0.1:{port}/items")
         assert time.monotonic() - started < 5
-        assert len(faults(result)) == 1
+        assert len(errors(result)) == 1
         assert result.err.startswith(f"The database postgresql+asyncpg://items:***@127.0.0.1:{port}/items cannot be")
         assert "s3cret" not in result.err + result.out
 
@@ -289,8 +289,8 @@ def test_a_wrong_password_user_or_database_is_one_line(
 ) -> None:
     changed: Mapping[str, str] = {part: value}
     url = make_url(database_url).set(**changed).render_as_string(hide_password=False)  # type: ignore[arg-type]
-    [fault] = faults(run("check", DATABASE_URL=url))
-    assert expected in fault
+    [error] = errors(run("check", DATABASE_URL=url))
+    assert expected in error
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "check"])
@@ -302,28 +302,28 @@ def test_a_file_that_cannot_be_used_is_one_line(run: Run, command: str, path: st
     Path("folder").mkdir()
     Path("text.db").write_text("Once upon a time there was no database here. " * 100)
     result = run(command, DATABASE_URL=f"sqlite:///{path}", PORT="0")
-    [fault] = faults(result)
-    assert expected in fault
+    [error] = errors(result)
+    assert expected in error
     assert path in result.err.splitlines()[0]
 
 
 @pytest.mark.parametrize("arguments", [("serve", "--port", "0"), ("migrate",), ("migrate", "downgrade", "base")])
 def test_a_file_that_may_only_be_read_is_one_line(run: Run, sqlite_file: Path, arguments: tuple[str, ...]) -> None:
     Path("items.db").write_bytes(sqlite_file.read_bytes() if "downgrade" in arguments else b"")
-    [fault] = faults(run(*arguments, DATABASE_URL="sqlite:///file:items.db?mode=ro&uri=true"))
-    assert "readonly" in fault
+    [error] = errors(run(*arguments, DATABASE_URL="sqlite:///file:items.db?mode=ro&uri=true"))
+    assert "readonly" in error
 
 
 @pytest.mark.parametrize("shares", [False, True], ids=["alone", "as a server's worker does"])
-def test_a_port_where_somebody_listens_is_one_line(run: Run, shares: bool) -> None:
+def test_a_port_where_another_process_listens_is_one_line(run: Run, shares: bool) -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shares)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = str(listener.getsockname()[1])
         result = run("serve", "--port", port)
-    [fault] = faults(result)
-    assert "in use" in fault
+    [error] = errors(result)
+    assert "in use" in error
     assert port in result.err.splitlines()[0]
     assert not list(Path().iterdir())  # no database was made
 
@@ -331,7 +331,7 @@ def test_a_port_where_somebody_listens_is_one_line(run: Run, shares: bool) -> No
 @pytest.mark.parametrize("host", ["203.0.113.1", "x" * 70, "::1::"])
 def test_an_address_that_is_not_ours_is_one_line(run: Run, host: str) -> None:
     result = run("serve", "--host", host, "--port", "0")
-    assert len(faults(result)) == 1
+    assert len(errors(result)) == 1
     assert host in result.err
 
 

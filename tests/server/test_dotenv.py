@@ -1,4 +1,4 @@
-"""The .env file: what is read from it, and every fault in it that stops the start."""
+"""The .env file: what is read from it, and every error in it that stops the start."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(".env")
 
 
-def faults(dotenv: Path, environ: dict[str, str] | None = None) -> list[str]:
+def errors(dotenv: Path, environ: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         read_settings(environ or {}, dotenv)
     assert HIDDEN not in str(caught.value)
@@ -48,9 +48,9 @@ def test_a_dollar_in_the_dotenv_file_is_only_a_dollar(dotenv: Path) -> None:
     assert read_settings({}, dotenv).host == "${HOME}"
 
 
-def test_a_fault_in_the_dotenv_file_is_a_fault(dotenv: Path) -> None:
+def test_an_error_in_the_dotenv_file_is_an_error(dotenv: Path) -> None:
     dotenv.write_text("PORT\nITEMSVC_WORKER=2\n")
-    assert faults(dotenv) == [
+    assert errors(dotenv) == [
         "ITEMSVC_WORKER is not a setting; did you mean ITEMSVC_WORKERS?",
         "PORT is ''; expected 0 to 65535",
     ]
@@ -72,14 +72,14 @@ def test_a_fault_in_the_dotenv_file_is_a_fault(dotenv: Path) -> None:
         f"={HIDDEN}",
     ],
 )
-def test_a_line_that_cannot_be_read_is_a_fault_that_hides_it(dotenv: Path, line: str) -> None:
+def test_a_line_that_cannot_be_read_is_an_error_that_hides_it(dotenv: Path, line: str) -> None:
     dotenv.write_text(f"PORT=9000\n\n{line}\n")
-    assert faults(dotenv) == [".env, line 3, cannot be read"]
+    assert errors(dotenv) == [".env, line 3, cannot be read"]
 
 
-def test_faults_of_the_dotenv_file_are_listed_with_all_others(dotenv: Path) -> None:
+def test_errors_of_the_dotenv_file_are_listed_with_all_others(dotenv: Path) -> None:
     dotenv.write_text('A=\'\r\nB="\r\n\r\nPORT="1\r\nITEMSVC_WORKERS=none\r\n')
-    assert faults(dotenv, {"ITEMSVC_POOL_SIZE": "0"}) == [
+    assert errors(dotenv, {"ITEMSVC_POOL_SIZE": "0"}) == [
         ".env, line 1, cannot be read",
         ".env, line 2, cannot be read",
         "ITEMSVC_WORKERS is 'none'; expected 1 to 64",
@@ -87,26 +87,26 @@ def test_faults_of_the_dotenv_file_are_listed_with_all_others(dotenv: Path) -> N
     ]
 
 
-def test_a_line_that_cannot_be_read_is_a_fault_although_a_real_variable_would_win(dotenv: Path) -> None:
+def test_a_line_that_cannot_be_read_is_an_error_although_a_real_variable_would_win(dotenv: Path) -> None:
     dotenv.write_text("PORT='9000\n")
-    assert faults(dotenv, {"PORT": "9001"}) == [".env, line 1, cannot be read"]
+    assert errors(dotenv, {"PORT": "9001"}) == [".env, line 1, cannot be read"]
 
 
-def test_a_setting_that_is_lost_in_the_quotes_of_a_line_above_is_a_fault(dotenv: Path) -> None:
+def test_a_setting_that_is_lost_in_the_quotes_of_a_line_above_is_an_error(dotenv: Path) -> None:
     dotenv.write_text(f"GREETING='hello\nexport DATABASE_URL = postgres://items:{HIDDEN}@db.test/items\n# the users'\n")
-    assert faults(dotenv) == [".env, line 1, has DATABASE_URL inside of its value; expected a line of its own"]
+    assert errors(dotenv) == [".env, line 1, has DATABASE_URL inside of its value; expected a line of its own"]
 
 
 @pytest.mark.parametrize("end", ["; ", " ", "\x0b", "\x0c", "\x85", "\u2028"])
-def test_a_setting_behind_another_one_in_the_same_line_is_a_fault(dotenv: Path, end: str) -> None:
+def test_a_setting_behind_another_one_in_the_same_line_is_an_error(dotenv: Path, end: str) -> None:
     dotenv.write_text(f"A=1{end}DATABASE_URL=postgres://items:{HIDDEN}@db.test/items\n")
-    assert faults(dotenv) == [".env, line 1, has DATABASE_URL inside of its value; expected a line of its own"]
+    assert errors(dotenv) == [".env, line 1, has DATABASE_URL inside of its value; expected a line of its own"]
 
 
 @pytest.mark.parametrize("name", ["DATABASE-URL", "DATABASE.URL", "DATABASE_URL.", "_DATABASE_URL"])
-def test_a_name_with_other_separators_is_a_fault(dotenv: Path, name: str) -> None:
+def test_a_name_with_other_separators_is_an_error(dotenv: Path, name: str) -> None:
     dotenv.write_text(f"{name}=postgres://items:{HIDDEN}@db.test/items\n")
-    assert faults(dotenv) == [f"{name} is not a setting; did you mean DATABASE_URL?"]
+    assert errors(dotenv) == [f"{name} is not a setting; did you mean DATABASE_URL?"]
 
 
 def test_a_command_of_others_may_set_a_port(dotenv: Path) -> None:
@@ -126,19 +126,19 @@ def test_a_byte_order_mark_does_not_hide_the_first_name(dotenv: Path, encoding: 
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
-def test_a_dotenv_file_that_is_not_text_is_a_fault(dotenv: Path, encoding: str) -> None:
+def test_a_dotenv_file_that_is_not_text_is_an_error(dotenv: Path, encoding: str) -> None:
     dotenv.write_bytes("PORT=9000\n".encode(encoding))
-    assert faults(dotenv) == [".env cannot be read: not text in UTF-8"]
+    assert errors(dotenv) == [".env cannot be read: not text in UTF-8"]
 
 
-def test_a_dotenv_file_in_an_encoding_of_old_is_a_fault(dotenv: Path) -> None:
+def test_a_dotenv_file_in_an_encoding_of_old_is_an_error(dotenv: Path) -> None:
     dotenv.write_bytes(b"PORT=9000\nNAME=\xe9\n")
-    assert faults(dotenv) == [".env cannot be read: not text in UTF-8"]
+    assert errors(dotenv) == [".env cannot be read: not text in UTF-8"]
 
 
-def test_a_setting_that_is_given_twice_is_a_fault(dotenv: Path) -> None:
+def test_a_setting_that_is_given_twice_is_an_error(dotenv: Path) -> None:
     dotenv.write_text(f"DATABASE_URL=sqlite:///a.db\n\nexport DATABASE_URL=postgres://items:{HIDDEN}@db.test/items\n")
-    assert faults(dotenv) == [".env, line 3, sets DATABASE_URL to another value than before; expected one of them"]
+    assert errors(dotenv) == [".env, line 3, sets DATABASE_URL to another value than before; expected one of them"]
 
 
 def test_a_setting_that_is_given_twice_with_the_same_value_is_fine(dotenv: Path) -> None:
@@ -157,9 +157,9 @@ def test_a_setting_that_is_given_twice_with_the_same_value_is_fine(dotenv: Path)
         ("ItemSvc_Workers", "ITEMSVC_WORKERS"),
     ],
 )
-def test_a_name_of_ours_in_another_case_is_a_fault(dotenv: Path, name: str, meant: str) -> None:
+def test_a_name_of_ours_in_another_case_is_an_error(dotenv: Path, name: str, meant: str) -> None:
     dotenv.write_text(f"{name}={HIDDEN}\n")
-    assert faults(dotenv) == [f"{name} is not a setting; did you mean {meant}?"]
+    assert errors(dotenv) == [f"{name} is not a setting; did you mean {meant}?"]
 
 
 def test_names_of_others_are_none_of_our_business(dotenv: Path) -> None:
@@ -169,25 +169,25 @@ def test_names_of_others_are_none_of_our_business(dotenv: Path) -> None:
     assert read_settings({}, dotenv) == Settings()
 
 
-def test_a_folder_in_place_of_the_dotenv_file_is_a_fault(dotenv: Path) -> None:
+def test_a_folder_in_place_of_the_dotenv_file_is_an_error(dotenv: Path) -> None:
     dotenv.mkdir()
-    assert faults(dotenv, {"PORT": "abc"}) == [
+    assert errors(dotenv, {"PORT": "abc"}) == [
         ".env cannot be read: Is a directory",
         "PORT is 'abc'; expected 0 to 65535",
     ]
 
 
-def test_a_socket_in_place_of_the_dotenv_file_is_a_fault(dotenv: Path) -> None:
+def test_a_socket_in_place_of_the_dotenv_file_is_an_error(dotenv: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(dotenv))
-        assert faults(dotenv) == [".env cannot be read: it is no regular file"]
+        assert errors(dotenv) == [".env cannot be read: it is no regular file"]
 
 
 @pytest.mark.parametrize("target", ["missing", ".env"])
-def test_a_link_that_leads_nowhere_is_a_fault(dotenv: Path, target: str) -> None:
+def test_a_link_that_leads_nowhere_is_an_error(dotenv: Path, target: str) -> None:
     dotenv.symlink_to(target)
-    [fault] = faults(dotenv)
-    assert fault.startswith(".env cannot be read: ")
+    [error] = errors(dotenv)
+    assert error.startswith(".env cannot be read: ")
 
 
 def test_a_link_to_a_dotenv_file_is_followed(dotenv: Path) -> None:
@@ -198,6 +198,6 @@ def test_a_link_to_a_dotenv_file_is_followed(dotenv: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_dotenv_file_that_may_not_be_read_is_a_fault(dotenv: Path) -> None:
+def test_a_dotenv_file_that_may_not_be_read_is_an_error(dotenv: Path) -> None:
     dotenv.touch(mode=0)
-    assert faults(dotenv) == [".env cannot be read: Permission denied"]
+    assert errors(dotenv) == [".env cannot be read: Permission denied"]

@@ -1,4 +1,4 @@
-"""How workers end: told to, replaced or killed, and what their callers notice of it."""
+"""How workers end: by a signal, replaced or killed, and what their clients notice of it."""
 
 import json
 import signal
@@ -63,31 +63,29 @@ def pids(service: ServiceProcess) -> set[int]:
 
 @drains(drain_delay_ms=AMPLE_MS)
 @pytest.mark.parametrize("group", [False, True])
-def test_a_service_that_is_told_to_stop_sends_callers_away_before_it_stops(
-    service: ServiceProcess, group: bool
-) -> None:
+def test_a_service_that_is_to_stop_sends_clients_away_before_it_stops(service: ServiceProcess, group: bool) -> None:
     began = time.monotonic()
     service.send(signal.SIGTERM, group=group)
     wait_until(lambda: stopping(service))
     with service.client() as client:
         readiness = client.get("/readyz")
         assert (readiness.json()["code"], readiness.json()["detail"]) == ("not-ready", "The service is stopping.")
-        answers = [
+        responses = [
             client.get("/livez"),
             client.post("/items", json=LAMP),
             client.get("/items/99"),
             client.get("/nowhere"),
             readiness,
         ]
-    assert [answer.status_code for answer in answers] == [200, 201, 404, 404, 503]
-    assert {answer.headers["connection"] for answer in answers} == {"close"}
+    assert [response.status_code for response in responses] == [200, 201, 404, 404, 503]
+    assert {response.headers["connection"] for response in responses} == {"close"}
     assert service.wait() == 0, service.log
     assert time.monotonic() - began > int(AMPLE_MS) / 1000
     assert '"level":"error"' not in service.log
 
 
 @drains(drain_delay_ms=AMPLE_MS)
-def test_a_connection_that_was_kept_is_closed_behind_its_next_answer(service: ServiceProcess) -> None:
+def test_an_open_connection_is_closed_behind_its_next_response(service: ServiceProcess) -> None:
     with connected(service) as connection, connection.makefile("rb") as stream:
         request = b"GET /livez HTTP/1.1\r\nhost: items.test\r\n\r\n"
         connection.sendall(request)
@@ -102,7 +100,7 @@ def test_a_connection_that_was_kept_is_closed_behind_its_next_answer(service: Se
 
 
 @drains(drain_delay_ms=LONG_MS)
-def test_ctrl_c_does_not_wait_for_callers_to_turn_away(service: ServiceProcess) -> None:
+def test_ctrl_c_does_not_wait_for_clients_to_turn_away(service: ServiceProcess) -> None:
     service.send(signal.SIGINT, group=True)
     assert service.wait() == 0, service.log
 
@@ -165,8 +163,8 @@ def test_when_its_parent_is_killed_a_worker_ends_although_another_one_hangs(
                 worker.kill()
 
 
-class Callers:
-    """Clients that ask without a pause, each over a connection that it keeps as long as it may."""
+class Clients:
+    """Clients that ask without a pause, each over a connection that it uses as long as it may."""
 
     def __init__(self, url: str, probe: str = "/readyz", count: int = 4) -> None:
         self.served = 0
@@ -195,9 +193,9 @@ class Callers:
 
     def _ask(self, client: httpx.Client, method: str, path: str) -> None:
         try:
-            answer = client.request(method, path, json=LAMP if method == "POST" else None)
-            if not answer.is_success:
-                self.failures.append(answer.text)
+            response = client.request(method, path, json=LAMP if method == "POST" else None)
+            if not response.is_success:
+                self.failures.append(response.text)
         except httpx.TransportError as error:
             self.failures.append(repr(error))
         self.served += 1
@@ -211,13 +209,13 @@ def replaced(service: ServiceProcess, before: set[int]) -> bool:
 @drains(drain_delay_ms=DELAY_MS)
 def test_no_request_is_lost_when_workers_are_replaced(service: ServiceProcess) -> None:
     before = pids(service)
-    with Callers(service.url) as callers:
-        wait_until(lambda: callers.served > 50)
+    with Clients(service.url) as clients:
+        wait_until(lambda: clients.served > 50)
         service.send(signal.SIGHUP)
         wait_until(lambda: replaced(service, before))
-        enough = callers.served + 50
-        wait_until(lambda: callers.served > enough)
-    assert not callers.failures
+        enough = clients.served + 50
+        wait_until(lambda: clients.served > enough)
+    assert not clients.failures
     service.send(signal.SIGTERM)
     assert service.wait() == 0, service.log
     assert '"level":"error"' not in service.log
@@ -226,17 +224,17 @@ def test_no_request_is_lost_when_workers_are_replaced(service: ServiceProcess) -
 @drains(worker_lifetime_s="1", drain_delay_ms=DELAY_MS)
 def test_no_request_is_lost_when_workers_have_grown_old(service: ServiceProcess) -> None:
     before = pids(service)
-    with Callers(service.url) as callers:
+    with Clients(service.url) as clients:
         wait_until(lambda: replaced(service, before))
-    assert not callers.failures
+    assert not clients.failures
 
 
 @drains(worker_memory_mib_max="1", drain_delay_ms=DELAY_MS)
 def test_no_request_is_lost_when_workers_have_grown_large(service: ServiceProcess) -> None:
     before = pids(service)
-    with Callers(service.url) as callers:
+    with Clients(service.url) as clients:
         wait_until(lambda: replaced(service, before), 2 * LIMIT_S)
-    assert not callers.failures
+    assert not clients.failures
 
 
 @pytest.mark.parametrize("service", [{"workers": 1, "ITEMSVC_DRAIN_DELAY_MS": LONG_MS}], indirect=True)
@@ -293,13 +291,13 @@ def test_no_request_fails_while_one_instance_after_the_other_is_restarted(tmp_pa
         services = [opened.enter_context(start()) for _ in range(2)]
         balancer = opened.enter_context(Balancer([httpx.URL(service.url).port or 0 for service in services]))
         wait_until(lambda: all(instance.is_ready for instance in balancer.instances))
-        with Callers(balancer.url, "/livez") as callers:
+        with Clients(balancer.url, "/livez") as clients:
             for service, instance in zip(services, balancer.instances, strict=True):
                 service.send(signal.SIGTERM)
                 assert service.wait() == 0, service.log
                 opened.enter_context(start(PORT=str(instance.port)))
                 wait_until(partial(has_served, instance, instance.served + 50))
-    assert (balancer.failures, callers.failures) == ([], [])
+    assert (balancer.failures, clients.failures) == ([], [])
 
 
 def has_served(instance: Instance, count: int) -> bool:

@@ -56,7 +56,7 @@ def test_a_worker_gets_the_socket_and_the_settings_that_granians_own_start_would
         assert granian.runtime_mode in process._args
 
 
-def test_the_memory_of_a_process_is_in_bytes_and_to_ask_for_that_of_one_that_has_ended_is_no_fault() -> None:
+def test_the_memory_of_a_process_is_in_bytes_and_to_ask_for_that_of_one_that_has_ended_is_no_error() -> None:
     assert 0.5 < Granian(Settings()).resident_bytes(os.getpid()) / psutil.Process().memory_info().rss < 2
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()

@@ -15,7 +15,7 @@ from service.observability.logging import JSONLines, log_settings
 from service.settings import Settings
 from service.worker_state import WorkerState
 from tests.api.test_problems import FAILING_WRITES, SECRET
-from tests.support.answers import added, execute
+from tests.support.responses import create_item, execute
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def lines(log: pytest.LogCaptureFixture, logger: str = "service") -> list[dict[s
 async def test_a_request_that_is_served_in_time_leaves_no_line(
     client: httpx.AsyncClient, log: pytest.LogCaptureFixture
 ) -> None:
-    await added(client)
+    await create_item(client)
     for path in ("/items", "/items/2", "/nowhere", "/items?limit=0"):
         await client.get(path)
     assert lines(log) == []
@@ -81,7 +81,7 @@ async def test_a_slow_request_leaves_a_line(client: httpx.AsyncClient, log: pyte
 async def test_a_failure_is_logged_with_its_request_id_and_in_debugging_with_where_it_was(
     client: httpx.AsyncClient, database_url: str, backend: str, log: pytest.LogCaptureFixture, settings: Settings
 ) -> None:
-    await added(client)
+    await create_item(client)
     await execute(database_url, *FAILING_WRITES[backend])
     response = await client.patch("/items/1", json={"price": 2}, headers={"x-request-id": "abc"})
     assert (response.status_code, response.json()["request_id"]) == (500, "abc")
@@ -90,11 +90,11 @@ async def test_a_failure_is_logged_with_its_request_id_and_in_debugging_with_whe
     assert (line["method"], line["path"], line["status"], line["request_id"]) == ("PATCH", "/items/1", 500, "abc")
     assert SECRET in line["error"]
     assert ("traceback" in line) == settings.debug
-    assert not settings.debug or "service/resources/items.py" in line["traceback"]
+    assert not settings.debug or "service/http/collection.py" in line["traceback"]
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_service_that_is_unavailable_leaves_a_warning_that_says_why(
+async def test_a_service_that_is_unavailable_leaves_a_warning_with_the_reason(
     client: httpx.AsyncClient, database_url: str, log: pytest.LogCaptureFixture
 ) -> None:
     await execute(database_url, "ALTER TABLE items RENAME COLUMN price TO amount")
@@ -108,10 +108,10 @@ async def test_a_service_that_is_unavailable_leaves_a_warning_that_says_why(
 async def test_debugging_shows_the_sql_and_its_values(
     client: httpx.AsyncClient, log: pytest.LogCaptureFixture, settings: Settings
 ) -> None:
-    await added(client, name="a name to look for")
+    await create_item(client, name="a name to look for")
     await client.get("/items")
-    told = "".join(line["message"] for line in lines(log, "db.engines.database"))
-    shown = "INSERT INTO items" in told, "FROM items" in told, "a name to look for" in told
+    message = "".join(line["message"] for line in lines(log, "db.engines.database"))
+    shown = "INSERT INTO items" in message, "FROM items" in message, "a name to look for" in message
     assert shown == (settings.debug,) * 3
 
 
@@ -139,8 +139,8 @@ async def test_requests_that_are_refused_by_overload_share_a_line(
     client: httpx.AsyncClient, log: pytest.LogCaptureFixture
 ) -> None:
     started = time.monotonic()
-    answered = await asyncio.gather(*(client.get(f"/items?limit={limit}") for limit in range(1, 101)))
-    refused = sum(response.status_code == 503 for response in answered)
+    responses = await asyncio.gather(*(client.get(f"/items?limit={limit}") for limit in range(1, 101)))
+    refused = sum(response.status_code == 503 for response in responses)
     assert refused > 50
     found = [line for line in lines(log) if line["message"] != "request"]
     assert len(found) <= 1 + (time.monotonic() - started)
@@ -149,7 +149,7 @@ async def test_requests_that_are_refused_by_overload_share_a_line(
     assert "wait for the database" in found[0]["error"]
 
 
-async def test_half_an_answer_is_not_finished_as_if_it_were_whole(log: pytest.LogCaptureFixture) -> None:
+async def test_half_a_response_is_not_finished_as_if_it_were_whole(log: pytest.LogCaptureFixture) -> None:
     async def broken(_scope: Scope, _receive: Receive, send: Send) -> None:
         _scope["status"] = 200
         await send({"type": "http.response.start", "status": 200, "headers": []})

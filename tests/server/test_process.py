@@ -17,10 +17,10 @@ import pytest
 from sqlalchemy import make_url
 
 from db.engines.engine import open_database
-from tests.support.answers import locked
+from tests.support.responses import locked
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import LIMIT_S, wait_until
-from tests.support.wire import answers, connected, open_connections, request
+from tests.support.wire import connected, open_connections, request, responses
 
 LAMP = {"name": "lamp", "price": 1.0, "in_stock": True}
 SESSIONS = """
@@ -47,7 +47,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]
         yield service
 
 
-def test_every_path_answers(service: ServiceProcess) -> None:
+def test_every_path_responds(service: ServiceProcess) -> None:
     with service.client() as client:
         assert client.get("/livez").json() == {"status": "alive"}
         assert client.get("/readyz").json() == {"status": "ready"}
@@ -78,7 +78,7 @@ def test_a_start_on_postgresql_logs_how_many_connections_it_has_to_allow(service
     )
 
 
-def test_pipelined_requests_are_answered_in_their_order(shared: ServiceProcess) -> None:
+def test_pipelined_requests_have_their_responses_in_their_order(shared: ServiceProcess) -> None:
     body = json.dumps(LAMP).encode()
     requests = [
         request("POST", "/items", {"content-type": "application/json", "x-request-id": n}, body)
@@ -88,10 +88,10 @@ def test_pipelined_requests_are_answered_in_their_order(shared: ServiceProcess) 
     ]
     with connected(shared) as connection:
         connection.sendall(b"".join(requests))
-        found = answers(connection, ["GET"] * 60)
-    assert [answer.headers["x-request-id"] for answer in found] == [str(n) for n in range(60)]
-    assert [answer.status for answer in found] == [200, 201, 201, 404, 201, 201] * 10
-    assert all(json.loads(answer.body) for answer in found)
+        found = responses(connection, ["GET"] * 60)
+    assert [response.headers["x-request-id"] for response in found] == [str(n) for n in range(60)]
+    assert [response.status for response in found] == [200, 201, 201, 404, 201, 201] * 10
+    assert all(json.loads(response.body) for response in found)
 
 
 def test_a_body_in_chunks_of_any_size_is_read_whole(shared: ServiceProcess) -> None:
@@ -103,37 +103,37 @@ def test_a_body_in_chunks_of_any_size_is_read_whole(shared: ServiceProcess) -> N
             connection.sendall(head)
             for chunk in [*chunks, b""]:
                 connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-            [answer] = answers(connection, ["POST"])
-            assert (answer.status, json.loads(answer.body)["name"]) == (201, "€" * 100)
+            [response] = responses(connection, ["POST"])
+            assert (response.status, json.loads(response.body)["name"]) == (201, "€" * 100)
 
 
-def test_head_is_answered_without_a_body_and_with_the_headers_of_get(shared: ServiceProcess) -> None:
+def test_head_has_a_response_without_a_body_and_with_the_headers_of_get(shared: ServiceProcess) -> None:
     with shared.client() as client:
         here = client.post("/items", json=LAMP).headers["location"]
     for path in (here, "/livez", "/items?limit=1", "/items/99999", "/nowhere"):
         sent = [request(method, path, {"x-request-id": "same"}) for method in ("HEAD", "GET")]
         with connected(shared) as connection:
             connection.sendall(b"".join(sent))
-            head, get = answers(connection, ["HEAD", "GET"])
+            head, get = responses(connection, ["HEAD", "GET"])
         del head.headers["date"], get.headers["date"]
         assert (head.status, head.headers.items(), head.body) == (get.status, get.headers.items(), b"")
         assert int(head.headers["content-length"]) == len(get.body) > 0
 
 
-def test_a_connection_is_kept_for_request_after_request(shared: ServiceProcess) -> None:
+def test_a_connection_stays_open_for_request_after_request(shared: ServiceProcess) -> None:
     with connected(shared) as connection:
         for n in range(50):
             connection.sendall(request("GET", ("/livez", "/items/99999", "/nowhere")[n % 3], {}))
-            assert answers(connection, ["GET"])[0].status in {200, 404}
+            assert responses(connection, ["GET"])[0].status in {200, 404}
 
 
 class Writers:
-    """Callers who write as fast as they are answered, and remember what they were told."""
+    """Clients that write as fast as responses come, and remember those."""
 
-    def __init__(self, service: ServiceProcess, count: int = 8, *, keyed: bool = False) -> None:
+    def __init__(self, service: ServiceProcess, count: int = 8, *, with_keys: bool = False) -> None:
         self.written: list[int] = []
         self.refused: list[int] = []
-        self._keyed = keyed
+        self._with_keys = with_keys
         self._service = service
         self._threads = [threading.Thread(target=self._write) for _ in range(count)]
         for thread in self._threads:
@@ -142,7 +142,7 @@ class Writers:
     def _write(self) -> None:
         with self._service.client() as client:
             while True:
-                headers = {"idempotency-key": f'"{uuid4()}"'} if self._keyed else {}
+                headers = {"idempotency-key": f'"{uuid4()}"'} if self._with_keys else {}
                 try:
                     response = client.post("/items", json=LAMP, headers=headers)
                 except httpx.TransportError:  # nobody is there any more
@@ -182,7 +182,7 @@ def sessions(database_url: str) -> int:
 def test_no_more_connections_are_held_than_the_start_logs(database_url: str) -> None:
     with ServiceProcess(database_url, workers=2, ITEMSVC_DRAIN_DELAY_MS="500") as service:
         before, held = {worker.pid for worker in service.workers}, [sessions(database_url)]
-        writers = Writers(service, keyed=True)  # each of these writes is a transaction
+        writers = Writers(service, with_keys=True)  # each of these writes is a transaction
 
         def are_replaced() -> bool:
             held.append(sessions(database_url))
@@ -215,11 +215,11 @@ def test_a_stop_under_load_ends_cleanly_and_loses_no_write(
 
 
 def test_a_stop_waits_for_requests_that_are_in_flight(service: ServiceProcess, database_url: str, backend: str) -> None:
-    answered: list[int] = []
+    statuses: list[int] = []
 
     def write() -> None:
         with service.client() as client:
-            answered.append(client.post("/items", json=LAMP).status_code)
+            statuses.append(client.post("/items", json=LAMP).status_code)
 
     threads = [threading.Thread(target=write) for _ in range(10)]
     with locked(database_url, backend):
@@ -230,11 +230,11 @@ def test_a_stop_waits_for_requests_that_are_in_flight(service: ServiceProcess, d
             assert client.get("/livez").is_success
         service.send(signal.SIGTERM)
         wait_until(lambda: service.log.count("Stopping worker-") == len(service.workers) > 0)
-        assert not answered
+        assert not statuses
     assert service.wait() == 0, service.log
     for thread in threads:
         thread.join(LIMIT_S)
-    assert answered == [201] * 10
+    assert statuses == [201] * 10
 
 
 def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(

@@ -1,4 +1,4 @@
-"""Settings: every value that is read, and every fault that stops the start."""
+"""Settings: every value that is read, and every error that stops the start."""
 
 import re
 import socket
@@ -16,7 +16,7 @@ HIDDEN = "s3cret"
 POSTGRESQL = f"postgresql+asyncpg://items:{HIDDEN}@db.test:5432/items"
 
 
-def faults(environ: dict[str, str], dotenv_path: Path | None = None) -> list[str]:
+def errors(environ: dict[str, str], dotenv_path: Path | None = None) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         read_settings(environ, dotenv_path)
     assert str(caught.value) == "\n".join(caught.value.errors)
@@ -61,36 +61,36 @@ def test_a_switch_can_be_turned_off_in_every_usual_way(text: str) -> None:
     assert read_settings({"ITEMSVC_COALESCE": text}).coalesce is False
 
 
-def test_a_switch_that_is_neither_on_nor_off_is_a_fault() -> None:
-    assert faults({"ITEMSVC_DEBUG": "maybe"}) == ["ITEMSVC_DEBUG is 'maybe'; expected on or off"]
+def test_a_switch_that_is_neither_on_nor_off_is_an_error() -> None:
+    assert errors({"ITEMSVC_DEBUG": "maybe"}) == ["ITEMSVC_DEBUG is 'maybe'; expected on or off"]
 
 
 @pytest.mark.parametrize("text", ["abc", "-1", "65536", "80.5", " 80", "8_0", "٨", "9" * 5000, "", "\udc80", "80\n"])
-def test_a_number_that_is_none_or_out_of_bounds_is_a_fault(text: str) -> None:
-    assert faults({"PORT": text}) == [f"PORT is {text!r}; expected 0 to 65535"]
+def test_a_number_that_is_none_or_out_of_bounds_is_an_error(text: str) -> None:
+    assert errors({"PORT": text}) == [f"PORT is {text!r}; expected 0 to 65535"]
 
 
 @pytest.mark.parametrize("row", Settings().described(), ids=lambda row: row.variable)
-def test_an_empty_value_is_a_fault_and_not_the_default(row: tuple[str, ...]) -> None:
-    [fault] = faults({row[0]: ""})
-    assert fault.startswith(f"{row[0]} is ")
-    assert "; expected " in fault
+def test_an_empty_value_is_an_error_and_not_the_default(row: tuple[str, ...]) -> None:
+    [error] = errors({row[0]: ""})
+    assert error.startswith(f"{row[0]} is ")
+    assert "; expected " in error
 
 
 @pytest.mark.parametrize("row", [row for row in Settings().described() if row.default.isdigit()])
 def test_every_number_is_bounded_on_both_sides(row: tuple[str, ...]) -> None:
-    assert len(faults({row[0]: "-1"})) == 1
-    assert len(faults({row[0]: str(2**40)})) == 1
+    assert len(errors({row[0]: "-1"})) == 1
+    assert len(errors({row[0]: str(2**40)})) == 1
 
 
-def test_a_host_with_a_character_that_cannot_be_printed_is_a_fault() -> None:
-    assert faults({"ITEMSVC_HOST": "a\0"}) == [r"ITEMSVC_HOST is 'a\x00'; expected such as 127.0.0.1 or ::"]
+def test_a_host_with_a_character_that_cannot_be_printed_is_an_error() -> None:
+    assert errors({"ITEMSVC_HOST": "a\0"}) == [r"ITEMSVC_HOST is 'a\x00'; expected such as 127.0.0.1 or ::"]
 
 
-def test_all_faults_are_listed_at_once(dotenv: Path) -> None:
+def test_all_errors_are_listed_at_once(dotenv: Path) -> None:
     dotenv.write_text("ITEMSVC_POOL_SIZE=none\n")
     environ = {"PORT": "abc", "ITEMSVC_WORKERS": "0", "ITEMSVC_NONSENSE": "1", "DATABASE_URL": "mysql://h/d"}
-    assert [fault.split()[0] for fault in faults(environ, dotenv)] == [
+    assert [error.split()[0] for error in errors(environ, dotenv)] == [
         "ITEMSVC_NONSENSE",
         "DATABASE_URL",
         "PORT",
@@ -109,20 +109,20 @@ def test_all_faults_are_listed_at_once(dotenv: Path) -> None:
         ("ITEMSVC_POOLSIZE_FILE", "ITEMSVC_POOL_SIZE"),
     ],
 )
-def test_an_unknown_name_is_a_fault_that_suggests_the_nearest(unknown: str, meant: str) -> None:
-    assert faults({unknown: HIDDEN}) == [f"{unknown} is not a setting; did you mean {meant}?"]
+def test_an_unknown_name_is_an_error_that_suggests_the_nearest(unknown: str, meant: str) -> None:
+    assert errors({unknown: HIDDEN}) == [f"{unknown} is not a setting; did you mean {meant}?"]
 
 
-def test_a_name_in_another_case_is_a_fault() -> None:
-    assert faults({"itemsvc_port": HIDDEN}) == ["itemsvc_port is not a setting; did you mean PORT?"]
+def test_a_name_in_another_case_is_an_error() -> None:
+    assert errors({"itemsvc_port": HIDDEN}) == ["itemsvc_port is not a setting; did you mean PORT?"]
 
 
 def test_the_environment_may_have_names_of_others() -> None:
     assert read_settings({"port": "no number", "TEST_DATABASE_URL": "x"}) == Settings()
 
 
-def test_an_unknown_name_unlike_any_is_a_fault_without_a_suggestion() -> None:
-    assert faults({"ITEMSVC_QQQ": "1"}) == ["ITEMSVC_QQQ is not a setting"]
+def test_an_unknown_name_unlike_any_is_an_error_without_a_suggestion() -> None:
+    assert errors({"ITEMSVC_QQQ": "1"}) == ["ITEMSVC_QQQ is not a setting"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_database_url_can_name_several_hosts(url: str, hosts: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "fault"),
+    ("url", "error"),
     [
         (HIDDEN, "is wrong; expected such as postgresql+asyncpg://"),
         (f"items:{HIDDEN}@db.test/items", "is wrong; expected such as postgresql+asyncpg://"),
@@ -249,30 +249,30 @@ def test_a_database_url_can_name_several_hosts(url: str, hosts: str) -> None:
         ("sqlite:///file:?uri=true&cache=shared", "is a URI of a database in memory; expected sqlite://"),
     ],
 )
-def test_a_database_url_that_cannot_work_is_a_fault_that_hides_the_password(url: str, fault: str) -> None:
-    assert [found[: len(fault) + 13] for found in faults({"DATABASE_URL": url})] == [f"DATABASE_URL {fault}"]
+def test_a_database_url_that_cannot_work_is_an_error_that_hides_the_password(url: str, error: str) -> None:
+    assert [found[: len(error) + 13] for found in errors({"DATABASE_URL": url})] == [f"DATABASE_URL {error}"]
 
 
 def test_a_database_url_in_the_wrong_variable_is_not_shown() -> None:
-    assert faults({"PORT": POSTGRESQL}) == ["PORT is a URL; expected 0 to 65535"]
+    assert errors({"PORT": POSTGRESQL}) == ["PORT is a URL; expected 0 to 65535"]
 
 
 def test_the_values_of_ssl_are_those_of_the_driver() -> None:
     modes = sorted(mode.name.replace("_", "-") for mode in SSLMode)
-    [fault] = faults({"DATABASE_URL": "postgres://h/d?ssl=x"})
-    assert fault.endswith(f"; expected {', '.join(modes)}")
+    [error] = errors({"DATABASE_URL": "postgres://h/d?ssl=x"})
+    assert error.endswith(f"; expected {', '.join(modes)}")
     for mode in modes:
         assert read_settings({"DATABASE_URL": f"postgres://h/d?sslmode={mode}"}).database_url.endswith(f"?ssl={mode}")
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
-def test_several_workers_on_a_database_in_memory_are_a_fault(url: str) -> None:
-    [fault] = faults({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"})
-    assert fault == "ITEMSVC_WORKERS is 2; expected 1: workers cannot share SQLite's memory"
+def test_several_workers_on_a_database_in_memory_are_an_error(url: str) -> None:
+    [error] = errors({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"})
+    assert error == "ITEMSVC_WORKERS is 2; expected 1: workers cannot share SQLite's memory"
 
 
 @pytest.mark.parametrize("url", ["sqlite:///memory.db", POSTGRESQL])
-def test_several_workers_can_share_a_database_that_is_kept(url: str) -> None:
+def test_several_workers_can_share_a_database_on_disk(url: str) -> None:
     assert read_settings({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"}).workers == 2
 
 
@@ -293,30 +293,30 @@ def test_every_setting_can_come_from_a_file(tmp_path: Path) -> None:
     assert read_settings(environ) == Settings()
 
 
-def test_a_variable_and_its_file_together_are_a_fault(tmp_path: Path) -> None:
+def test_a_variable_and_its_file_together_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "port").write_text("1")
     environ = {"PORT": "1", "PORT_FILE": str(tmp_path / "port")}
-    assert faults(environ) == ["PORT and PORT_FILE are both set; expected one of them"]
+    assert errors(environ) == ["PORT and PORT_FILE are both set; expected one of them"]
 
 
-def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     path = str(tmp_path / "missing")
-    assert faults({"DATABASE_URL_FILE": path}) == [
+    assert errors({"DATABASE_URL_FILE": path}) == [
         f"DATABASE_URL_FILE is {path!r}; expected a file that can be read: No such file or directory"
     ]
 
 
-def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path: Path) -> None:
-    [fault] = faults({"PORT_FILE": str(tmp_path)})
-    assert fault.endswith("Is a directory")
+def test_a_folder_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
+    [error] = errors({"PORT_FILE": str(tmp_path)})
+    assert error.endswith("Is a directory")
 
 
-def test_a_socket_in_place_of_a_file_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_in_place_of_a_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("port")
-        [fault] = faults({"PORT_FILE": "port"})
-    assert fault.endswith("it is no regular file")
+        [error] = errors({"PORT_FILE": "port"})
+    assert error.endswith("it is no regular file")
 
 
 def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
@@ -332,27 +332,27 @@ def test_a_byte_order_mark_is_no_part_of_a_files_value(tmp_path: Path, encoding:
     assert read_settings({"PORT_FILE": str(tmp_path / "port")}).port == 9000
 
 
-def test_a_file_that_is_not_text_is_a_fault(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "port").write_bytes(b"\xff")
-    [fault] = faults({"PORT_FILE": str(tmp_path / "port")})
-    assert fault.endswith("not text in UTF-8")
+    [error] = errors({"PORT_FILE": str(tmp_path / "port")})
+    assert error.endswith("not text in UTF-8")
 
 
 def test_a_secret_in_place_of_a_files_name_is_not_shown() -> None:
-    [fault] = faults({"DATABASE_URL_FILE": POSTGRESQL})
-    assert fault.startswith("DATABASE_URL_FILE is a URL; expected a file that can be read: ")
+    [error] = errors({"DATABASE_URL_FILE": POSTGRESQL})
+    assert error.startswith("DATABASE_URL_FILE is a URL; expected a file that can be read: ")
 
 
 def test_a_bad_value_from_a_file_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "port").write_text(HIDDEN)
     environ = {"PORT_FILE": str(tmp_path / "port")}
-    assert faults(environ) == ["PORT (in PORT_FILE) is wrong; expected 0 to 65535"]
+    assert errors(environ) == ["PORT (in PORT_FILE) is wrong; expected 0 to 65535"]
 
 
-def test_an_empty_file_is_a_fault(tmp_path: Path) -> None:
+def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("\n")
-    [fault] = faults({"DATABASE_URL_FILE": str(tmp_path / "url")})
-    assert fault.startswith("DATABASE_URL (in DATABASE_URL_FILE) is wrong; expected such as postgresql+asyncpg://")
+    [error] = errors({"DATABASE_URL_FILE": str(tmp_path / "url")})
+    assert error.startswith("DATABASE_URL (in DATABASE_URL_FILE) is wrong; expected such as postgresql+asyncpg://")
 
 
 def test_the_password_is_never_printed() -> None:

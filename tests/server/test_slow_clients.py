@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.support.answers import JSON, added, code, everything, locked, problem
+from tests.support.responses import JSON, code, create_item, everything, locked, problem
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import LIMIT_S, wait_until
-from tests.support.wire import Answer, answers, connected, open_connections, request
+from tests.support.wire import Response, connected, open_connections, request, responses
 
 BODY_TIMEOUT_S = 0.3
 IDLE_TIMEOUT_S = 0.6
@@ -50,8 +50,8 @@ def drip(connection: socket.socket, chunks: Iterable[bytes], pause_s: float) -> 
             return
 
 
-def answer(connection: socket.socket) -> Answer:
-    return answers(connection, ["POST"])[0]
+def response(connection: socket.socket) -> Response:
+    return responses(connection, ["POST"])[0]
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -83,11 +83,11 @@ def test_a_body_that_drips_is_refused_and_its_connection_closed(
         started = time.monotonic()
         connection.sendall(head)
         drip(connection, [chunk] * 5000, 0.02)
-        refused = answer(connection)
+        refused = response(connection)
         elapsed = time.monotonic() - started
         assert (refused.status, refused.headers["connection"]) == (408, "close")
-        told = json.loads(refused.body)
-        assert (told["code"], told["retryable"]) == ("request-timeout", True)
+        body = json.loads(refused.body)
+        assert (body["code"], body["retryable"]) == ("request-timeout", True)
         assert BODY_TIMEOUT_S <= elapsed < 5
         connection.shutdown(socket.SHUT_WR)
         assert is_closed(connection)
@@ -96,7 +96,7 @@ def test_a_body_that_drips_is_refused_and_its_connection_closed(
 def test_a_body_that_never_comes_is_refused(hurried: ServiceProcess) -> None:
     with connected(hurried) as connection:
         connection.sendall(post(100))
-        assert answer(connection).status == 408
+        assert response(connection).status == 408
 
 
 def test_a_body_that_comes_steadily_may_take_longer_than_any_timeout(hurried: ServiceProcess) -> None:
@@ -105,10 +105,10 @@ def test_a_body_that_comes_steadily_may_take_longer_than_any_timeout(hurried: Se
         started = time.monotonic()
         connection.sendall(post(len(body)))
         drip(connection, (body[start : start + 100] for start in range(0, len(body), 100)), 0.1)
-        assert answer(connection).status == 201
+        assert response(connection).status == 201
         assert time.monotonic() - started > max(IDLE_TIMEOUT_S, BODY_TIMEOUT_S)
         connection.sendall(request("GET", "/livez", {}))  # and the connection is kept
-        assert answer(connection).status == 200
+        assert response(connection).status == 200
 
 
 @pytest.mark.parametrize("head", [b"", b"GET /li", b"GET /livez HTTP/1.1\r\nhost: items.test\r\nx-half"])
@@ -119,7 +119,7 @@ def test_a_connection_that_waits_for_a_head_is_closed(
     with connected(hurried) as connection:
         if served_before:
             connection.sendall(request("GET", "/livez", {}))
-            assert answer(connection).status == 200
+            assert response(connection).status == 200
         started = time.monotonic()
         connection.sendall(head)
         assert is_closed(connection)
@@ -159,7 +159,7 @@ def test_a_body_that_breaks_off_is_none(hurried: ServiceProcess, end: str) -> No
 def test_a_body_in_chunks_that_are_none_is_refused(hurried: ServiceProcess) -> None:
     with connected(hurried) as connection:
         connection.sendall(request("POST", "/items", CHUNKED) + b"zz\r\n")
-        refused = answer(connection)
+        refused = response(connection)
         assert (refused.status, json.loads(refused.body)["code"]) == (400, "malformed-body")
 
 
@@ -187,7 +187,7 @@ ENDLESS = 50_000_000
     [(post(ENDLESS), b"%s"), (request("POST", "/items", CHUNKED), b"10000\r\n%s\r\n")],
     ids=["length", "chunks"],
 )
-def test_a_body_that_is_too_large_is_answered_also_if_its_client_goes_on_sending(
+def test_a_body_that_is_too_large_has_its_response_also_if_its_client_goes_on_sending(
     hurried: ServiceProcess, head: bytes, frame: bytes
 ) -> None:
     chunk = frame % (b" " * 0x10000)
@@ -195,7 +195,7 @@ def test_a_body_that_is_too_large_is_answered_also_if_its_client_goes_on_sending
         connection.sendall(head)
         for _ in range(200):  # 13 MB: more than any buffer on the way
             connection.sendall(chunk)
-        refused = answer(connection)
+        refused = response(connection)
         assert (refused.status, refused.headers["connection"]) == (413, "close")
         assert json.loads(refused.body)["code"] == "body-too-large"
         connection.shutdown(socket.SHUT_WR)
@@ -209,13 +209,13 @@ def test_a_body_that_is_announced_as_too_large_is_refused_before_it_is_sent(
     headers = {"content-type": JSON, "content-length": ENDLESS, **({"expect": "100-continue"} if asks else {})}
     with connected(hurried) as connection:
         connection.sendall(request("POST", "/items", headers))
-        assert answer(connection).status == 413
+        assert response(connection).status == 413
 
 
 def test_a_client_that_never_stops_sending_is_cut_off(hurried: ServiceProcess) -> None:
     with connected(hurried) as connection:
         connection.sendall(post(ENDLESS))
-        assert answer(connection).status == 413
+        assert response(connection).status == 413
         with pytest.raises(ConnectionError):
             drip_on(connection)
 
@@ -245,7 +245,7 @@ def test_a_head_has_a_bound(hurried: ServiceProcess, head: bytes, statuses: set[
         with suppress(ConnectionError):  # it may be refused before it is sent
             connection.sendall(head)
         try:
-            assert answer(connection).status in statuses
+            assert response(connection).status in statuses
         except ConnectionResetError:
             assert statuses != {200}
     assert_well(hurried)
@@ -320,7 +320,7 @@ async def stalled() -> AsyncIterator[bytes]:
 @ON_SQLITE
 @pytest.mark.parametrize("settings", [{"body_timeout_ms": 50}], indirect=True)
 async def test_a_body_that_is_too_slow_is_a_problem_worth_another_try(client: httpx.AsyncClient) -> None:
-    item = await added(client)
+    item = await create_item(client)
     for method, url in (("POST", "/items"), ("PATCH", "/items"), ("PUT", "/items/1"), ("PATCH", "/items/1")):
         response = await client.request(method, url, content=stalled(), headers={"content-type": JSON})
         assert code(response) == (408, "request-timeout")
@@ -344,7 +344,7 @@ async def test_each_body_has_its_own_time(client: httpx.AsyncClient) -> None:
 
 
 @ON_SQLITE
-async def test_a_reader_that_somebody_else_ends_is_not_late(client: httpx.AsyncClient, settings: Settings) -> None:
+async def test_a_reader_that_is_ended_by_another_is_not_late(client: httpx.AsyncClient, settings: Settings) -> None:
     assert settings.body_timeout_ms > 1000
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):

@@ -137,7 +137,7 @@ class PostgresServer:
             self._wait(self._process)
 
     def kill(self) -> None:
-        """Kill -9 every process of the server, so that none can finish what it does or tell its client."""
+        """Kill -9 every process of the server, so that none can finish what it does or notify its client."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -153,7 +153,7 @@ class PostgresServer:
         self.start()
 
     def freeze(self) -> None:
-        """Suspend every process of the server, as if its machine hung: connections stay, and nobody answers."""
+        """Suspend every process of the server, as if its machine hung: connections stay, and nothing responds."""
         wait_until(lambda: not self._suspend(), LIMIT_S)
 
     def thaw(self) -> None:
@@ -170,7 +170,7 @@ class PostgresServer:
             limits: dict[str, Any] = {"timeout": LIMIT_S, "command_timeout": LIMIT_S}
             try:
                 connection = await asyncpg.connect(host=HOST, port=self.port, **account, **limits)
-            except ConnectionError:  # once in a while, of a server that ends many connections at that moment
+            except ConnectionError:  # once in a while, of a server that ends many connections at that time
                 connection = await asyncpg.connect(host=HOST, port=self.port, **account, **limits)
             try:
                 return [tuple(row) for row in await connection.fetch(sql)]
@@ -183,9 +183,9 @@ class PostgresServer:
         """Change a setting that is not among those it was started with; it survives a restart."""
         self.query(f"ALTER SYSTEM SET {name} = '{value}'")
         self.query("SELECT pg_reload_conf()")
-        # Those that connect now are children of a postmaster that has told its other children to reload, too.
+        # Those that connect now are children of a postmaster that has made its other children reload, too.
         wait_until(lambda: self.query(f"SHOW {name}") == [(value,)])
-        self.query("CHECKPOINT")  # by the checkpointer, which is what tells everyone to wait for standbys, or not to
+        self.query("CHECKPOINT")  # by the checkpointer, which is what makes everyone wait for standbys, or not to
 
     def standby(self) -> "Standby":
         """Make a server that follows this one, once its block is entered."""
@@ -245,7 +245,7 @@ class PostgresServer:
         return bool(running)
 
     def _is_ready(self) -> bool:
-        # The first line tells this server's file from one that a killed server left; the last says how far it is.
+        # The first line distinguishes this server's file from that of a killed server; the last shows how far it is.
         with suppress(FileNotFoundError):
             lines = (self._data / "postmaster.pid").read_text().split()
             return self._process is not None and lines[:1] == [str(self._process.pid)] and lines[-1] == "ready"

@@ -1,4 +1,4 @@
-"""A database without SQL that does what a test tells it: a batcher knows nothing else of one."""
+"""A database without SQL whose behaviour a test chooses: a batcher knows nothing else of one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,64 +14,64 @@ from tests.support.waiting import LIMIT_S, until
 BOUNDS = Limits()
 
 
-class Answer:
-    """What a member is answered with; each run makes its own."""
+class Result:
+    """The result of a member; each run makes its own."""
 
     def __init__(self, member: int) -> None:
         self.member = member
 
 
-Answers = list[Answer | BaseException]
+Results = list[Result | BaseException]
 
 
 class PretendedConnection:
-    """A connection that is lost when a test says so."""
+    """A connection that a test can lose."""
 
     def __init__(self) -> None:
         self.closed = False
         self._callbacks: list[Callable[[], None]] = []
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Remember whom to tell."""
+        """Remember whom to call."""
         self._callbacks.append(callback)
 
     def lose(self) -> None:
-        """Lose it; as with a driver, everyone is told a moment later."""
+        """Lose it; as with a driver, the callbacks run a little later."""
         self.closed = True
         for callback in self._callbacks:
             asyncio.get_running_loop().call_soon(callback)
 
 
-class Flight(NamedTuple):
-    """A set that was sent, and is not answered yet."""
+class BatchInFlight(NamedTuple):
+    """A batch that was sent, and has no results yet."""
 
     connection: PretendedConnection
     landed: "asyncio.Future[None]"
 
 
-PretendedBatcher = Batcher[PretendedConnection, int, Answer]
+PretendedBatcher = Batcher[PretendedConnection, int, Result]
 
 
 class PretendedDatabase:
-    """Answers sets of numbers, and remembers them."""
+    """Results sets of numbers, and remembers them."""
 
     def __init__(self) -> None:
-        self.sets: list[list[int]] = []  # every one that was sent
+        self.batches: list[list[int]] = []  # every one that was sent
         self.tokens: list[bytes] = []  # under which they were sent
-        self.done: list[int] = []  # every member of a set that was run to its end
-        self.refused: set[int] = set()  # members that a whole set fails for
-        self.answer: Callable[[Sequence[int]], Answers] = lambda members: [Answer(member) for member in members]
-        self.holds = False  # whether sets stay in flight
-        self.flights: list[Flight] = []
+        self.done: list[int] = []  # every member of a batch that was run to its end
+        self.refused: set[int] = set()  # members that a whole batch fails for
+        self.respond: Callable[[Sequence[int]], Results] = lambda members: [Result(member) for member in members]
+        self.blocks = False  # whether batches stay in flight
+        self.in_flight: list[BatchInFlight] = []
         self.attempts = 0
         self.open: list[PretendedConnection] = []
-        self.fault: Exception | None = None  # why nobody can connect
+        self.error: Exception | None = None  # why nobody can connect
         self.doors: asyncio.Event | None = None  # connecting takes until it is set
 
     def closed_batcher(
         self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any
     ) -> tuple[BatchConnections[PretendedConnection], PretendedBatcher]:
-        """Make a set of connections to it, and a batcher that may use all of them at once."""
+        """Make a pool of connections to it, and a batcher that may use all of them at once."""
         borrowed = BatchConnections("pretended", self.connect, connections, writes_max=connections)
         return borrowed, Batcher("pretended", borrowed, self.run, limits, in_flight_max=connections, **choices)
 
@@ -95,8 +95,8 @@ class PretendedDatabase:
         await asyncio.sleep(0)
         if self.doors is not None:
             await self.doors.wait()
-        if self.fault is not None:
-            raise self.fault
+        if self.error is not None:
+            raise self.error
         connection = PretendedConnection()
         self.open.append(connection)
         try:
@@ -104,45 +104,45 @@ class PretendedDatabase:
         finally:
             self.open.remove(connection)
 
-    async def run(self, connection: PretendedConnection, members: Sequence[int], token: bytes) -> Answers:
-        """Run a set, as soon as it may land."""
-        self.sets.append(list(members))
+    async def run(self, connection: PretendedConnection, members: Sequence[int], token: bytes) -> Results:
+        """Run a batch, as soon as it may land."""
+        self.batches.append(list(members))
         self.tokens.append(token)
-        if self.holds:
-            self.flights.append(Flight(connection, asyncio.get_running_loop().create_future()))
-            await self.flights[-1].landed
+        if self.blocks:
+            self.in_flight.append(BatchInFlight(connection, asyncio.get_running_loop().create_future()))
+            await self.in_flight[-1].landed
         else:
             await asyncio.sleep(0)
         if self.refused.intersection(members):
             raise InvalidValue(f"not with {self.refused.intersection(members)}")
         self.done += members
-        return self.answer(members)
+        return self.respond(members)
 
     def land(self) -> None:
-        """Let the oldest set in flight be answered."""
-        self.flights.pop(0).landed.set_result(None)
+        """Let the oldest batch in flight have its results."""
+        self.in_flight.pop(0).landed.set_result(None)
 
     def crash(self, loss: DatabaseError | None = None) -> None:
-        """Lose the connection of the oldest set in flight, and with it the answer."""
-        connection, landed = self.flights.pop(0)
+        """Lose the connection of the oldest batch in flight, and with it its results."""
+        connection, landed = self.in_flight.pop(0)
         connection.lose()
         landed.set_exception(loss or OutcomeUnknown("the connection was lost"))
 
     def let_go(self) -> None:
-        """Answer everything, from now on at once."""
-        self.holds = False
+        """Let every batch have its results, from now on at once."""
+        self.blocks = False
         if self.doors is not None:
             self.doors.set()
-        while self.flights:
+        while self.in_flight:
             self.land()
 
 
-async def send(database: PretendedDatabase, batcher: PretendedBatcher, *members: int) -> "list[asyncio.Future[Answer]]":
+async def send(database: PretendedDatabase, batcher: PretendedBatcher, *members: int) -> "list[asyncio.Future[Result]]":
     """Put members in flight, so that arrivals queue."""
-    database.holds = True
-    flights = len(database.flights)
+    database.blocks = True
+    before = len(database.in_flight)
     waiters = [batcher.submit(member) for member in members]
-    await until(lambda: len(database.flights) > flights)
+    await until(lambda: len(database.in_flight) > before)
     return waiters
 
 
@@ -155,8 +155,8 @@ def refusal(batcher: PretendedBatcher, member: int) -> type[DatabaseError] | Non
     return None
 
 
-async def outcomes(waiters: "Sequence[asyncio.Future[Answer]]") -> list[int | type[BaseException]]:
-    """Wait for all, and tell each one's member, or the kind of exception it got."""
+async def outcomes(waiters: "Sequence[asyncio.Future[Result]]") -> list[int | type[BaseException]]:
+    """Wait for all, and return the member of each, or the type of its exception."""
     async with asyncio.timeout(LIMIT_S):
         results = await asyncio.gather(*waiters, return_exceptions=True)
     return [type(result) if isinstance(result, BaseException) else result.member for result in results]

@@ -19,7 +19,7 @@ class Refusal(NamedTuple):
 
 async def refusals(resource: ResourceClient) -> AsyncIterator[Refusal]:
     """Yield every refusal by a resource, on rows that stay as they are."""
-    first, second = await resource.added(count=2)
+    first, second = await resource.create(count=2)
     for refusal in (*_missing(resource, second), *_stale(resource, first, second)):
         yield refusal
     for name in resource.collection.unique:
@@ -36,9 +36,9 @@ async def refusals(resource: ResourceClient) -> AsyncIterator[Refusal]:
         for request, pointer in _with_value(resource, first, **{name: UNKNOWN_ID}):
             yield Refusal(request, 422, "unknown-reference", (f"{pointer}/{name}",))
     for other, name in resource.collection.referring:
-        [owner] = await resource.added()
+        [owner] = await resource.create()
         client = await resource.of(other)
-        await client.added(client.new(**{name: owner["id"]}))
+        await client.create(client.new(**{name: owner["id"]}))
         for request in resource.writes(owner, second):
             if request.method == "DELETE" and request.url in {resource.url(owner), resource.ids_url(second, owner)}:
                 yield Refusal(request, 409, f"owns-{other.table.name}")

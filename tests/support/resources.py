@@ -14,7 +14,7 @@ from db.types import fold
 from service.http.operation import Operation, Resource
 from service.http.validation import struct_fields
 from service.routes import ROUTES
-from tests.support.answers import DECODE, ENCODE, JSON, PROBLEM, walked
+from tests.support.responses import DECODE, ENCODE, JSON, PROBLEM, walked
 from tests.support.values import Fields
 
 Body = dict[str, Any]
@@ -107,7 +107,7 @@ class ResourceClient:
         """Create the rows that its own may refer to."""
         for name, collection in self.collection.references.items():
             if collection is not self.collection:
-                self.references[name] = [row["id"] for row in await (await self.of(collection)).added(count=2)]
+                self.references[name] = [row["id"] for row in await (await self.of(collection)).create(count=2)]
         return self
 
     async def of(self, collection: Collection) -> Self:
@@ -151,8 +151,8 @@ class ResourceClient:
         sent = {"accept": media_type, **({} if body is None else {"content-type": media_type}), **more, **headers}
         return await self.client.request(method, url, content=content, headers=sent)
 
-    async def added(self, *bodies: Body, count: int = 1) -> list[Body]:
-        """Add rows: of these bodies, or so many new ones."""
+    async def create(self, *bodies: Body, count: int = 1) -> list[Body]:
+        """Create rows: of these bodies, or so many new ones."""
         response = await self.client.post(self.path, json=bodies or [self.new() for _ in range(count)])
         assert response.status_code == 201, response.content
         return list(response.json())
@@ -203,7 +203,7 @@ class ResourceClient:
     async def each_write(self) -> AsyncIterator[tuple[Request, int]]:
         """Yield each way to write, on rows of its own, with the status of its success."""
         for place in range(len(self.writes({"id": 1}, {"id": 2}))):
-            request = self.writes(*await self.added(count=2))[place]
+            request = self.writes(*await self.create(count=2))[place]
             operation = self.operation(request)
             assert operation is not None
             yield request, operation.status
@@ -213,11 +213,11 @@ async def one_of_each(client: httpx.AsyncClient) -> None:
     """Create a row of every resource, whose id is then 1, or some more."""
     numbers = count(1)
     for collection in COLLECTIONS:
-        await (await ResourceClient(collection, client, numbers).prepared()).added()
+        await (await ResourceClient(collection, client, numbers).prepared()).create()
 
 
 def content(response: httpx.Response) -> Any:
-    """Return what a response says, whatever its media type."""
+    """Return the content of a response, whatever its media type."""
     media_type, accepted = response.headers["content-type"], response.request.headers["accept"]
     assert media_type == PROBLEM or accepted in {media_type, "*/*"}, (accepted, media_type)
     return msgspec.to_builtins(DECODE[JSON if media_type == PROBLEM else media_type](response.content))

@@ -18,7 +18,7 @@ from tests.support.waiting import LIMIT_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 LISTENING = "Listening at: "
-# Who does not ask how the service lets its callers go need not wait for it.
+# A test that does not ask how the service drains need not wait for it.
 QUICK = {"PORT": "0", "ITEMSVC_DRAIN_DELAY_MS": "0"}
 
 
@@ -74,7 +74,7 @@ class ServiceProcess:
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx.Client]:
-        """Return a client that waits for its answers."""
+        """Return a client that waits for its responses."""
         with httpx.Client(base_url=self.url, timeout=LIMIT_S, **options) as client:
             yield client
 

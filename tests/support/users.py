@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from db.types import fold
-from tests.support.answers import walked
+from tests.support.responses import walked
 
 User = dict[str, Any]
 
@@ -18,14 +18,14 @@ def new_user(username: str = "ada", /, **fields: Any) -> User:
     return {"username": username, "email": f"{username}@example.org", "name": username.title(), **fields}
 
 
-async def added_user(client: httpx.AsyncClient, username: str = "ada", /, **fields: Any) -> User:
-    """Add a user."""
-    [user] = await added_users(client, [new_user(username, **fields)])
+async def create_user(client: httpx.AsyncClient, username: str = "ada", /, **fields: Any) -> User:
+    """Create a user."""
+    [user] = await create_users(client, [new_user(username, **fields)])
     return user
 
 
-async def added_users(client: httpx.AsyncClient, users: Sequence[str | User]) -> list[User]:
-    """Add users, by their names alone or with all of their fields."""
+async def create_users(client: httpx.AsyncClient, users: Sequence[str | User]) -> list[User]:
+    """Create users, by their names alone or with all of their fields."""
     response = await client.post("/users", json=[new_user(one) if isinstance(one, str) else one for one in users])
     assert response.status_code == 201, response.content
     return list(response.json())

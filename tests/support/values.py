@@ -22,8 +22,11 @@ class Fields:
         found = list(structs(kind))[:1]
         self.kinds = {name: hint for each in found for name, hint in get_type_hints(each, include_extras=True).items()}
         self.schemas: dict[str, Schema] = {}
+        self.required: list[str] = []
         for each in found:
-            self.schemas |= Schemas().forms(each)[0]["properties"]
+            form = Schemas().forms(each)[0]
+            self.schemas |= form["properties"]
+            self.required += form.get("required", [])
 
     def accepts(self, name: str, value: Any) -> bool:
         """Return whether a value is valid for a field."""

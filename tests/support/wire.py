@@ -1,4 +1,4 @@
-"""What goes over a socket, byte by byte: requests as they are written down, and their answers as they are read."""
+"""What goes over a socket, byte by byte: requests as they are written down, and their responses as they are read."""
 
 import socket
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from tests.support.serving import ServiceProcess
 from tests.support.waiting import LIMIT_S
 
 
-class Answer(NamedTuple):
-    """An answer as it was on the wire."""
+class Response(NamedTuple):
+    """A response as it was on the wire."""
 
     status: int
     headers: HTTPMessage
@@ -26,15 +26,15 @@ def connected(service: ServiceProcess) -> socket.socket:
     return socket.create_connection((url.host, url.port or 0), LIMIT_S)
 
 
-def answers(connection: socket.socket, methods: Sequence[str]) -> list[Answer]:
-    """Read the answers to requests with these methods, one after the other from one stream."""
+def responses(connection: socket.socket, methods: Sequence[str]) -> list[Response]:
+    """Read the responses to requests with these methods, one after the other from one stream."""
     found = []
     with connection.makefile("rb") as stream:
         for method in methods:
             status = int(stream.readline().split()[1])
             headers = parse_headers(stream)
             length = 0 if method == "HEAD" else int(headers["content-length"])
-            found.append(Answer(status, headers, stream.read(length)))
+            found.append(Response(status, headers, stream.read(length)))
     return found
 
 

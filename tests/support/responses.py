@@ -1,4 +1,4 @@
-"""What the service answers, read as tests need it."""
+"""The responses of the service, read as tests need them."""
 
 import asyncio
 import re
@@ -48,21 +48,21 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:
-    """Return the problem that an error is answered with, once its form is what every problem's is."""
+    """Return the problem of a response, once its form is what every problem's is."""
     assert response.status_code >= 400, (response.status_code, response.content)
     assert response.headers["content-type"] == PROBLEM
-    told: dict[str, Any] = response.json()
-    assert told.keys() == MEMBERS
-    assert told["status"] == response.status_code
-    assert told["type"] == f"urn:items:problem:{told['code']}"
-    assert told["request_id"] == response.headers["x-request-id"]
-    assert told["title"]
-    assert told["detail"].endswith(".")
-    assert isinstance(told["retryable"], bool)
-    assert all(fault.keys() == {"pointer", "detail"} and fault["detail"] for fault in told["errors"])
-    waits = response.status_code in {429, 503} or told["code"] == "idempotency-key-in-use"
+    body: dict[str, Any] = response.json()
+    assert body.keys() == MEMBERS
+    assert body["status"] == response.status_code
+    assert body["type"] == f"urn:items:problem:{body['code']}"
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["title"]
+    assert body["detail"].endswith(".")
+    assert isinstance(body["retryable"], bool)
+    assert all(error.keys() == {"pointer", "detail"} and error["detail"] for error in body["errors"])
+    waits = response.status_code in {429, 503} or body["code"] == "idempotency-key-in-use"
     assert ("retry-after" in response.headers) == waits
-    return told
+    return body
 
 
 def code(response: httpx.Response) -> tuple[int, str]:
@@ -72,18 +72,18 @@ def code(response: httpx.Response) -> tuple[int, str]:
 
 def pointers(response: httpx.Response) -> list[str]:
     """Return the places that an error points to."""
-    return [fault["pointer"] for fault in problem(response)["errors"]]
+    return [error["pointer"] for error in problem(response)["errors"]]
 
 
-async def added(client: httpx.AsyncClient, **fields: Any) -> Item:
-    """Add an item, with what is not given made up."""
+async def create_item(client: httpx.AsyncClient, **fields: Any) -> Item:
+    """Create an item, with what is not given made up."""
     response = await client.post("/items", json={"name": "lamp", "price": 9.5, **fields})
     assert response.status_code == 201, response.content
     return dict(response.json())
 
 
-async def added_set(client: httpx.AsyncClient, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
-    """Add a set of items."""
+async def create_batch(client: httpx.AsyncClient, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
+    """Create a batch of items."""
     response = await client.post("/items", json=rows)
     assert response.status_code == 201, response.content
     return list(response.json())

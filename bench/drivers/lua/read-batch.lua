@@ -1,4 +1,4 @@
--- GET /items?ids=…, a thousand different sets of a hundred ids, spread over the seeded rows.
+-- GET /items?ids=…, a thousand different batches of a hundred ids, spread over the seeded rows.
 require("report")
 
 local requests, turn = {}, 0

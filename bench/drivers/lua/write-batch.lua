@@ -1,10 +1,10 @@
--- POST /items, a set of a hundred; a thousand different bodies in turn.
+-- POST /items, a batch of a hundred; a thousand different bodies in turn.
 require("report")
 local bodies = require("bodies")
 
 local requests, turn = {}, 0
 
-local function set(number)
+local function batch(number)
   local items = {}
   for member = 1, 100 do
     items[member] = bodies.item(number + member)
@@ -13,7 +13,7 @@ local function set(number)
 end
 
 function init()
-  requests = bodies.posts(set)
+  requests = bodies.posts(batch)
 end
 
 function request()
