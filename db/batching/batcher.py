@@ -88,11 +88,11 @@ class Batcher(Generic[C, M, R]):
             self._offer()
         return waiter
 
-    def _offer(self) -> None:
+    def _offer(self, *, wake: bool = True) -> None:
         """Ask for a connection, if there is a batch to run."""
         if self._queue and not self._is_offered and len(self._in_flight) < self._in_flight_max:
             self._is_offered = True
-            self._connections.offer(self)
+            self._connections.offer(self, wake=wake)
 
     def take(self) -> Batch[C, M, R] | None:
         """Return the next batch, to run it on a connection; None if every call was cancelled."""
@@ -124,14 +124,14 @@ class Batcher(Generic[C, M, R]):
                 following = [Batch(self, conflicts, next(self._tokens), batch.conflict_retries + 1)]
         finally:
             self._queue.wait_estimator.finish(started)
-        self.finish(batch, following)
+        self.finish(batch, following, wake=False)  # this connection looks for the next batch itself
         return following
 
-    def finish(self, batch: Batch[C, M, R], following: Collection[Batch[C, M, R]] = ()) -> None:
+    def finish(self, batch: Batch[C, M, R], following: Collection[Batch[C, M, R]] = (), *, wake: bool = True) -> None:
         """Forget a batch, or replace it by those that follow it; ask for a connection for the next calls."""
         self._in_flight.remove(batch)
         self._in_flight += following
-        self._offer()
+        self._offer(wake=wake)
 
     def fail_queued(self, error: DatabaseError) -> None:
         """Resolve the calls that are queued with an error."""

@@ -80,17 +80,23 @@ class BatchConnections(Generic[C]):
         """Register a batcher: its queued calls fail if no connection can be had."""
         self._batchers.append(batcher)
 
-    def offer(self, batcher: "Batcher[C, Any, Any]") -> None:
-        """Queue a batcher: the next free connection runs a batch of it, after those that were offered before."""
+    def offer(self, batcher: "Batcher[C, Any, Any]", *, wake: bool = True) -> None:
+        """Queue a batcher: the next free connection runs a batch of it, after those that were offered before.
+
+        The task of a connection need not wake another one: it takes the next batch in the same step.
+        """
         self._ready.append(batcher)
-        if self._may_run(batcher):
+        if wake and self._may_run(batcher):
             self._wake()
 
     def _may_run(self, batcher: "Batcher[C, Any, Any]") -> bool:
         return batcher.idempotent or self._writes < self._writes_max
 
     def _next(self) -> Batch[C, Any, Any] | None:
-        """Return the next batch to run, if there is one that may."""
+        """Return the next batch to run, if there is one that may.
+
+        While a connection is idle and a batch may run, a wake is on its way to some connection, or this is called next.
+        """
         while (batcher := next(filter(self._may_run, self._ready), None)) is not None:
             self._ready.remove(batcher)
             if (batch := batcher.take()) is not None:
@@ -166,6 +172,8 @@ class BatchConnections(Generic[C]):
             if not batch.maybe_committed:
                 batch.fail(refusal)
         self._drop_cancelled(pending)
+        if self._ready:  # for a write that has waited for one of these
+            self._wake()
         if self._failing < self._serving or self._closing.is_set():
             return
         if self.refusal is None:
@@ -187,8 +195,6 @@ class BatchConnections(Generic[C]):
         """Count the end of a write, of which nothing is pending; one that had to wait for it may run."""
         if not pending and not batch.batcher.idempotent:
             self._writes -= 1
-            if self._ready:
-                self._wake()
 
     async def _run_batches(self, connection: C, pending: list[Batch[C, Any, Any]]) -> bool:
         """Run batches until the connection is lost, or the set closes and there is none to run.
@@ -213,4 +219,8 @@ class BatchConnections(Generic[C]):
             pending[:1] = await batch.batcher.run(connection, batch)
             self._release(batch, pending)
             useful = useful or not connection.closed
+            if pending and self._ready:
+                self._wake()
+        if self._ready:  # what this connection was woken for, or would have run next
+            self._wake()
         return useful

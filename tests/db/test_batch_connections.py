@@ -1,6 +1,7 @@
 """A bounded pool of connections that batchers borrow: who has to wait for whom, and what is refused together."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -167,3 +168,58 @@ async def test_members_that_share_any_key_are_in_different_batches(database: Pre
         database.let_go()
         assert await outcomes(waiters) == [0, 11, 12, 21, 22, 33]
     assert database.batches == [[0], [11, 22, 33], [12, 21]]
+
+
+async def test_a_busy_batcher_does_not_wake_connections_that_have_nothing_to_run(
+    database: PretendedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    next_batch = BatchConnections._next
+
+    def counted(connections: BatchConnections[Any]) -> Any:
+        nonlocal looks
+        looks += 1
+        return next_batch(connections)
+
+    async with opened(database, 4) as borrowers:
+        batcher = borrowers.batcher("read", idempotent=True, limits=Limits(batch_size_max=1))
+        await until(lambda: len(borrowers.connections._idle) == 4)
+        monkeypatch.setattr(BatchConnections, "_next", counted)
+        waiters = [batcher.submit(number) for number in range(50)]
+        assert await outcomes(waiters) == list(range(50))
+        await until(lambda: len(borrowers.connections._idle) == 4)
+    assert looks <= 50 + 1 + 4  # one for each batch, one that finds none, and those of closing
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_ends_in_whatever_order_nothing_waits_for_ever(database: PretendedDatabase, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - repeatable, not a secret
+    async with opened(database, chance.randint(1, 4), writes_max=chance.choice([None, 1, 2])) as borrowers:
+        batchers = [
+            borrowers.batcher(
+                f"{number}",
+                idempotent=chance.random() < 0.5,
+                in_flight_max=chance.randint(1, 3),
+                limits=Limits(batch_size_max=chance.randint(1, 4)),
+            )
+            for number in range(5)
+        ]
+        database.blocks, database.refused = True, {7}
+        waiters = []
+        for _ in range(200):
+            match chance.randrange(6):
+                case 0 | 1:
+                    waiters.append(chance.choice(batchers).submit(chance.randrange(9)))
+                case 2 | 3 if database.in_flight:
+                    database.land()
+                case 4 if database.in_flight:
+                    database.crash(chance.choice([None, Unavailable("it is gone")]))
+                case 5 if database.open:
+                    chance.choice(database.open).lose()
+                case _:
+                    await asyncio.sleep(0)
+        while not all(waiter.done() for waiter in waiters):
+            while database.in_flight:
+                database.land()
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiters, return_exceptions=True)
