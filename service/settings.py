@@ -58,7 +58,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     queue_length_max: Annotated[int, bounds(1, 10**6, "Requests waiting in a batcher; then 503.")] = 4096
     queue_wait_ms_max: Annotated[int, bounds(1, 60_000, "Longest wait in a batcher; then 503.")] = 1000
     pool_size: Annotated[int, bounds(1, 100, "A worker's connections for transactions.")] = 4
-    pool_wait_ms: Annotated[int, bounds(1, 60_000, "A transaction that would wait longer for one of them is refused with a 503.")] = 1000
+    pool_wait_ms: Annotated[
+        int, bounds(1, 60_000, "A transaction that would wait longer for one of them is refused with a 503.")
+    ] = 1000
     connect_timeout_ms: Annotated[int, bounds(1, 60_000, "How long connecting may take.")] = 2000
     statement_timeout_ms: Annotated[int, bounds(1, 600_000, "How long a statement may take.")] = 5000
     request_timeout_ms: Annotated[int, bounds(10, 600_000, "How long a request may take.")] = 10_000
@@ -66,7 +68,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     pgbouncer: Annotated[bool, Meta(description="Whether DATABASE_URL leads to PgBouncer in transaction mode.")] = False
     body_bytes_max: Annotated[int, bounds(1024, 2**30, "The largest body; beyond, 413.")] = 4 * 1024**2
     body_timeout_ms: Annotated[
-        int, bounds(1, 600_000, "How long a body may take, in addition to the time for its bytes at the slowest rate; then 408.")
+        int,
+        bounds(
+            1, 600_000, "How long a body may take, in addition to the time for its bytes at the slowest rate; then 408."
+        ),
     ] = 10_000
     body_bytes_per_s_min: Annotated[int, bounds(1, 2**30, "The slowest rate of a body's bytes.")] = 64 * 1024
     idle_timeout_ms: Annotated[  # longer than load balancers' 60 s: the client's side has to close first

@@ -23,7 +23,7 @@ from db.tables.table import Deletion
 from db.transactions.runner import run_in_transaction
 from service.settings import Settings
 from tests.api.test_idempotency import held
-from tests.faults.cuts import DELETE, MOMENTS, PATCH, POST, REPLAYED, Kind, Service, Trial, away, cut_writes, meaning
+from tests.faults.cuts import DELETE, PATCH, PHASES, POST, REPLAYED, Kind, Service, Trial, away, cut_writes, meaning
 from tests.faults.proxy import Proxy
 from tests.support.pretending import PretendedDatabase, outcomes, send
 from tests.support.responses import PATIENT, code, create_item, everything, read, serving
@@ -196,7 +196,7 @@ async def test_in_a_batch_that_is_cut_a_repeat_a_new_item_and_a_reused_key_each_
 
 @on_postgresql
 @pytest.mark.parametrize("kind", [PATCH, DELETE, Kind("PATCH", 2), Kind("DELETE", 2)], ids=str)
-@pytest.mark.parametrize("phase", MOMENTS)
+@pytest.mark.parametrize("phase", PHASES)
 async def test_a_write_that_touches_nothing_has_that_response_also_if_it_is_cut(
     database_url: str, kind: Kind, phase: Any
 ) -> None:
@@ -214,7 +214,7 @@ async def test_a_write_that_touches_nothing_has_that_response_also_if_it_is_cut(
 async def test_a_stale_write_has_that_response_also_if_it_is_cut(database_url: str, method: str) -> None:
     async with Service(database_url) as service:
         lamp = await create_item(service.client)
-        for phase in MOMENTS:
+        for phase in PHASES:
             service.proxy.cut(phase, matching=Kind(method).statement)
             body = {"price": 1} if method == "PATCH" else None
             headers = {"if-match": '"9-json"'}

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent.parent.parent / "docs" / "reliability.json"
 
 
 def main() -> int:
-    """Run what is named, or everything, and give the exit code: 1 if a promise was broken."""
+    """Run what is named, or everything, and return the exit code: 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Put the service through faults.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(SCENARIOS)}; all by default")
     names = parser.parse_args().names or list(SCENARIOS)
@@ -25,13 +25,13 @@ def main() -> int:
 
 
 def put_through(name: str) -> bool:
-    """Run one, print and keep its figures, and tell whether every promise was kept."""
+    """Run one, print and store its figures, and return whether every promise was kept."""
     print(f"{name} …", flush=True)  # noqa: T201
     started = time.monotonic()
     try:
         figures = SCENARIOS[name]()
         kept = not figures.get("missed")
-    except Exception:  # noqa: BLE001 - the others are to be run all the same
+    except Exception:  # noqa: BLE001 - the others are run all the same
         traceback.print_exc()
         figures, kept = {"broken": traceback.format_exc().splitlines()[-1]}, False
     keep(name, {"date": f"{datetime.now(UTC):%Y-%m-%d}", "took_s": round(time.monotonic() - started), **figures})

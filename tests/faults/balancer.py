@@ -1,4 +1,4 @@
-"""A load balancer as instances usually stand behind one: it asks for readiness, and goes by what it is told."""
+"""A load balancer as instances usually stand behind one: it asks for readiness, and goes by the response."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ LOSSES = (OSError, EOFError, TimeoutError)
 
 
 class Message(NamedTuple):
-    """A request or an answer, whole."""
+    """A request or a response, whole."""
 
     start: bytes
     headers: Mapping[bytes, bytes]
@@ -39,7 +39,7 @@ class Message(NamedTuple):
 
 
 async def read_message(reader: StreamReader, *, method: bytes = b"") -> Message:
-    """Read a message whose body has a length: a request, or the answer to one. Raises EOFError, ValueError."""
+    """Read a message whose body has a length: a request, or the response to one. Raises EOFError, ValueError."""
     start, *lines = (await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n").split(b"\r\n")
     pairs = (line.split(b":", 1) for line in lines)
     headers = {name.strip().lower(): value.strip() for name, value in pairs}
@@ -76,12 +76,12 @@ class Instance:
     async def watch(self) -> None:
         """Ask for readiness again and again."""
         while True:
-            self.is_ready = await self._answers_ready()
+            self.is_ready = await self._has_ready_response()
             if not self.is_ready:
                 self.let_go()
             await asyncio.sleep(PROBE_INTERVAL_S)
 
-    async def _answers_ready(self) -> bool:
+    async def _has_ready_response(self) -> bool:
         with suppress(*LOSSES):
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 link = await self._connect()
@@ -93,24 +93,24 @@ class Instance:
         return False
 
     async def ask(self, request: Message) -> Message:
-        """Send a request, once, and give the answer. Raises one of LOSSES: then it may have been served, or not."""
+        """Send a request, once, and return the response. Raises one of LOSSES: then it may have been served, or not."""
         link = await self._link()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 link.writer.write(request.encode())
-                answer = await read_message(link.reader, method=request.start.split()[0])
+                response = await read_message(link.reader, method=request.start.split()[0])
         except BaseException:
             link.writer.close()
             raise
-        if answer.closes or not self.is_ready:
+        if response.closes or not self.is_ready:
             link.writer.close()
         else:
             self._idle.append(link._replace(idle_since=time.monotonic()))
         self.served += 1
-        return answer
+        return response
 
     async def _link(self) -> Link:
-        """Return a connection that nobody uses."""
+        """Return a connection that is not in use."""
         while self._idle:
             link = self._idle.pop()
             if link.is_fresh:
@@ -122,7 +122,7 @@ class Instance:
         return Link(*await asyncio.open_connection(HOST, self.port), idle_since=time.monotonic())
 
     def let_go(self) -> None:
-        """Close every connection that nobody uses."""
+        """Close every connection that is not in use."""
         while self._idle:
             self._idle.pop().writer.close()
 
@@ -131,7 +131,7 @@ class Balancer:
     """A balancer on a free port in a thread of its own, there from entering the block until leaving it.
 
     Requests go to the instances that are ready, in turn. Each goes to one of them, once: if its connection cannot be
-    made, or is lost, the client is told. Real ones are kinder, and hide what this one is to show.
+    made, or is lost, the client gets an error. Real ones are kinder, and hide what this one is to show.
     """
 
     def __init__(self, ports: Sequence[int]) -> None:
@@ -175,17 +175,17 @@ class Balancer:
             with suppress(*LOSSES, asyncio.CancelledError):
                 while True:
                     request = await read_message(reader)
-                    writer.write((await self._answer(request)).encode())
+                    writer.write((await self._respond(request)).encode())
                     await writer.drain()
                     if request.closes:
                         break
         finally:
             writer.close()
 
-    async def _answer(self, request: Message) -> Message:
+    async def _respond(self, request: Message) -> Message:
         ready = [instance for instance in self.instances if instance.is_ready]
         if not ready:
-            return self._failed(UNAVAILABLE, request, "nobody is ready")
+            return self._failed(UNAVAILABLE, request, "no instance is ready")
         self._turn += 1
         try:
             return await ready[self._turn % len(ready)].ask(request)

@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 
 
 class NotSentError(Exception):
-    """There was no connection: nobody has heard of the request."""
+    """There was no connection: the request never arrived anywhere."""
 
 
 class UnansweredError(Exception):
-    """No whole answer came: the request may have been served, or may be yet."""
+    """No whole response came: the request may have been served, or may be yet."""
 
 
-class Answer(NamedTuple):
-    """What a request was answered with; the headers' names are in lower case."""
+class Response(NamedTuple):
+    """The response to a request; the headers' names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,8 +34,8 @@ class Client:
 
     async def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        """Send a request and give its answer. Raises NotSentError, UnansweredError, both within the limit."""
+    ) -> Response:
+        """Return the response to a request. Raises NotSentError, UnansweredError, both within the limit."""
         whole = False
         try:
             async with asyncio.timeout(self._limit_s):
@@ -43,14 +43,14 @@ class Client:
                 try:
                     writer.write(written(method, path, body, headers or {}))
                     await writer.drain()
-                    answer = await self._read()
+                    response = await self._read()
                 except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
                     raise UnansweredError(repr(error)) from error
-            whole = answer.headers.get("connection", "").lower() != "close"
+            whole = response.headers.get("connection", "").lower() != "close"
         except TimeoutError as error:
             raise (NotSentError if self._writer is None else UnansweredError)(f"not in {self._limit_s} s") from error
         else:
-            return answer
+            return response
         finally:
             if not whole:
                 self.close()
@@ -72,20 +72,20 @@ class Client:
                 raise NotSentError(repr(error)) from error
         return self._writer
 
-    async def _read(self) -> Answer:
+    async def _read(self) -> Response:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head[:-4].split("\r\n")
         _, status, *_ = first.split(" ")
         pairs = (line.partition(":") for line in lines)
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         if "transfer-encoding" in headers:
-            raise ValueError("an answer without a length")
+            raise ValueError("a response without a length")
         body = await self._reader.readexactly(int(headers.get("content-length", "0")))
-        return Answer(int(status), headers, body)
+        return Response(int(status), headers, body)
 
 
 def written(method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
-    """Write a request down."""
+    """Return a request as it is sent."""
     fields = {"host": "items.test", **headers}
     if body is not None:
         fields |= {"content-type": "application/json", "content-length": str(len(body))}

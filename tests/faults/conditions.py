@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
-Moment = Literal["before", "during", "after"]
+CommitPhase = Literal["before", "during", "after"]
 
 STEP_S = 0.01  # how long a slow line takes for one piece
 
@@ -29,9 +29,9 @@ class Rules:
 
 
 class Cut(NamedTuple):
-    """A connection that was dropped, and the statements that were committed, or were not, at that moment."""
+    """A connection that was dropped in a phase of a commit, and the statements that were to be committed."""
 
-    moment: Moment
+    phase: CommitPhase
     sql: str
 
 
@@ -39,7 +39,7 @@ class Cut(NamedTuple):
 class Armed:
     """Cuts that are still to come."""
 
-    moment: Moment
+    phase: CommitPhase
     count: int
     matching: re.Pattern[str] | None
 
@@ -65,7 +65,7 @@ class Conditions:
         self._changed = asyncio.Event()
 
     async def let_pass(self, arrived: float) -> None:
-        """Wait until what arrived at that moment of the loop's clock may go on."""
+        """Wait until what arrived at that time of the loop's clock may go on."""
         clock = asyncio.get_running_loop().time
         while (left := math.inf if self.rules.black_hole else arrived + self.rules.latency_s - clock()) > 0:
             await self._pause(left)

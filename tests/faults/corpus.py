@@ -1,4 +1,4 @@
-"""Requests that nobody should send, byte by byte, made from small tables."""
+"""Requests that no client should send, byte by byte, made from small tables."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Thousands of connections that say nothing, or half of something, beside callers who are served as if alone."""
+"""Thousands of connections that say nothing, or half of something, beside clients that are served as if alone."""
 
 import asyncio
 import resource
@@ -9,16 +9,17 @@ from itertools import chain
 from statistics import median
 from urllib.parse import urlsplit
 
+import msgspec
+
 from tests.faults.durable import durable_server
-from tests.faults.load import Callers, Heard, Request, closed_loop, counted, quantile_ms
+from tests.faults.load import ClientPool, Exchange, Request, closed_loop, counted, quantile_ms
 from tests.faults.report import Figures
+from tests.faults.resources import RESOURCES, Resource
 from tests.support.serving import ServiceProcess
 
 CLIENTS = 4
 WAVES = 3
 DESCRIPTORS = 12_000
-LAMP = b'{"name":"lamp","price":1}'
-REQUESTS = [Request("GET", "/items/1"), Request("POST", "/items", LAMP), Request("GET", "/items?limit=10")]
 POST = b"POST /items HTTP/1.1\r\nHost: items.test\r\nContent-Type: application/json\r\n"
 HALVES = [
     b"GET /items/1 HT",
@@ -43,19 +44,20 @@ def beside_crowds(duration_s: float, idle: int, half_sent: int) -> Figures:
 
 async def _beside_crowds(service: ServiceProcess, turn_s: float, idle: int, half_sent: int) -> Figures:
     [worker] = service.workers
-    alone: list[list[Heard]] = []
-    beside: list[list[Heard]] = []
+    alone: list[list[Exchange]] = []
+    beside: list[list[Exchange]] = []
     memory_mib: list[float] = []
-    async with Callers(service.url) as callers:
-        await callers.ask(Request("POST", "/items", LAMP))
-        await load(callers, turn_s / 4)
+    async with ClientPool(service.url) as pool:
+        for resource in RESOURCES:
+            await pool.ask(create(resource, 0))
+        await load(pool, turn_s / 4)
         before_mib = worker.memory_info().rss / 2**20
         for _ in range(WAVES):
-            alone.append(await load(callers, turn_s))
+            alone.append(await load(pool, turn_s))
             with crowd(service.url, idle, half_sent):
-                beside.append(await load(callers, turn_s))
+                beside.append(await load(pool, turn_s))
                 memory_mib.append(round(worker.memory_info().rss / 2**20, 1))
-        after = await load(callers, turn_s / 4)
+        after = await load(pool, turn_s / 4)
     wrong = [one for one in chain(*alone, *beside, after) if not one.served]
     assert not wrong, counted(wrong)
     ratio = median(p99_ms(with_it) / p99_ms(without) for with_it, without in zip(beside, alone, strict=True))
@@ -78,14 +80,26 @@ def run(duration_s: float) -> Figures:
     return figures
 
 
-async def load(callers: Callers, duration_s: float) -> list[Heard]:
-    """Ask what is usually asked."""
-    return await closed_loop(callers, lambda number: REQUESTS[number % len(REQUESTS)], CLIENTS, duration_s)
+async def load(pool: ClientPool, duration_s: float) -> list[Exchange]:
+    """Send usual requests: for each resource in turn, to create, to read and to list."""
+    return await closed_loop(pool, usual, CLIENTS, duration_s)
 
 
-def p99_ms(heard: Sequence[Heard]) -> float:
-    """Return the time within which 99 of 100 were answered."""
-    return quantile_ms((one.took_s for one in heard), 0.99)
+def usual(number: int) -> Request:
+    """Return a usual request."""
+    turn, which = divmod(number, len(RESOURCES))
+    resource = RESOURCES[which]
+    return [create(resource, number), Request("GET", f"{resource}/1"), Request("GET", f"{resource}?limit=10")][turn % 3]
+
+
+def create(resource: Resource, number: int) -> Request:
+    """Return a request that creates a row, another one for each number."""
+    return Request("POST", resource.path, msgspec.json.encode(resource.body(f"lamp-{number}", number)))
+
+
+def p99_ms(exchanges: Sequence[Exchange]) -> float:
+    """Return the time within which 99 of 100 had their response."""
+    return quantile_ms((one.took_s for one in exchanges), 0.99)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A disk that is full: writes are refused in so many words, reads go on, and with room again so does everything."""
+"""A disk that is full: writes are refused as 503 storage-full, reads go on, and with room again so does everything."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import httpx
 from tests.conftest import migrate
 from tests.faults.durable import DURABLE
 from tests.faults.report import Figures
-from tests.faults.trial import ANSWERS, Load, Survivor
+from tests.faults.trial import RESPONSES, Load, Survivor
 from tests.support.postgres import PostgresServer
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import wait_until
@@ -22,7 +22,7 @@ SQLITE_MIB, POSTGRESQL_MIB = 8, 160
 BALLAST = "ballast"
 FULL = "503 storage-full"
 MORE = 200  # acknowledged writes, before and after
-SET = [{"name": "x" * 255, "price": 1.0}] * 1000
+BATCH = [{"name": "x" * 255, "price": 1.0}] * 1000
 
 
 def fill_sqlite() -> Figures:
@@ -45,39 +45,41 @@ def fill(disk: Path, database_url: str) -> Figures:
         load = opened.enter_context(Load(service.url))
         load.wait_for(MORE)
         fill_up(disk / BALLAST)
-        sets = refused_sets(service)
+        batches = refused_batches(service)
         (disk / BALLAST).unlink()
         recovery_s = load.recovery_s()
         load.wait_for(MORE)
         with service.client() as client:
             ids = ",".join(str(item["id"]) for item in client.get("/items", params={"name_prefix": "xx"}).json())
-            while ids:  # what the sets left, which nobody's journal knows of
+            while ids:  # what the batches left, which no journal has
                 assert client.delete("/items", params={"ids": ids}).is_success
                 ids = ",".join(str(item["id"]) for item in client.get("/items", params={"name_prefix": "xx"}).json())
-        figures, [report] = load.end(database_url, answers=ANSWERS)
-    assert set(report.answers) <= {"200", "201", "204", FULL, "404 item-not-found"}, report.answers
-    return {"sets_refused": sets, "recovery_ms": round(recovery_s * 1000), **figures}
+        figures, [report] = load.end(database_url, responses=RESPONSES)
+    assert set(report.responses) <= {"200", "201", "204", FULL, "404 item-not-found", "404 user-not-found"}, (
+        report.responses
+    )
+    return {"batches_refused": batches, "recovery_ms": round(recovery_s * 1000), **figures}
 
 
-def refused_sets(service: ServiceProcess) -> int:
-    """Write sets until there is no room, and see that reads go on; tell how many were refused."""
+def refused_batches(service: ServiceProcess) -> int:
+    """Write batches until there is no room, and see that reads go on; return how many were refused."""
     refused = 0
     with service.client() as client:
 
         def is_full() -> bool:
             nonlocal refused
-            response = client.post("/items", json=SET)
-            assert response.is_success or told(response) == FULL, (response.status_code, response.text)
+            response = client.post("/items", json=BATCH)
+            assert response.is_success or name_of(response) == FULL, (response.status_code, response.text)
             refused += not response.is_success
             return refused >= 5
 
         wait_until(is_full)
-        for path in ("/items?limit=10", "/livez", "/readyz"):
+        for path in ("/items?limit=10", "/users?limit=10", "/livez", "/readyz"):
             assert client.get(path).is_success
     return refused
 
 
-def told(response: httpx.Response) -> str:
+def name_of(response: httpx.Response) -> str:
     """Return an error's status and code."""
     return f"{response.status_code} {response.json()['code']}"
 

@@ -16,8 +16,10 @@ import psutil
 from db.engines.postgresql import APPLICATION_NAME
 from tests.conftest import migrate
 from tests.faults.durable import DURABLE
+from tests.faults.history import SEPARATOR
 from tests.faults.report import Figures
-from tests.faults.trial import ANSWERS, WRITERS, Load, Survivor, check_answered, fill_pools
+from tests.faults.resources import RESOURCES
+from tests.faults.trial import RESPONSES, WRITERS, Load, Survivor, check_answered, fill_pools
 from tests.support.postgres import PostgresServer, ReplicatedPair
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import wait_until
@@ -29,10 +31,10 @@ TIMEOUTS_MS = {"statement_timeout_ms": 500, "connect_timeout_ms": 1000, "request
 LIMITS = {f"ITEMSVC_{name.upper()}": str(value) for name, value in TIMEOUTS_MS.items()}
 DEADLINE_S = TIMEOUTS_MS["request_timeout_ms"] / 1000
 WRITES = 20  # acknowledged before each failover: there is something to lose
-MOMENTS_S = 0.1, 0.4  # from then on
+DELAYS_S = 0.1, 0.4  # from then on
 WAITS_S = 0.2, 1.2  # before each trouble
 ENDINGS_S = 0.3, 2.5  # after the last one; the driver gives up a second after the statement timeout
-FOUND_MOMENTS_S = 0.0, 0.4  # from finding the other primary until the former goes on
+FOUND_DELAYS_S = 0.0, 0.4  # from finding the other primary until the former goes on
 STAYS_S = 0.2, 1.5  # of a former primary that goes on
 # What a backend that is left waiting may add to the connections of a service that has all that it may have.
 CONNECTIONS_MORE_MAX = 4
@@ -42,7 +44,9 @@ GONE_S_MAX = 2.0
 OURS = f"FROM pg_stat_activity WHERE application_name = '{APPLICATION_NAME}'"
 WAITING = f"{OURS} AND wait_event = 'SyncRep'"
 COUNTS = f"SELECT count(*), count(*) FILTER (WHERE wait_event = 'SyncRep'), (SELECT min(id) FROM items) {OURS}"  # noqa: S608
-ITEMS = "SELECT id, name, version FROM items"
+# As text, since resources have the same ids.
+ROWS_OF = "SELECT '{one.noun} ' || id, {one.named_by}, version FROM {one.collection.table.name}"
+ROWS = " UNION ALL ".join([ROWS_OF.format(one=one) for one in RESOURCES])
 
 
 def signal_waiting(function: str, primary: PostgresServer) -> int:
@@ -82,14 +86,14 @@ class Trial(NamedTuple):
     random: Random
 
     def settle(self) -> None:
-        """Wait until there is something to lose, and a moment more."""
+        """Wait until there is something to lose, and a little longer."""
         self.load.wait_for(WRITES)
-        time.sleep(self.random.uniform(*MOMENTS_S))  # a moment that nothing announces
+        time.sleep(self.random.uniform(*DELAYS_S))  # no event tells how long
 
     def end(self) -> Figures:
-        """Hold the service to every word it gave, by what the last primary has."""
+        """Hold the service to every response it gave, by what the last primary has."""
         self.load.wait_for(WRITES)
-        figures, [report] = self.load.end(self.pair.primary.url(), answers=ANSWERS)
+        figures, [report] = self.load.end(self.pair.primary.url(), responses=RESPONSES)
         check_answered(report, DEADLINE_S)
         return {**figures, "stale": 0}  # the journals of reads are held against those of writes, too
 
@@ -190,7 +194,7 @@ def fail_over_frozen(times: int, seed: int = 0) -> Figures:
             trial.settle()
             recoveries.append(replace_frozen(trial))
             last = max(writers._journal._numbers for writers in trial.load._at_work)
-            time.sleep(trial.random.uniform(*FOUND_MOMENTS_S))  # a moment that nothing announces
+            time.sleep(trial.random.uniform(*FOUND_DELAYS_S))  # no event tells how long
             go_on_alone(trial.pair.standby, trial.random.uniform(*STAYS_S), last)
             trial.pair.rebuild()
         figures = trial.end()
@@ -227,21 +231,21 @@ def go_on_alone(former: PostgresServer, stay_s: float, last: int) -> None:
     former.configure("synchronous_standby_names", "")
     with suppress(TimeoutError):  # then the changes say more
         wait_until(lambda: not former.query(f"SELECT {OURS}"), GONE_S_MAX)
-    before = set(former.query(ITEMS))
-    time.sleep(max(0.0, end - time.monotonic()))  # a moment that nothing announces
-    after = set(former.query(ITEMS))
+    before = set(former.query(ROWS))
+    time.sleep(max(0.0, end - time.monotonic()))  # no event tells how long
+    after = set(former.query(ROWS))
     kept = former.query(f"SELECT state, query {OURS}")
     faults = [
         *(f"{name} was written there after write {last}" for _, name, _ in after if write_of(name) > last),
-        *(f"item {id} ({name}) was changed there" for id, name, _ in before ^ after),
+        *(f"{row} ({name}) was updated there" for row, name, _ in before ^ after),
         *(f"a connection to it is kept: {one}" for one in kept),
     ]
     assert not faults, f"{len(faults)} faults of the former primary: {faults[:50]}"
 
 
 def write_of(name: str) -> int:
-    """Return the number of the last write that gave an item its name."""
-    return max(map(int, re.findall(r"[-~](\d+)", name)))
+    """Return the number of the last write that gave a row its name."""
+    return max(map(int, re.findall(rf"[-{SEPARATOR}](\d+)", name)))
 
 
 def summary(times_s: Sequence[float]) -> Figures:

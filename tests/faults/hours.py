@@ -10,32 +10,32 @@ import psutil
 
 from tests.faults.durable import durable_server
 from tests.faults.report import Figures
-from tests.faults.trial import ANSWERS, Load, Survivor, fill_pools
+from tests.faults.trial import RESPONSES, Load, Survivor, fill_pools
 from tests.faults.workload import USUAL
 
 WORKERS = 2
-# Some 100 requests in a second. A writer owns at most OWN_MAX items, and then only removes: the table stays small.
+# Some 100 requests in a second. A writer owns at most OWN_MAX rows, and then only deletes: the tables stay small.
 WRITERS = 12
 STEADY = USUAL._replace(pause_s=0.1)
 # Keys are to come and go while it lasts.
 SETTINGS = {"ITEMSVC_IDEMPOTENCY_KEY_LIFETIME_S": "60"}
 WARM_UP_SHARE = 0.1
 SAMPLES = 200
-MOMENTS = "start", "warm", "end"
+POINTS = "start", "warm", "end"
 SAMPLE_S_MIN = 0.25
 
 SLOPE_MIB_MAX = 1.0  # in ten minutes
-SLOPE_S_MIN = 600.0  # a shorter time tells nothing of a slope
+SLOPE_S_MIN = 600.0  # a shorter time shows no slope
 GROWTH_MIB_MAX = 8.0
-DESCRIPTORS_MAX = 2  # more than before: what is open for a moment
+DESCRIPTORS_MAX = 2  # more than before: what is open for a short time
 
 
 class Sample(NamedTuple):
-    """What a worker has at a moment."""
+    """What a worker has at a time."""
 
     at_s: float
     memory_mib: float
-    descriptors: int  # without its callers' connections
+    descriptors: int  # without its clients' connections
 
 
 def mixed_load(duration_s: float, seed: int = 0) -> Figures:
@@ -48,11 +48,11 @@ def mixed_load(duration_s: float, seed: int = 0) -> Figures:
         fill_pools(survivor.service.url)
         samples = [*watched(lambda: [sample(worker) for worker in workers], duration_s)]
         used_s = [sum(worker.cpu_times()[:2]) for worker in workers]
-        figures, [report] = load.end(database_url, answers=ANSWERS)
+        figures, [report] = load.end(database_url, responses=RESPONSES)
         assert [worker.pid for worker in survivor.service.workers] == [worker.pid for worker in workers]
-    told = [judged(series, duration_s) for series in zip(*samples, strict=True)]
-    seconds = [{**one, "cpu_s": round(cpu_s, 1)} for one, cpu_s in zip(told, used_s, strict=True)]
-    return {"duration_s": duration_s, "requests": sum(report.answers.values()), "workers": seconds, **figures}
+    results = [judged(series, duration_s) for series in zip(*samples, strict=True)]
+    seconds = [{**one, "cpu_s": round(cpu_s, 1)} for one, cpu_s in zip(results, used_s, strict=True)]
+    return {"duration_s": duration_s, "requests": sum(report.responses.values()), "workers": seconds, **figures}
 
 
 def watched(look: Callable[[], list[Sample]], duration_s: float) -> Iterator[list[Sample]]:
@@ -67,8 +67,8 @@ def sample(worker: psutil.Process) -> Sample:
     """Look at a worker."""
     connections = worker.net_connections("tcp")
     ports = {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
-    callers = [one for one in connections if one.laddr.port in ports and one.status != psutil.CONN_LISTEN]
-    return Sample(time.monotonic(), worker.memory_info().rss / 2**20, worker.num_fds() - len(callers))
+    clients = [one for one in connections if one.laddr.port in ports and one.status != psutil.CONN_LISTEN]
+    return Sample(time.monotonic(), worker.memory_info().rss / 2**20, worker.num_fds() - len(clients))
 
 
 def judged(series: Sequence[Sample], duration_s: float) -> Figures:
@@ -81,7 +81,7 @@ def judged(series: Sequence[Sample], duration_s: float) -> Figures:
     assert end.descriptors <= start.descriptors + DESCRIPTORS_MAX, series
     return {
         "memory_mib": {
-            name: round(one.memory_mib, 1) for name, one in zip(MOMENTS, (series[0], start, end), strict=True)
+            name: round(one.memory_mib, 1) for name, one in zip(POINTS, (series[0], start, end), strict=True)
         },
         "memory_mib_max": round(max(one.memory_mib for one in series), 1),
         "slope_mib_in_10_minutes": round(slope_mib, 2),

@@ -1,4 +1,4 @@
-"""Inputs that nobody means well with: written by hand, and generated from the document."""
+"""Hostile inputs: written by hand, and generated from the document."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 
 def send_corpus(database_url: str, times: int = 1) -> dict[str, Any]:
-    """Send hostile bytes: none is answered by a failure or left hanging, and afterwards all is well."""
+    """Send hostile bytes: none gets a failure for a response, or none at all, and afterwards all is well."""
 
     async def send_all() -> list[Outcome]:
         turn = asyncio.Semaphore(AT_ONCE)
@@ -83,18 +83,18 @@ def generate(database_url: str, examples: int | None = None, limit_s: float = 36
     """Run schemathesis with all of its checks, and so many examples for each operation, or as many as it is set to."""
     options = [] if examples is None else ["--max-examples", str(examples)]
     with ServiceProcess(database_url, ITEMSVC_ACCESS_LOG="true") as service:
-        said = schemathesis(service.url, *options, limit_s=limit_s)
+        output = schemathesis(service.url, *options, limit_s=limit_s)
         lines = [json.loads(line) for line in service.log.splitlines() if line.startswith("{")]
     statuses = Counter(line["status"] for line in lines if line["message"] in {"request", "request failed"})
     failures = sum(count for status, count in statuses.items() if status >= 500)
     assert failures == 0, f"{failures} failures: {dict(statuses)}"
-    generated = GENERATED.search(said)
-    assert generated is not None, said
+    generated = GENERATED.search(output)
+    assert generated is not None, output
     return {"inputs": int(generated[1]), "5xx": 0, "hung": 0, "statuses": dict(sorted(statuses.items()))}
 
 
 def schemathesis(url: str, *options: str, limit_s: float) -> str:
-    """Return what schemathesis says. Raises AssertionError if it finds anything."""
+    """Return what schemathesis prints. Raises AssertionError if it finds anything."""
     program = Path(sys.executable).with_name("schemathesis")
     where = ["--config-file", "tests/schemathesis.toml", "run", f"{url}/openapi.json"]
     run = subprocess.run(

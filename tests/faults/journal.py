@@ -1,25 +1,16 @@
-"""A journal of writes: what was asked, and what was told, on the disk before anything else is done."""
+"""A journal of writes: each request, and what its response said, on the disk before anything else is done."""
 
 import asyncio
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
-Told = Literal["acknowledged", "refused", "unknown"]
-Verb = Literal["add", "change", "remove"]
-
-
-class Fields(Struct, frozen=True, kw_only=True):
-    """What was asked of an item, or what an answer said of it."""
-
-    id: int | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-    price: float | UnsetType = UNSET
-    in_stock: bool | UnsetType = UNSET
-    version: int | UnsetType = UNSET
+Result = Literal["acknowledged", "refused", "unknown"]
+Verb = Literal["create", "update", "delete"]
+Fields = dict[str, Any]  # of a row, in a request or a response: its id, its version, and what writers set
 
 
 class Intent(Struct, frozen=True, kw_only=True, tag=True):
@@ -27,22 +18,24 @@ class Intent(Struct, frozen=True, kw_only=True, tag=True):
 
     number: int
     verb: Verb
-    items: list[Fields]
+    path: str  # of the resource
+    rows: list[Fields]
     key: str | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True, tag=True):
-    """What its writer was told: for certain, after all its repeats. An intent that has none is unknown."""
+    """What is certain of a write, after all its repeats. That of an intent without an outcome is unknown."""
 
     number: int
-    told: Told
-    status: int | None = None  # of the last answer
-    items: list[Fields] = []
+    result: Result
+    status: int | None = None  # of the last response
+    rows: list[Fields] = []
 
 
 class Reading(Struct, frozen=True, kw_only=True, tag=True):
-    """An item as its writer read it, between two writes; without a version it was not there."""
+    """A row as its writer read it, between two writes; without a version it was not there."""
 
+    path: str  # of the resource
     id: int
     version: int | None
 
@@ -68,25 +61,25 @@ class Journal:
             self._numbers = max((event.number for event in events if isinstance(event, Intent)), default=0)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         whole = self.path.read_bytes().rfind(b"\n") + 1
-        os.truncate(self._file, whole)  # who wrote the last line may have been killed
+        os.truncate(self._file, whole)  # the writer of the last line may have been killed
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
     def number(self) -> int:
-        """Return out a number that no other write has."""
+        """Return a number that no other write has."""
         self._numbers += 1
         return self._numbers
 
     def append(self, event: Event) -> None:
-        """Write an event down: it survives the process, not the machine."""
+        """Write an event: it survives the process, not the machine."""
         os.write(self._file, ENCODER.encode(event) + b"\n")
 
     async def settle(self, outcome: Outcome) -> None:
-        """Write an outcome down, and return once it is on the disk."""
+        """Write an outcome, and return once it is on the disk."""
         self.append(outcome)
-        if self._next is None:  # who comes while the disk is busy shares the next turn with the others
+        if self._next is None:  # outcomes that come while the disk is busy share the next flush
             self._next = asyncio.create_task(self._sync(self._synced))
         await asyncio.shield(self._next)
 

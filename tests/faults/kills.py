@@ -1,4 +1,4 @@
-"""Kill -9, at random moments, of what serves: no acknowledged write is lost, and none with a key happens twice."""
+"""Kill -9, at random times, of what serves: no acknowledged write is lost, and none with a key happens twice."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 from tests.conftest import migrate
 from tests.faults.durable import durable_server
 from tests.faults.report import Figures
-from tests.faults.trial import ANSWERS, NO_ANSWERS, Load, Survivor, durable_database
+from tests.faults.trial import NO_RESPONSES, RESPONSES, Load, Survivor, durable_database
 
 WORKERS = 2
 WRITES = 20  # acknowledged before each kill: there is something to lose
-MOMENTS_S = 0.2, 0.8  # from then on
+DELAYS_S = 0.2, 0.8  # from then on
 
 
 def kill_worker(times: int, seed: int = 0, database_url: str | None = None) -> Figures:
@@ -36,7 +36,7 @@ def kill_service(times: int, seed: int = 0, database_url: str | None = None) -> 
 
 
 def kill_postgresql(times: int, seed: int = 0) -> Figures:
-    """Kill all processes of PostgreSQL, and start it again; the service stays, and answers everyone."""
+    """Kill all processes of PostgreSQL, and start it again; the service stays, and every request has a response."""
     with ExitStack() as opened:
         server = opened.enter_context(durable_server())
         survivor = opened.enter_context(Survivor(server.url(), workers=WORKERS))
@@ -45,7 +45,7 @@ def kill_postgresql(times: int, seed: int = 0) -> Figures:
             server.kill()
             server.start()
 
-        return kill(survivor, server.url(), strike, times, seed, answers=ANSWERS)
+        return kill(survivor, server.url(), strike, times, seed, responses=RESPONSES)
 
 
 def kill_sqlite(times: int, seed: int = 0) -> Figures:
@@ -64,15 +64,15 @@ def kill(  # noqa: PLR0913 - a trial is these
     times: int,
     seed: int,
     *,
-    answers: tuple[str, ...] = (*ANSWERS, *NO_ANSWERS),
+    responses: tuple[str, ...] = (*RESPONSES, *NO_RESPONSES),
 ) -> Figures:
-    """Strike at random moments of a mixed load, each time after everything is up again."""
+    """Strike at random times of a mixed load, each time after everything is up again."""
     random = Random(seed)  # noqa: S311 - no secret: it can be repeated
     with Load(survivor.service.url, seed=seed) as load:
         for _ in range(times):
             load.wait_for(WRITES)
-            time.sleep(random.uniform(*MOMENTS_S))  # a moment that nothing announces
+            time.sleep(random.uniform(*DELAYS_S))  # no event tells when to strike
             strike()
         load.wait_for(WRITES)
-        figures, _ = load.end(database_url, answers=answers)
+        figures, _ = load.end(database_url, responses=responses)
     return {"kills": times, **figures}

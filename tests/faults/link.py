@@ -49,8 +49,8 @@ class Pipe:
             yield chunk
 
 
-class Answer:
-    """What the server said to one batch, while the client waits for it."""
+class Reply:
+    """What the server sends in reply to one batch, while the client waits for it."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -73,7 +73,7 @@ class Link:
         self._server: StreamWriter | None = None
         self._conditions = conditions
         self._dialogue = Dialogue()
-        self._held: Answer | None = None
+        self._held: Reply | None = None
         self._up = Pipe(reader, conditions)
         self._task: asyncio.Task[None] | None = None
 
@@ -124,31 +124,31 @@ class Link:
 
     async def _pass_down(self, down: Pipe) -> None:
         async for chunk in down.chunks():
-            kinds = self._dialogue.answered(chunk)
+            kinds = self._dialogue.received(chunk)
             if self._held is None:
                 await self._conditions.write(self._client, chunk)
             else:
                 self._held.add(chunk, kinds)
 
     async def _cut(self, armed: Armed, batch: Batch, server: StreamWriter) -> None:
-        self._held = answer = Answer()
+        self._held = reply = Reply()
         try:
-            if armed.moment != "before":
+            if armed.phase != "before":
                 await self._conditions.write(server, batch.data)
-            if armed.moment == "after":
-                await answer.complete.wait()
+            if armed.phase == "after":
+                await reply.complete.wait()
         except BaseException:
             armed.count += 1  # the server was faster to fail
             raise
-        if armed.moment == "after" and answer.failed:  # nothing was committed
+        if armed.phase == "after" and reply.failed:  # nothing was committed
             armed.count += 1
             self._held = None
-            await self._conditions.write(self._client, answer.data)
+            await self._conditions.write(self._client, reply.data)
             return
-        self._conditions.cuts.append(Cut(armed.moment, "; ".join(batch.committed)))
+        self._conditions.cuts.append(Cut(armed.phase, "; ".join(batch.committed)))
         close(self._client, reset=self._conditions.rules.drop == "reset")
-        if armed.moment == "during":  # what is the server's side of it goes on
-            await answer.complete.wait()
+        if armed.phase == "during":  # what is the server's side of it goes on
+            await reply.complete.wait()
         raise DroppedError
 
     def _reset(self) -> None:

@@ -1,4 +1,4 @@
-"""Load that is measured: by callers who wait for their answers, or by requests that are sent when they are due."""
+"""Load that is measured: by clients that wait for their responses, or by requests that are sent when they are due."""
 
 import asyncio
 from collections import Counter
@@ -20,17 +20,17 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes | None = None
-    headers: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+    headers: dict[str, str] = {}  # noqa: RUF012 - it is never changed
 
 
-class Heard(NamedTuple):
-    """What a request was answered with; status 0 is no answer."""
+class Exchange(NamedTuple):
+    """The response to a request, and how long it took; status 0 is none."""
 
     status: int
     code: str
     retry_after: bool
     took_s: float  # since it was due
-    answered_s: float  # since it was sent, which may be a little later
+    response_s: float  # since it was sent, which may be a little later
 
     @property
     def served(self) -> bool:
@@ -43,7 +43,7 @@ class Heard(NamedTuple):
         return (self.status, self.code, self.retry_after) == (503, "overloaded", True)
 
 
-class Callers:
+class ClientPool:
     """Connections that are kept, as many as are needed so that no request waits for one."""
 
     def __init__(self, url: str) -> None:
@@ -59,19 +59,19 @@ class Callers:
         for client in self._clients:
             client.close()
 
-    async def ask(self, request: Request, due: float | None = None) -> Heard:
-        """Send a request that is due now, or was at a moment of the loop's clock."""
+    async def ask(self, request: Request, due: float | None = None) -> Exchange:
+        """Send a request that is due now, or was at a time of the loop's clock."""
         sent = _now()
         client = self._free.pop() if self._free else self._new()
         try:
-            answer = await client.ask(*request)
+            response = await client.ask(*request)
         except (NotSentError, UnansweredError) as error:
-            return Heard(0, repr(error), False, *_since(due, sent))
+            return Exchange(0, repr(error), False, *_since(due, sent))
         finally:
             self._free.append(client)
         times = _since(due, sent)
-        code = "" if answer.status < 400 else msgspec.json.decode(answer.body)["code"]
-        return Heard(answer.status, code, "retry-after" in answer.headers, *times)
+        code = "" if response.status < 400 else msgspec.json.decode(response.body)["code"]
+        return Exchange(response.status, code, "retry-after" in response.headers, *times)
 
     def _new(self) -> Client:
         client = Client([self._url])
@@ -79,30 +79,32 @@ class Callers:
         return client
 
 
-async def closed_loop(callers: Callers, make: Callable[[int], Request], clients: int, duration_s: float) -> list[Heard]:
-    """Let clients ask again and again, each as soon as it has its answer."""
-    heard: list[Heard] = []
+async def closed_loop(
+    pool: ClientPool, make: Callable[[int], Request], clients: int, duration_s: float
+) -> list[Exchange]:
+    """Let clients ask again and again, each as soon as it has its response."""
+    exchanges: list[Exchange] = []
     end = _now() + duration_s
 
     async def repeat() -> None:
         while _now() < end:
-            heard.append(await callers.ask(make(next(NUMBERS))))
+            exchanges.append(await pool.ask(make(next(NUMBERS))))
 
     await asyncio.gather(*(repeat() for _ in range(clients)))
-    return heard
+    return exchanges
 
 
 async def open_loop(
-    callers: Callers, make: Callable[[int], Request], rate_per_s: float, duration_s: float
-) -> list[Heard]:
+    pool: ClientPool, make: Callable[[int], Request], rate_per_s: float, duration_s: float
+) -> list[Exchange]:
     """Send each request when it is due, whatever became of those before it; they arrive by chance, as from many."""
     random = Random(0)  # noqa: S311 - no secret: it can be repeated
     due = _now()
     end = due + duration_s
-    asked: list[asyncio.Task[Heard]] = []
+    asked: list[asyncio.Task[Exchange]] = []
     while (due := due + random.expovariate(rate_per_s)) < end:
         await asyncio.sleep(max(0.0, due - _now()))
-        asked.append(asyncio.create_task(callers.ask(make(next(NUMBERS)), due)))
+        asked.append(asyncio.create_task(pool.ask(make(next(NUMBERS)), due)))
     return list(await asyncio.gather(*asked))
 
 
@@ -110,14 +112,14 @@ NUMBERS = count()
 
 
 def quantile_ms(seconds: Iterable[float], share: float) -> float:
-    """Return the time within which a share of requests was answered."""
+    """Return the time within which a share of requests had its response."""
     ordered = sorted(seconds) or [0.0]
     return round(ordered[int(len(ordered) * share)] * 1000, 1)
 
 
-def counted(heard: Iterable[Heard]) -> dict[str, int]:
-    """Count answers by status and code."""
-    return dict(Counter(f"{one.status} {one.code}".strip() for one in heard))
+def counted(exchanges: Iterable[Exchange]) -> dict[str, int]:
+    """Count responses by status and code."""
+    return dict(Counter(f"{one.status} {one.code}".strip() for one in exchanges))
 
 
 def _since(due: float | None, sent: float) -> tuple[float, float]:

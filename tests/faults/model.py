@@ -1,6 +1,6 @@
-"""Whatever is asked in whatever order, and whatever befalls the database, the service answers as a dictionary would.
+"""Whatever is asked in whatever order, and whatever befalls the database, the service responds as a dictionary would.
 
-Every answer is taken at its word: what was acknowledged is there; where nothing was changed, the same is asked again.
+Every response is taken at its word: what was acknowledged is there; where nothing was changed, the same is asked again.
 """
 
 import asyncio
@@ -12,28 +12,32 @@ from threading import Thread, Timer
 from typing import Any
 
 import httpx
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from service.settings import Settings
-from tests.api.test_model import Model
-from tests.faults.conditions import Moment
-from tests.faults.cuts import MOMENTS, NOTHING_CHANGED, REPLAYED
+from tests.api.model import SETTINGS, Model
+from tests.api.test_model import ItemModel
+from tests.api.test_users_model import UserModel
+from tests.faults.conditions import CommitPhase
+from tests.faults.cuts import NOTHING_CHANGED, PHASES, REPLAYED
 from tests.faults.durable import durable_server
 from tests.faults.proxy import Proxy
-from tests.support.answers import code, serving
+from tests.faults.resources import RESOURCES
 from tests.support.postgres import HOST, PostgresServer
+from tests.support.responses import code, serving
 from tests.support.waiting import PAUSE_S
 
 LIMIT_S = 15.0  # beyond every deadline
 BLACK_HOLE_S = 0.2
-KEPT = {200, 201, 204, 404, 412}
+STORED = {200, 201, 204, 404, 409, 412}  # for repeats under the same key
 IN_USE = "idempotency-key-in-use"
+TABLES = "|".join([resource.collection.table.name for resource in RESOURCES])
 
 
 class FaultyModel(Model):
-    """A service beside a dictionary, and a database that suffers."""
+    """A resource of a service beside a dictionary, and a database to which faults happen."""
 
     proxy: Proxy
     server: PostgresServer
@@ -46,38 +50,42 @@ class FaultyModel(Model):
         self.troubles: list[Thread] = []
 
     def ask(self, method: str, url: str, body: object = None, **headers: str) -> httpx.Response:
-        """Ask until it is answered; and once more, if there is a key, for the same answer."""
+        """Return the response that is not to be repeated; with a key, once that is the response to a repeat, too."""
         if not self.keyed or method == "GET":
             return self.runner.run(self.served(method, url, body, headers))
         headers["idempotency-key"] = f"key-{next(self.keys)}"
         first = self.runner.run(self.served(method, url, body, headers))
         assert REPLAYED not in first.headers
         again = self.runner.run(self.served(method, url, body, headers))
-        if first.status_code in KEPT:
+        if first.status_code in STORED:
             assert (again.status_code, again.headers.get(REPLAYED)) == (first.status_code, "true")
             assert first.is_error or again.content == first.content
         return first
 
     async def served(self, method: str, url: str, body: object, headers: dict[str, str]) -> httpx.Response:
-        """Ask until it is answered: it must not hang, nor fail, nor leave us in doubt."""
+        """Repeat a request while nothing was changed: it must not hang, nor fail, nor have an unknown outcome."""
         sent = {} if body is None else {"json": body}
         async with asyncio.timeout(LIMIT_S):
             while True:
                 response = await self.client.request(method, url, headers=headers, **sent)  # type: ignore[arg-type]
-                self.counted["answers"] += 1
+                self.counted["responses"] += 1
                 if response.status_code < 500 and IN_USE not in response.text:
                     return response
                 assert code(response)[1] in NOTHING_CHANGED
                 self.counted[code(response)[1]] += 1
                 await asyncio.sleep(PAUSE_S)
 
+    @initialize(keyed=st.booleans())
+    def start(self, keyed: bool) -> None:
+        self.keyed = keyed
+
     @rule(keyed=st.booleans())
     def use_keys(self, keyed: bool) -> None:
         self.keyed = keyed
 
-    @rule(moment=st.sampled_from(MOMENTS), times=st.integers(1, 2))
-    def cut(self, moment: Moment, times: int) -> None:
-        self.proxy.cut(moment, times, matching="items|commit_records")
+    @rule(phase=st.sampled_from(PHASES), times=st.integers(1, 2))
+    def cut(self, phase: CommitPhase, times: int) -> None:
+        self.proxy.cut(phase, times, matching=f"{TABLES}|commit_records")
 
     @rule()
     def reset(self) -> None:
@@ -98,7 +106,7 @@ class FaultyModel(Model):
         self.meanwhile(Thread(target=self.server.start))
 
     def meanwhile(self, trouble: Thread) -> None:
-        """Let something happen while others go on asking."""
+        """Let something happen while requests go on."""
         trouble.start()
         self.troubles.append(trouble)
 
@@ -111,37 +119,42 @@ class FaultyModel(Model):
         self.join()
         self.proxy.clear()
         self.keyed = False
-        ids = [item["id"] for item in self.ask("GET", "/items?limit=1000").json()]  # also of what should not be there
+        ids = [
+            row["id"] for row in self.ask("GET", f"{self.path}?limit=1000").json()
+        ]  # also of what should not be there
         if ids:
-            self.ask("DELETE", f"/items?ids={','.join(map(str, ids))}")
+            self.ask("DELETE", self.ids_url(ids))
+
+
+class FaultyItems(FaultyModel, ItemModel):
+    """Items beside a dictionary."""
+
+
+class FaultyUsers(FaultyModel, UserModel):
+    """Users beside a dictionary."""
 
 
 @contextmanager
-def machine() -> Iterator[type[FaultyModel]]:
-    """Return a model of a service on a database of its own."""
+def surroundings() -> Iterator[dict[str, Any]]:
+    """Return what models share: a service on a database of its own, and what makes the faults."""
     with durable_server() as server, Proxy(HOST, server.port) as proxy, asyncio.Runner() as runner:
         service = serving(Settings(database_url=proxy.url(server.url())))
-        around: dict[str, Any] = {"runner": runner, "proxy": proxy, "server": server}
+        shared = {"runner": runner, "proxy": proxy, "server": server, "keys": count(), "counted": Counter[str]()}
+        client = runner.run(service.__aenter__())
         try:
-            around |= {"client": runner.run(service.__aenter__()), "keys": count(), "counted": Counter()}
-            yield type("Machine", (FaultyModel,), around)
+            yield {**shared, "client": client}
         finally:
             proxy.clear()
             runner.run(service.__aexit__(None, None, None))
 
 
 def try_model(examples: int, steps: int = 15) -> dict[str, Any]:
-    """Ask in so many orders."""
-    with machine() as tried:
-        run_state_machine_as_test(
-            tried,
-            settings=settings(
-                max_examples=examples,
-                stateful_step_count=steps,
-                deadline=None,
-                derandomize=True,
-                phases=[Phase.generate],  # faults take their time, too much of it to look for the shortest example
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-        return {"examples": examples, "cuts": len(tried.proxy.cuts), **tried.counted, "wrong": 0}
+    """Ask in so many orders, for each resource."""
+    with surroundings() as shared:
+        for model in (FaultyItems, FaultyUsers):
+            run_state_machine_as_test(
+                type("Machine", (model,), shared),
+                settings=settings(SETTINGS, max_examples=examples, stateful_step_count=steps),
+            )
+        counts = {"cuts": len(shared["proxy"].cuts), **shared["counted"]}
+        return {"examples": examples, "resources": len(RESOURCES), **counts, "wrong": 0}

@@ -1,4 +1,4 @@
-"""A network between the service and PostgreSQL that is silent, slow or torn: everyone is answered in time."""
+"""A network between the service and PostgreSQL that is silent, slow or torn: every request has a response in time."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.support.postgres import HOST
 
 WORKERS = 2
 LIMITS = {"ITEMSVC_REQUEST_TIMEOUT_MS": "3000", "ITEMSVC_STATEMENT_TIMEOUT_MS": "2000"}
-DEADLINES_S = 3.0, 1.0  # everybody's, and that of those who say so
+DEADLINES_S = 3.0, 1.0  # the service's, and that of the requests that ask for one
 PATIENT, IMPATIENT = USUAL, USUAL._replace(headers={"x-request-timeout": "1"})
 ROUND_TRIP_S = 0.5
 RESET_SHARE = 0.05
@@ -44,12 +44,12 @@ def black_holes(duration_s: float, seed: int = 0, database_url: str | None = Non
 
 
 def latency(duration_s: float, seed: int = 0, database_url: str | None = None) -> Figures:
-    """Let every round trip take half a second; those who can wait for so long are served."""
+    """Let every round trip take half a second; requests that can wait for so long are served."""
     return endure(lambda proxy: hold(proxy, duration_s, latency_s=ROUND_TRIP_S / 2), seed, database_url, serves=True)
 
 
 def resets(duration_s: float, seed: int = 0, database_url: str | None = None) -> Figures:
-    """Reset a connection with every twentieth thing that is said on any."""
+    """Reset a connection with every twentieth part that is sent on any."""
     return endure(lambda proxy: hold(proxy, duration_s, reset_share=RESET_SHARE), seed, database_url, serves=True)
 
 
@@ -88,7 +88,7 @@ def endure(condition: Callable[[Proxy], None], seed: int, database_url: str | No
 
 def requests(report: Report) -> int:
     """Count the requests that were sent."""
-    return sum(report.answers.values())
+    return sum(report.responses.values())
 
 
 def longest(reports: list[Report]) -> Figures:

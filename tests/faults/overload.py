@@ -1,7 +1,7 @@
-"""Five times what can be done, by requests that come whether or not those before were answered.
+"""Five times what can be done, by requests that come whether or not those before had their response.
 
 The bottleneck is the database: a proxy makes every round trip long, so that a few connections can do some dozens of
-sets in a second, which leaves processors to offer more, and to refuse it.
+batches in a second, which leaves processors to offer more, and to refuse it.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tests.faults.durable import durable_server
-from tests.faults.load import Callers, Heard, Request, closed_loop, counted, open_loop, quantile_ms
+from tests.faults.load import ClientPool, Exchange, Request, closed_loop, counted, open_loop, quantile_ms
 from tests.faults.proxy import HOST, Proxy
 from tests.faults.report import Figures
 from tests.support.postgres import PostgresServer
 from tests.support.serving import ServiceProcess
 
 OVERLOAD = 5
-# What an operator would set: who would have to wait for longer than this many unloaded answers is refused.
-WAIT_ANSWERS_MAX = 1.25
+# What an operator would set: a request that would have to wait for longer than this many unloaded responses is refused.
+WAIT_RESPONSES_MAX = 1.25
 PROBES_PER_S = 20
 READ = Request("GET", "/items/1")
 LAMPS = 1000  # so many that no two in flight change the same
@@ -42,54 +42,54 @@ class Kind(NamedTuple):
     @property
     def wait_ms_max(self) -> int:
         """The longest wait."""
-        return int(WAIT_ANSWERS_MAX * self.round_trips * 2 * self.latency_ms)
+        return int(WAIT_RESPONSES_MAX * self.round_trips * 2 * self.latency_ms)
 
 
-def _add_set(_number: int) -> Request:
+def _create_batch(_number: int) -> Request:
     return Request("POST", "/items", msgspec.json.encode([{"name": "lamp", "price": 1}] * 2))
 
 
-def _change_set(number: int) -> Request:
+def _update_batch(number: int) -> Request:
     first = number % (LAMPS // 2) * 2 + 1
     patches = [{"id": id, "price": number % 1000} for id in (first, first + 1)]
     return Request("PATCH", "/items", msgspec.json.encode(patches))
 
 
 KINDS = {
-    "sets added": Kind(_add_set, 4, 1, 20),
-    "sets changed": Kind(_change_set, 4, 5, 12),  # transactions, on connections of the pool
+    "batches created": Kind(_create_batch, 4, 1, 20),
+    "batches updated": Kind(_update_batch, 4, 5, 12),  # transactions, on connections of the pool
     "lists": Kind(lambda number: Request("GET", f"/items?limit=20&name_prefix=lamp{number}"), 2, 1, 20),
-    "items added": Kind(
+    "items created": Kind(
         lambda _: Request("POST", "/items", b'{"name":"lamp","price":1}'), 4, 1, 20, {"ITEMSVC_COALESCE": "off"}
     ),
 }
 
 
 class Measured(NamedTuple):
-    """All that was heard."""
+    """All exchanges."""
 
-    alone: list[Heard]
+    alone: list[Exchange]
     peak_per_s: float
-    read_before: list[Heard]
-    offered: list[Heard]
-    read_during: list[Heard]
-    probes: list[Heard]
-    after: list[Heard]
+    read_before: list[Exchange]
+    offered: list[Exchange]
+    read_during: list[Exchange]
+    probes: list[Exchange]
+    after: list[Exchange]
     offered_s: float
 
     @property
-    def accepted(self) -> list[Heard]:
+    def accepted(self) -> list[Exchange]:
         """What was done of what was offered."""
         return [one for one in self.offered if one.served]
 
     @property
-    def shed(self) -> list[Heard]:
+    def shed(self) -> list[Exchange]:
         """What was refused."""
         return [one for one in self.offered if one.shed]
 
 
 def overload(duration_s: float = 60.0) -> Figures:
-    """Overload each kind of request for as long, and tell which of the figures are not as they should be."""
+    """Overload each kind of request for as long, and return which of the figures are not as they should be."""
     figures: dict[str, Any] = {}
     with durable_server() as server:
         for name, kind in KINDS.items():
@@ -113,14 +113,14 @@ def measure(server: PostgresServer, kind: Kind, duration_s: float) -> Measured:
         assert service.log.count("requests refused") <= 2 + time.monotonic() - started
         assert '"level":"error"' not in service.log, service.log
     assert len(measured.accepted) + len(measured.shed) == len(measured.offered), counted(measured.offered)
-    for heard in (measured.alone, measured.read_before, measured.read_during, measured.probes, measured.after):
-        assert all(one.served for one in heard), counted(heard)
+    for exchanges in (measured.alone, measured.read_before, measured.read_during, measured.probes, measured.after):
+        assert all(one.served for one in exchanges), counted(exchanges)
     return measured
 
 
 @contextmanager
 def _attentive() -> Iterator[None]:
-    """Let the proxy and who measures, threads of this process, wait neither for each other nor for the collector."""
+    """Let the proxy and the clients, threads of this process, wait neither for each other nor for the collector."""
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(0.0002)
     gc.disable()
@@ -132,39 +132,39 @@ def _attentive() -> Iterator[None]:
 
 
 async def _measure(url: str, kind: Kind, proxy: Proxy, duration_s: float) -> Measured:
-    async with Callers(url) as callers:
-        await _warm_up(callers, kind, proxy)
+    async with ClientPool(url) as pool:
+        await _warm_up(pool, kind, proxy)
         short_s = duration_s / 4
-        alone = await closed_loop(callers, kind.make, 1, short_s)
-        read_before = await closed_loop(callers, lambda _: READ, 1, short_s)
+        alone = await closed_loop(pool, kind.make, 1, short_s)
+        read_before = await closed_loop(pool, lambda _: READ, 1, short_s)
         # As many wait as are being served: no connection is ever without work.
-        full = await closed_loop(callers, kind.make, 2 * kind.connections, short_s)
+        full = await closed_loop(pool, kind.make, 2 * kind.connections, short_s)
         peak_per_s = sum(one.served for one in full) / short_s
         offered, read_during, live, ready = await asyncio.gather(
-            open_loop(callers, kind.make, OVERLOAD * peak_per_s, duration_s),
-            closed_loop(callers, lambda _: READ, 1, duration_s),
-            open_loop(callers, lambda _: Request("GET", "/livez"), PROBES_PER_S, duration_s),
-            open_loop(callers, lambda _: Request("GET", "/readyz"), PROBES_PER_S, duration_s),
+            open_loop(pool, kind.make, OVERLOAD * peak_per_s, duration_s),
+            closed_loop(pool, lambda _: READ, 1, duration_s),
+            open_loop(pool, lambda _: Request("GET", "/livez"), PROBES_PER_S, duration_s),
+            open_loop(pool, lambda _: Request("GET", "/readyz"), PROBES_PER_S, duration_s),
         )
-        after = await closed_loop(callers, kind.make, 1, short_s)
+        after = await closed_loop(pool, kind.make, 1, short_s)
     return Measured(alone, peak_per_s, read_before, offered, read_during, [*live, *ready], after, duration_s)
 
 
-async def _warm_up(callers: Callers, kind: Kind, proxy: Proxy) -> None:
+async def _warm_up(pool: ClientPool, kind: Kind, proxy: Proxy) -> None:
     """Let every connection be there, and know its statements, and the service learn how long they take."""
     lamps = [{"name": f"lamp {number}", "price": 1} for number in range(LAMPS)]
-    await callers.ask(Request("POST", "/items", msgspec.json.encode(lamps)))
-    await closed_loop(callers, kind.make, 2 * kind.connections, WARM_UP_S)
-    await closed_loop(callers, lambda _: READ, 2 * kind.connections, WARM_UP_S)
+    await pool.ask(Request("POST", "/items", msgspec.json.encode(lamps)))
+    await closed_loop(pool, kind.make, 2 * kind.connections, WARM_UP_S)
+    await closed_loop(pool, lambda _: READ, 2 * kind.connections, WARM_UP_S)
     proxy.set(latency_s=kind.latency_ms / 1000)
-    await closed_loop(callers, kind.make, 2 * kind.connections, WARM_UP_S)
+    await closed_loop(pool, kind.make, 2 * kind.connections, WARM_UP_S)
 
 
 def sum_up(kind: Kind, measured: Measured) -> dict[str, Any]:
     """Return the figures."""
     alone = [one.took_s for one in measured.alone]
     accepted = [one.took_s for one in measured.accepted]
-    shed = [one.answered_s for one in measured.shed]
+    shed = [one.response_s for one in measured.shed]
     return {
         "queue_wait_ms_max and pool_wait_ms": kind.wait_ms_max,
         "unloaded_p50_ms": quantile_ms(alone, 0.5),

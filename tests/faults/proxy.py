@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy import make_url
 
-from tests.faults.conditions import Armed, Conditions, Cut, Moment, Rules
+from tests.faults.conditions import Armed, CommitPhase, Conditions, Cut, Rules
 from tests.faults.link import Link, close
 from tests.faults.threads import LoopThread
 
@@ -74,12 +74,12 @@ class Proxy:
         """Change rules, by their names in Rules; it holds for open connections, too, once this returns."""
         self._thread.run(self._change(replace(self.rules, **changes)))
 
-    def cut(self, moment: Moment, count: int = 1, matching: str | None = None) -> None:
+    def cut(self, phase: CommitPhase, count: int = 1, matching: str | None = None) -> None:
         """Drop the next connections that commit: before the server hears of it, while it does it, or after it said so.
 
         With `matching`, a regular expression, only where it is found in a statement that is committed.
         """
-        armed = Armed(moment, count, re.compile(matching) if matching else None)
+        armed = Armed(phase, count, re.compile(matching) if matching else None)
         self._thread.run(self._arm(armed))
 
     def clear(self) -> None:

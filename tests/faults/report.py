@@ -9,14 +9,14 @@ Figures = dict[str, Any]  # what was counted and measured, for people; a broken 
 
 
 class Report(NamedTuple):
-    """Counts and times, in seconds; latencies are those of single attempts that were answered."""
+    """Counts and times, in seconds; latencies are those of single attempts that had a response."""
 
     outcomes: dict[str, int]  # of writes: acknowledged, refused, unknown
-    answers: dict[str, int]  # by status, and code where there is one, repeats included; and what had no answer
+    responses: dict[str, int]  # by status, and code where there is one, repeats included; and what had no response
     latency_p50_s: float
     latency_p99_s: float
     latency_max_s: float
-    unanswered_max_s: float  # the longest that any attempt had no answer, whether it got one, failed, or still waits
+    unanswered_max_s: float  # the longest that any attempt had no response, whether it got one, failed, or still waits
     gap_max_s: float  # the longest without any acknowledgement
 
     @property
@@ -30,7 +30,7 @@ class Record:
 
     def __init__(self) -> None:
         self._outcomes: Counter[str] = Counter()
-        self._answers: Counter[str] = Counter()
+        self._responses: Counter[str] = Counter()
         self._latencies = array("d")
         self._waiting: dict[int, float] = {}
         self._unanswered_max_s = self._gap_max_s = 0.0
@@ -40,18 +40,18 @@ class Record:
         """Note that a writer sends something."""
         self._waiting[writer] = time.monotonic()
 
-    def end(self, writer: int, answer: str, *, answered: bool) -> None:
-        """Note that it has an answer, or gives up."""
+    def end(self, writer: int, response: str, *, answered: bool) -> None:
+        """Note that it has a response, or gives up."""
         took_s = time.monotonic() - self._waiting.pop(writer)
-        self._answers[answer] += 1
+        self._responses[response] += 1
         self._unanswered_max_s = max(self._unanswered_max_s, took_s)
         if answered:
             self._latencies.append(took_s)
 
-    def outcome(self, told: str) -> None:
+    def outcome(self, result: str) -> None:
         """Note what became of a write."""
-        self._outcomes[told] += 1
-        if told == "acknowledged":
+        self._outcomes[result] += 1
+        if result == "acknowledged":
             now = time.monotonic()
             self._gap_max_s = max(self._gap_max_s, now - self._acknowledged_at)
             self._acknowledged_at = now
@@ -68,7 +68,7 @@ class Record:
         waits = [now - since for since in list(self._waiting.values())]
         return Report(
             dict(self._outcomes),
-            dict(self._answers),
+            dict(self._responses),
             latencies[len(latencies) // 2],
             latencies[len(latencies) * 99 // 100],
             latencies[-1],

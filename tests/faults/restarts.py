@@ -7,16 +7,16 @@ from statistics import median
 
 from tests.faults.durable import durable_server
 from tests.faults.report import Figures
-from tests.faults.trial import ANSWERS, Load, Survivor, check_answered, fill_pools, sessions
+from tests.faults.trial import RESPONSES, Load, Survivor, check_answered, fill_pools, sessions
 from tests.support.waiting import wait_until
 
 WORKERS = 2
 REQUEST_TIMEOUT_MS = 10_000
-MOMENTS_S = 0.2, 0.8
+DELAYS_S = 0.2, 0.8
 
 
 def restart_postgresql(times: int, seed: int = 0) -> Figures:
-    """Stop and start it so many times, at random moments."""
+    """Stop and start it so many times, at random times."""
     random = Random(seed)  # noqa: S311 - no secret: it can be repeated
     recoveries: list[float] = []
     with ExitStack() as opened:
@@ -28,12 +28,12 @@ def restart_postgresql(times: int, seed: int = 0) -> Figures:
         fill_pools(url)
         before = sessions(database_url)
         for _ in range(times):
-            time.sleep(random.uniform(*MOMENTS_S))  # a moment that nothing announces
+            time.sleep(random.uniform(*DELAYS_S))  # no event tells when to strike
             server.stop("immediate")
             server.start()
             recoveries.append(load.recovery_s())
             await_connections(url, database_url, before)
-        figures, [report] = load.end(database_url, answers=ANSWERS)
+        figures, [report] = load.end(database_url, responses=RESPONSES)
     check_answered(report, REQUEST_TIMEOUT_MS / 1000)
     recovery_ms = {"median": round(median(recoveries) * 1000), "max": round(max(recoveries) * 1000)}
     return {"restarts": times, "recovery_ms": recovery_ms, "connections": before, **figures}

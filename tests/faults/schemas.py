@@ -1,4 +1,4 @@
-"""A schema that changes under load: nobody who reads or writes meanwhile notices."""
+"""A schema that changes under load: no client that reads or writes meanwhile notices."""
 
 import asyncio
 import sqlite3
@@ -15,39 +15,41 @@ from sqlalchemy import URL, make_url
 
 from tests.faults.checker import check, integrity_faults, read_rows
 from tests.faults.journal import Journal
+from tests.faults.resources import RESOURCES
 from tests.faults.writers import Writers
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import wait_until
 
-# What a migration does that is made for a service which is up. The last two give a statement's result another type,
-# for which PostgreSQL refuses the plans that connections have cached (0A000).
+# What a migration does that is made for a service which is up, on the table of every resource. The last two give a
+# statement's result another type, for which PostgreSQL refuses the plans that connections have cached (0A000).
 CHANGES = {
     "postgresql": [
-        "ALTER TABLE items ADD COLUMN colour text",
-        "ALTER TABLE items ADD COLUMN size bigint NOT NULL DEFAULT 7",
-        "CREATE INDEX CONCURRENTLY ix_items_colour ON items (colour, id)",
-        "REINDEX INDEX CONCURRENTLY pk_items",
-        "REINDEX TABLE CONCURRENTLY items",
+        "ALTER TABLE {table} ADD COLUMN colour text",
+        "ALTER TABLE {table} ADD COLUMN size bigint NOT NULL DEFAULT 7",
+        "CREATE INDEX CONCURRENTLY ix_{table}_colour ON {table} (colour, id)",
+        "REINDEX INDEX CONCURRENTLY pk_{table}",
+        "REINDEX TABLE CONCURRENTLY {table}",
         "REINDEX TABLE CONCURRENTLY commit_records",
         "REINDEX TABLE CONCURRENTLY idempotency_keys",
         "ANALYZE",
         "VACUUM",
-        "DROP INDEX CONCURRENTLY ix_items_colour",
-        "ALTER TABLE items DROP COLUMN colour, DROP COLUMN size",
-        'ALTER TABLE items ALTER COLUMN name TYPE varchar(256) COLLATE "C"',
-        'ALTER TABLE items ALTER COLUMN name TYPE varchar(255) COLLATE "C"',
+        "DROP INDEX CONCURRENTLY ix_{table}_colour",
+        "ALTER TABLE {table} DROP COLUMN colour, DROP COLUMN size",
+        'ALTER TABLE {table} ALTER COLUMN name TYPE varchar(256) COLLATE "C"',
+        'ALTER TABLE {table} ALTER COLUMN name TYPE varchar(255) COLLATE "C"',
     ],
     "sqlite": [
-        "ALTER TABLE items ADD COLUMN colour text",
-        "ALTER TABLE items ADD COLUMN size integer NOT NULL DEFAULT 7",
-        "CREATE INDEX ix_items_colour ON items (colour, id)",
+        "ALTER TABLE {table} ADD COLUMN colour text",
+        "ALTER TABLE {table} ADD COLUMN size integer NOT NULL DEFAULT 7",
+        "CREATE INDEX ix_{table}_colour ON {table} (colour, id)",
         "REINDEX",
         "ANALYZE",
-        "DROP INDEX ix_items_colour",
-        "ALTER TABLE items DROP COLUMN colour",
-        "ALTER TABLE items DROP COLUMN size",
+        "DROP INDEX ix_{table}_colour",
+        "ALTER TABLE {table} DROP COLUMN colour",
+        "ALTER TABLE {table} DROP COLUMN size",
     ],
 }
+TABLES = [resource.collection.table.name for resource in RESOURCES]
 SERVED = {"200", "201", "204"}
 WAIT_S = 30.0
 BETWEEN = 30  # acknowledged writes after each change: one without a pause keeps SQLite's writers out
@@ -63,18 +65,19 @@ def change_schemas(database_url: str, duration_s: float, workers: int = 2) -> di
         with Journal(path) as journal, Writers(service.url, journal) as writers, connected(url) as execute:
 
             def change(sql: str) -> None:
-                execute(sql)
+                for statement in dict.fromkeys(sql.format(table=table) for table in TABLES):
+                    execute(statement)
                 more = writers.report().acknowledged + BETWEEN
                 wait_until(lambda: writers.report().acknowledged >= more)
 
             rounds = repeat(CHANGES[url.get_backend_name()], change, duration_s)
             report = writers.stop()
-        faults = [f"{count} answers were {name}" for name, count in report.answers.items() if name not in SERVED]
+        faults = [f"{count} responses were {name}" for name, count in report.responses.items() if name not in SERVED]
         faults += check(path, read_rows(database_url)) + integrity_faults(database_url)
     assert not faults, "\n".join([f"{len(faults)} faults", *faults[:20]])
     return {
         "changes": rounds * len(CHANGES[url.get_backend_name()]),
-        "answers": report.answers,
+        "responses": report.responses,
         "failures": 0,
         "latency_p99_ms": round(1000 * report.latency_p99_s),
         "latency_max_ms": round(1000 * report.latency_max_s),
@@ -82,7 +85,7 @@ def change_schemas(database_url: str, duration_s: float, workers: int = 2) -> di
 
 
 def repeat(changes: list[str], execute: Execute, duration_s: float) -> int:
-    """Make all changes, again and again for as long as there is time, but once at least; and tell how often."""
+    """Make all changes, again and again for as long as there is time, but once at least; and return how often."""
     deadline = time.monotonic() + duration_s
     for rounds in count(1):
         for sql in changes:

@@ -14,14 +14,14 @@ from sqlalchemy.exc import DBAPIError
 
 from db.engines.engine import open_database
 from tests.faults.proxy import Proxy
-from tests.support.answers import execute
+from tests.support.responses import execute
 from tests.support.waiting import LIMIT_S, PAUSE_S, until
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 INSERT = "INSERT INTO items (name, price) VALUES ($1, 1)"
 LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, DBAPIError)
-MOMENTS = ["before", "during", "after"]
+PHASES = ["before", "during", "after"]
 
 Driver = Any  # asyncpg's connection
 Write = Callable[[str, str], Awaitable[None]]
@@ -112,21 +112,21 @@ WRITES: list[Write] = [
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_cut_is_where_it_is_wanted_and_comes_once(database_url: str, proxy: Proxy, write: Write) -> None:
     expected: list[str] = []
-    for moment in MOMENTS:
+    for phase in PHASES:
         for drop in ("reset", "close"):
             proxy.set(drop=drop)
-            proxy.cut(moment)  # type: ignore[arg-type]
+            proxy.cut(phase)  # type: ignore[arg-type]
             with pytest.raises(LOST):
-                await write(proxy.url(database_url), f"{moment} {drop}")
-            expected += [f"{moment} {drop}"] * (moment != "before")
+                await write(proxy.url(database_url), f"{phase} {drop}")
+            expected += [f"{phase} {drop}"] * (phase != "before")
             await until(lambda: proxy.connections.open == 0)
-            if moment == "during":
+            if phase == "during":
                 async with asyncio.timeout(LIMIT_S):
                     while await names(database_url) != expected:  # noqa: ASYNC110 - the server is not done yet
                         await asyncio.sleep(PAUSE_S)
-            assert await names(database_url) == expected, moment
+            assert await names(database_url) == expected, phase
     assert proxy.armed == 0
-    assert [cut.moment for cut in proxy.cuts] == sorted(MOMENTS * 2, key=MOMENTS.index)
+    assert [cut.phase for cut in proxy.cuts] == sorted(PHASES * 2, key=PHASES.index)
     assert all("INSERT INTO items" in cut.sql for cut in proxy.cuts)
     await write(proxy.url(database_url), "lamp")
     assert await names(database_url) == [*expected, "lamp"]
@@ -189,7 +189,7 @@ async def test_a_server_goes_on_with_what_was_cut_during_it(database_url: str, p
             await driver.execute(slow)
     assert await names(database_url) == []
     async with asyncio.timeout(LIMIT_S):
-        while await names(database_url) != ["lamp"]:  # noqa: ASYNC110 - nobody is there to set an event
+        while await names(database_url) != ["lamp"]:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(PAUSE_S)
 
 
@@ -243,18 +243,18 @@ async def test_a_black_hole_takes_everything_and_ends(database_url: str, proxy: 
 
 async def test_resets_come_at_their_share_and_leave_what_is_not_known(database_url: str, proxy: Proxy) -> None:
     proxy.set(reset_share=0.2)
-    url, told = proxy.url(database_url), []
+    url, acknowledged = proxy.url(database_url), []
     for number in range(60):
         try:
             await insert(url, str(number))
-            told.append(str(number))
+            acknowledged.append(str(number))
         except LOST:
             continue
     proxy.clear()
     there = await names(database_url)
-    assert set(told) <= set(there)
-    assert set(there) - set(told)  # it happened, and they were not told
-    assert 5 < len(told) < 55
+    assert set(acknowledged) <= set(there)
+    assert set(there) - set(acknowledged)  # committed, without a response
+    assert 5 < len(acknowledged) < 55
     await insert(url, "last")
 
 

@@ -28,7 +28,7 @@ EXECUTE = message(b"B", "", "name", rest=b"\0" * 6) + message(b"E", "", rest=b"\
 @pytest.mark.parametrize("size", [1, 3, 7, 10_000])
 def test_messages_are_whole_whatever_they_come_in(size: int) -> None:
     dialogue, batches = Dialogue(), []
-    for sent, answer in (
+    for sent, reply in (
         (TLS_REQUEST, b"N"),
         (STARTUP, ready(b"I")),
         (PARSE, message(b"1")),
@@ -40,8 +40,8 @@ def test_messages_are_whole_whatever_they_come_in(size: int) -> None:
     ):
         for start in range(0, len(sent), size):
             batches += list(dialogue.sent(sent[start : start + size]))
-        for start in range(0, len(answer), size):
-            dialogue.answered(answer[start : start + size])
+        for start in range(0, len(reply), size):
+            dialogue.received(reply[start : start + size])
     assert b"".join(batch.data for batch in batches).startswith(TLS_REQUEST + STARTUP + PARSE + EXECUTE)
     assert [batch.committed for batch in batches if batch.committed] == [(INSERT,), ("BEGIN", INSERT, "COMMIT")]
 
@@ -49,9 +49,9 @@ def test_messages_are_whole_whatever_they_come_in(size: int) -> None:
 def test_what_is_encrypted_passes() -> None:
     dialogue = Dialogue()
     assert list(dialogue.sent(TLS_REQUEST)) == [Batch(TLS_REQUEST)]
-    assert dialogue.answered(b"S") == []
+    assert dialogue.received(b"S") == []
     assert list(dialogue.sent(b"\x16\x03\x01")) == [Batch(b"\x16\x03\x01")]
-    assert dialogue.answered(b"\x16\x03\x03") == []
+    assert dialogue.received(b"\x16\x03\x03") == []
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,6 @@ def test_a_primary_that_was_frozen_and_goes_on_is_left_alone_once_its_standby_wa
     assert fail_over_frozen(1)["acknowledged"] > WRITES
 
 
-@pytest.mark.parametrize(("name", "number"), [("0-12.3", 12), ("0-12.3~45", 45)])
-def test_an_item_is_named_by_the_writes_that_made_and_changed_it(name: str, number: int) -> None:
+@pytest.mark.parametrize(("name", "number"), [("0-12.3", 12), ("0-12.3_45", 45)])
+def test_a_row_is_named_by_the_writes_that_created_and_updated_it(name: str, number: int) -> None:
     assert write_of(name) == number

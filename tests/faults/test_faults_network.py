@@ -1,4 +1,4 @@
-"""A network that does not do what it should: everyone is answered in time, and nothing is lost."""
+"""A network that does not do what it should: every request has a response in time, and nothing is lost."""
 
 from collections.abc import Callable, Iterator
 

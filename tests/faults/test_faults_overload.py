@@ -15,7 +15,7 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.mark.parametrize("name", ["sets added", "sets changed"])
+@pytest.mark.parametrize("name", ["batches created", "batches updated"])
 def test_of_five_times_too_much_most_is_refused_at_once_and_the_rest_done(server: PostgresServer, name: str) -> None:
     measured = measure(server, KINDS[name], 1.5)
     figures = sum_up(KINDS[name], measured)

@@ -1,4 +1,4 @@
-"""A service under load while something happens to it, held in the end to every word it gave."""
+"""A service under load while something happens to it, held in the end to every response it gave."""
 
 import asyncio
 import time
@@ -25,13 +25,13 @@ from tests.support.serving import ServiceProcess, has_ended
 from tests.support.waiting import LIMIT_S, wait_until
 
 WRITERS = 16
-CALLERS = 64
+CLIENTS = 64
 RECOVERY_S_MAX = 2.0
-ALLOWANCE_S = 0.25  # beyond a deadline: the callers, the proxy and PostgreSQL run on the same machine
-# Whatever happens to the database: a 404 is of an item that may have been removed, a 409 of a key in use. Some code
-# must say what it is.
-ANSWERS = ("200", "201", "204", "404 ", "409 ", "503 ", "504 ")
-NO_ANSWERS = ("unanswered", "not sent")  # of a service that was killed
+ALLOWANCE_S = 0.25  # beyond a deadline: the clients, the proxy and PostgreSQL run on the same machine
+# Whatever happens to the database: a 404 is of a row that may have been deleted, and some code must say what it is. No
+# two writes have a unique value in common, so that 409 already-exists would be of a write that was made twice.
+RESPONSES = ("200", "201", "204", "404 ", "409 idempotency-key-in-use", "503 ", "504 ")
+NO_RESPONSES = ("unanswered", "not sent")  # of a service that was killed
 
 
 class Load:
@@ -69,28 +69,30 @@ class Load:
         wait_until(lambda: self.acknowledged >= target, limit_s)
 
     def recovery_s(self) -> float:
-        """Wait until another write is acknowledged, and tell how long that took. Raises AssertionError if too long."""
+        """Wait until another write is acknowledged, and return the seconds. Raises AssertionError if too many."""
         since = time.monotonic()
         self.wait_for(1)
         took_s = time.monotonic() - since
         assert took_s <= RECOVERY_S_MAX, took_s
         return took_s
 
-    def end(self, database_url: str, *, answers: Sequence[str] = ANSWERS) -> tuple[Figures, list[Report]]:
-        """Let everyone finish, and give what they saw, together and by group.
+    def end(self, database_url: str, *, responses: Sequence[str] = RESPONSES) -> tuple[Figures, list[Report]]:
+        """Let all writers finish, and return their reports, summed up and by group.
 
-        Raises AssertionError with every fault: of the answers, of the journals against the database, and of its file.
+        Raises AssertionError with every broken promise, by the responses, the journals, the database and its file.
         """
         reports = [writers.stop() for writers in self._at_work]
-        told = sum((Counter(report.answers) for report in reports), Counter[str]())
-        wait_until(lambda: not sessions(database_url, busy=True))  # of those who were killed
-        wrong = [f"{count} were answered {name}" for name, count in told.items() if not name.startswith(tuple(answers))]
+        found = sum((Counter(report.responses) for report in reports), Counter[str]())
+        wait_until(lambda: not sessions(database_url, busy=True))  # of those that were killed
+        wrong = [
+            f"{count} were answered {name}" for name, count in found.items() if not name.startswith(tuple(responses))
+        ]
         faults = [*wrong, *integrity_faults(database_url), *self._broken(database_url)]
         assert not faults, f"{len(faults)} faults: {faults[:50]}"
-        return {**summed(reports), "answers": dict(sorted(told.items())), "lost": 0, "duplicates": 0}, reports
+        return {**summed(reports), "responses": dict(sorted(found.items())), "lost": 0, "duplicates": 0}, reports
 
     def _broken(self, database_url: str) -> Iterator[str]:
-        """Find broken promises: each row belongs to a group by the first part of its name, and else to nobody."""
+        """Return broken promises: each row belongs to a group by the first part of its name, or to none."""
         rows = read_rows(database_url)
         last = self._seed + len(self._groups) - 1
         for seed in range(self._seed, last):
@@ -100,7 +102,7 @@ class Load:
 
 
 def check_answered(report: Report, deadline_s: float) -> None:
-    """Raise AssertionError if a request had no answer in time."""
+    """Raise AssertionError if a request had no response in time."""
     assert report.unanswered_max_s <= deadline_s + ALLOWANCE_S, (report.unanswered_max_s, deadline_s, report)
 
 
@@ -156,7 +158,7 @@ def fill_pools(url: str) -> None:
     """Let a service open every connection that it may have: its pools grow with what is done at the same time."""
 
     async def ask() -> None:
-        clients = [Client([url]) for _ in range(CALLERS)]
+        clients = [Client([url]) for _ in range(CLIENTS)]
         try:
             await asyncio.gather(
                 *(client.ask("PATCH", "/items", b'[{"id":1000000000,"price":1}]') for client in clients)
@@ -172,7 +174,7 @@ def sessions(database_url: str, *, busy: bool = False) -> int:
     """Count the service's connections, as PostgreSQL knows them: all, or those within a transaction."""
     if make_url(database_url).get_backend_name() == "sqlite":
         return 0
-    here = "datname = current_database() AND pid <> pg_backend_pid()"  # whoever asks has the same name
+    here = "datname = current_database() AND pid <> pg_backend_pid()"  # the connection that asks has the same name
     ours = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND {here}"  # noqa: S608 - from above
     counted = text(f"{ours} AND state <> 'idle'" if busy else ours).bindparams(name=APPLICATION_NAME)
 
@@ -190,7 +192,7 @@ def sessions(database_url: str, *, busy: bool = False) -> int:
 def summed(reports: Sequence[Report]) -> Figures:
     """Put the counts and times of several together."""
     outcomes = sum((Counter(report.outcomes) for report in reports), Counter[str]())
-    counts: dict[str, Any] = {told: outcomes[told] for told in ("acknowledged", "refused", "unknown")}
+    counts: dict[str, Any] = {result: outcomes[result] for result in ("acknowledged", "refused", "unknown")}
     times = {
         "latency_p50_ms": max(report.latency_p50_s for report in reports),
         "latency_p99_ms": max(report.latency_p99_s for report in reports),

@@ -1,6 +1,6 @@
 """PostgreSQL's protocol 3.0, as far as it takes to see what commits (PostgreSQL documentation, chapter 55).
 
-It is read along, between a client that waits for each answer before it asks again, as asyncpg does, and the server.
+It is read along, between a client that waits for each reply before it sends more, as asyncpg does, and the server.
 """
 
 import re
@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 ENCRYPTION_REQUESTS = {80_877_103, 80_877_104}  # TLS, GSSAPI
-# What a client may say before it says that it waits for an answer: Parse, Bind, Describe, Execute, Close.
+# What a client may send before the message after which it waits for a reply: Parse, Bind, Describe, Execute, Close.
 UNFINISHED = frozenset({b"P", b"B", b"D", b"E", b"C"})
 IDLE, IN_TRANSACTION = b"I", b"T"
 
@@ -67,7 +67,7 @@ class Frames:
 
 
 class Dialogue:
-    """One connection's state, as both sides know it from what they said."""
+    """One connection's state, as both sides know it from what they sent."""
 
     def __init__(self) -> None:
         self.encrypted = False  # then nothing can be read
@@ -91,7 +91,7 @@ class Dialogue:
             if message.kind not in UNFINISHED:
                 yield self._finish(message.kind)
 
-    def answered(self, data: bytes) -> list[bytes]:
+    def received(self, data: bytes) -> list[bytes]:
         """Read what the server sent, and give the kinds of the messages that are complete now."""
         if self._asked_for_encryption:
             self._asked_for_encryption = False

@@ -1,4 +1,4 @@
-"""Callers who write under load, and remember every word they were given."""
+"""Clients that write under load, and keep every response in a journal."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,28 +7,42 @@ from random import Random
 from typing import Any, NamedTuple, Self
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
 
-from tests.faults.client import Answer, Client, NotSentError, UnansweredError
-from tests.faults.journal import Fields, Intent, Journal, Outcome, Reading, Told
+from tests.faults.client import Client, NotSentError, Response, UnansweredError
+from tests.faults.journal import Fields, Intent, Journal, Outcome, Reading, Result
 from tests.faults.report import Record, Report
+from tests.faults.resources import BY_PATH, RESOURCES
 from tests.faults.threads import LIMIT_S, LoopThread
 from tests.faults.workload import USUAL, Habits, Request, Workload
 
-PAUSE_S = 0.03  # after what was not served; a refusal comes without one, and would leave the others none
+PAUSE_S = 0.03  # after what was not served: refusals come at once, and would take all the processor
 CERTAIN = {503, 504}
+KEY_IN_USE = "idempotency-key-in-use"
 
 
-class Heard(NamedTuple):
-    """What one attempt means for its write."""
+class Attempt(NamedTuple):
+    """What the response to one attempt, or its absence, means for the write."""
 
-    told: Told
+    result: Result
     status: int | None
     name: str
     body: bytes = b""
 
 
+class Stored(Struct):
+    """What every row of a response has."""
+
+    id: int
+    version: int
+
+
 class Writers:
-    """Writers of one service at one or more addresses, at work from entering the block until `stop` or leaving it."""
+    """Writers of one service at one or more addresses, at work from entering the block until `stop` or leaving it.
+
+    They take turns to be writers of each resource, so that all of them are written at the same time.
+    """
 
     def __init__(
         self,
@@ -61,7 +75,7 @@ class Writers:
         with self._resources:
             if not self._stopping.is_set():
                 self._thread.loop.call_soon_threadsafe(self._stopping.set)
-                self._work.result(self._habits.patience_s + 2 * self._habits.answer_s + LIMIT_S)
+                self._work.result(self._habits.patience_s + 2 * self._habits.response_s + LIMIT_S)
         return self.report()
 
     @property
@@ -86,65 +100,68 @@ class Writers:
 
     async def _write(self, writer: int) -> None:
         random = Random(f"{self._seed} {writer}")  # noqa: S311  # no secret: it can be repeated
-        workload = Workload(random, self._journal.number, str(self._seed), self._habits)
-        client = Client(self._urls, first=writer, limit_s=self._habits.answer_s)
+        resource = RESOURCES[writer % len(RESOURCES)]
+        workload = Workload(resource, random, self._journal.number, self._seed, self._habits)
+        client = Client(self._urls, first=writer, limit_s=self._habits.response_s)
         try:
             while not self._stopping.is_set():
                 request = workload.next()
                 if request.intent is None:
-                    served = await self._read(writer, client, request)
+                    served = await self._read(writer, client, request, resource.path)
                 else:
-                    served = await self._change(writer, client, workload, request, request.intent)
+                    served = await self._write_once(writer, client, workload, request, request.intent)
                 pause_s = self._habits.pause_s
                 await self._pause(pause_s if served else max(pause_s, PAUSE_S))
         finally:
             client.close()
 
-    async def _read(self, writer: int, client: Client, request: Request) -> bool:
-        heard = await self._attempt(writer, client, request)
-        if heard.status in {200, 404}:
-            version = msgspec.json.decode(heard.body)["version"] if heard.status == 200 else None
-            self._journal.append(Reading(id=int(request.path.rpartition("/")[2]), version=version))
-        return heard.told == "acknowledged"
+    async def _read(self, writer: int, client: Client, request: Request, path: str) -> bool:
+        attempt = await self._attempt(writer, client, request)
+        if attempt.status in {200, 404}:
+            version = msgspec.json.decode(attempt.body)["version"] if attempt.status == 200 else None
+            self._journal.append(Reading(path=path, id=int(request.path.rpartition("/")[2]), version=version))
+        return attempt.result == "acknowledged"
 
-    async def _change(self, writer: int, client: Client, workload: Workload, request: Request, intent: Intent) -> bool:
+    async def _write_once(
+        self, writer: int, client: Client, workload: Workload, request: Request, intent: Intent
+    ) -> bool:
         self._journal.append(intent)
-        heard = await self._settled(writer, client, request, intent.key)
-        items = told_items(intent, heard)
-        await self._journal.settle(Outcome(number=intent.number, told=heard.told, status=heard.status, items=items))
-        self._record.outcome(heard.told)
-        workload.told(intent, heard.told, heard.status, items)
-        return heard.told == "acknowledged"
+        last = await self._settled(writer, client, request, intent.key)
+        rows = acknowledged_rows(intent, last)
+        await self._journal.settle(Outcome(number=intent.number, result=last.result, status=last.status, rows=rows))
+        self._record.outcome(last.result)
+        workload.settle(intent, last.result, last.status, rows)
+        return last.result == "acknowledged"
 
-    async def _settled(self, writer: int, client: Client, request: Request, key: str | None) -> Heard:
+    async def _settled(self, writer: int, client: Client, request: Request, key: str | None) -> Attempt:
         """Send a write; if it has a key and its outcome is not known, until it is, or patience ends."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._habits.patience_s
-        heard = await self._attempt(writer, client, request, key)
+        first = await self._attempt(writer, client, request, key)
         if key is None:
-            return heard
-        # Once an attempt may have been served, only an answer to this very write tells: not that a repeat was refused
-        # because the service is away.
-        while heard.told == "unknown" and clock() < deadline:
+            return first
+        # Once an attempt may have been served, only a response to this very write is certain: not that a repeat was
+        # refused because the service is away.
+        while first.result == "unknown" and clock() < deadline:
             await asyncio.sleep(PAUSE_S)
             repeated = await self._attempt(writer, client, request, key)
-            if repeated.told == "acknowledged" or (repeated.told == "refused" and (repeated.status or 500) < 500):
+            if repeated.result == "acknowledged" or (repeated.result == "refused" and (repeated.status or 500) < 500):
                 return repeated
-        return heard
+        return first
 
-    async def _attempt(self, writer: int, client: Client, request: Request, key: str | None = None) -> Heard:
+    async def _attempt(self, writer: int, client: Client, request: Request, key: str | None = None) -> Attempt:
         self._record.begin(writer)
         answered = False
         try:
             headers = self._habits.headers if key is None else {**self._habits.headers, "idempotency-key": key}
-            answer = await client.ask(request.method, request.path, request.body, headers)
-            heard, answered = hear(answer, keyed=key is not None), True
+            response = await client.ask(request.method, request.path, request.body, headers)
+            attempt, answered = understand(response), True
         except NotSentError:
-            heard = Heard("refused", None, "not sent")
+            attempt = Attempt("refused", None, "not sent")
         except UnansweredError:
-            heard = Heard("unknown", None, "unanswered")
-        self._record.end(writer, heard.name, answered=answered)
-        return heard
+            attempt = Attempt("unknown", None, "unanswered")
+        self._record.end(writer, attempt.name, answered=answered)
+        return attempt
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until it is time to stop."""
@@ -154,27 +171,33 @@ class Writers:
                     await self._stopping.wait()
 
 
-def hear(answer: Answer, *, keyed: bool) -> Heard:
-    """Understand an answer: a 5xx tells that nothing happened only if it says so."""
-    status = answer.status
+def understand(response: Response) -> Attempt:
+    """Return what a response means: after a 5xx nothing has happened only if it says so."""
+    status = response.status
     if status < 400:
-        return Heard("acknowledged", status, str(status), answer.body)
+        return Attempt("acknowledged", status, str(status), response.body)
     problem: dict[str, Any] = {}
-    if answer.headers.get("content-type") == "application/problem+json":
-        problem = msgspec.json.decode(answer.body)
-    name = f"{status} {problem.get('code', '')}".strip()
-    if keyed and status == 409:  # an attempt before this one still runs
-        return Heard("unknown", status, name)
+    if response.headers.get("content-type") == "application/problem+json":
+        problem = msgspec.json.decode(response.body)
+    code = problem.get("code", "")
+    name = f"{status} {code}".strip()
+    if code == KEY_IN_USE:  # an attempt before this one still runs
+        return Attempt("unknown", status, name)
     certain = status < 500 or (status in CERTAIN and problem.get("retryable") is True)
-    return Heard("refused" if certain else "unknown", status, name)
+    return Attempt("refused" if certain else "unknown", status, name)
 
 
-def told_items(intent: Intent, heard: Heard) -> list[Fields]:
-    """Return what an acknowledgement says of the items."""
-    if heard.told != "acknowledged":
+def acknowledged_rows(intent: Intent, attempt: Attempt) -> list[Fields]:
+    """Return what an acknowledgement says of the rows."""
+    if attempt.result != "acknowledged":
         return []
-    if heard.status == 204:
-        return intent.items
-    told = msgspec.json.decode(heard.body)
-    told = told if isinstance(told, list) else [told]
-    return [Fields(id=one) if isinstance(one, int) else msgspec.convert(one, Fields) for one in told]
+    if attempt.status == 204:
+        return intent.rows
+    body = msgspec.json.decode(attempt.body)
+    fields = BY_PATH[intent.path].fields
+    return [
+        {"id": one}
+        if isinstance(one, int)
+        else asdict(msgspec.convert(one, Stored)) | {name: one[name] for name in fields}
+        for one in (body if isinstance(body, list) else [body])
+    ]
