@@ -34,7 +34,9 @@ class ListQuery(Struct, frozen=True, kw_only=True):
     offset: Annotated[int, Meta(ge=0, le=10_000, description="How many to skip; a cursor is faster.")] = 0
     count: Annotated[bool, Meta(description="Whether to count the whole list in `X-Total-Count`.")] = False
     ids: (
-        Annotated[Ids, Meta(description="These ids, in this order; unknown ones are left out. Excludes all others.")]
+        Annotated[
+            Ids, Meta(description="These ids, in this order; unknown ones are left out. Excludes other parameters.")
+        ]
         | UnsetType
     ) = UNSET
 

@@ -58,28 +58,23 @@ class CompiledStatements:
         referred = [_referred(reference) for reference in table.referenced_by]
 
         self.get = database.statement(select(*table.columns).where(self.ids.contains(core.c.id)))
-        self.create = database.statement(self._create())
+        self.create = database.statement(self._create([]))
         self.update = database.statement(self._update([]))
         self.delete = database.statement(self._delete([]))
         # A guarded statement is compiled only where it differs.
-        self.create_guarded = database.statement(self._create_guarded()) if self._guards else self.create
+        self.create_guarded = database.statement(self._create(self._guards)) if self._guards else self.create
         self.update_guarded = database.statement(self._update(self._guards)) if self._guards else self.update
         self.delete_guarded = database.statement(self._delete(referred)) if referred else self.delete
         self.refused = _flags(database, self.patches.table, self._guards)
         self.referred = _flags(database, self.deletions.table, referred)
         self.vacate = database.statement(self._vacate()) if table.unique else None
 
-    def _create(self) -> Any:
+    def _create(self, guards: Sequence[Guard]) -> Any:
+        """Return an INSERT of the rows that no guard refuses; with guards, it returns the guarded fields, too."""
         rows, columns = self.new_rows.table.c, self._core.c
-        source = select(*(rows[name] for name in self._table.written)).order_by(rows[ORDINALITY])
-        return insert(self._core).from_select(self._table.written, source).returning(columns.id, columns.created_at)
-
-    def _create_guarded(self) -> Any:
-        """Return an INSERT of the rows that no guard refuses; it returns what tells them from the others, too."""
-        rows, columns = self.new_rows.table.c, self._core.c
-        source = select(*(rows[name] for name in self._table.written)).where(*_passed(rows, self._guards))
+        source = select(*(rows[name] for name in self._table.written)).where(*_passed(rows, guards))
         source = source.order_by(rows[ORDINALITY])
-        returned = (columns.id, columns.created_at, *(columns[name] for name in self.guarded))
+        returned = (columns.id, columns.created_at, *(columns[name] for name in self.guarded if guards))
         return insert(self._core).from_select(self._table.written, source).returning(*returned)
 
     def _locked(self, rows: FromClause, guards: Sequence[Guard], *, key_share: bool) -> CTE:
@@ -146,7 +141,7 @@ class CompiledStatements:
         """Return the guard of a foreign key: it refers to no row."""
 
         def is_unknown(rows: Any) -> ColumnElement[bool]:
-            referred, value = reference.table.alias("referred"), rows[reference.column]
+            referred, value = reference.other.alias("referred"), rows[reference.column]
             found = exists(_any_row(referred).where(referred.c.id == value))
             return and_(self._has(rows, reference.column), value.is_not(None), not_(found))
 
@@ -192,7 +187,7 @@ def _referred(reference: Reference) -> Guard:
     """Return the guard of a deletion: a row of another table refers to the row."""
 
     def is_referred(rows: Any) -> ColumnElement[bool]:
-        referring = reference.table.alias("referring")
+        referring = reference.other.alias("referring")
         return exists(_any_row(referring).where(referring.c[reference.column] == rows.id))
 
     return is_referred

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 # To sort so many takes about as long as to find a hundred of them in a scan of a million rows.
 SORTED_ROWS_MAX = 10_000
+STATEMENTS_MAX = 512  # of a table's thousands of combinations of filters, orders and cursors; 10 KiB each
 
 
 class Query(Struct, frozen=True):
@@ -48,6 +49,8 @@ class KeysetPaginator:
         self._columns = table.core.c
         bounds = [bound for one in table.filters.values() for bound in one.bounds]
         self._bounds = {bound.parameter: bound for bound in bounds}
+        if len(self._bounds) < len(bounds):
+            raise TypeError(f"two filters of {table.name} have the same bound")
         self._statements: dict[tuple[object, ...], Statement] = {}
 
     async def fetch(self, connection: Connection, query: Query) -> tuple[list[Any], bool, int | None]:
@@ -67,8 +70,10 @@ class KeysetPaginator:
         """Return the filters' parameters, by name; a bound that does not apply has none, and no clause."""
         values: dict[str, Any] = {}
         for name, value in query.filters:
-            values.update(self._table.filters[name].parameters(value))
-        return {name: self._table.comparable(self._bounds[name].column, value) for name, value in values.items()}
+            one = self._table.filters[name]
+            # Folded first: a prefix ends where the folded one does.
+            values.update(one.parameters(self._table.comparable(one.column, value) if one.compares else value))
+        return values
 
     async def _broad(self, connection: Connection, query: Query, filters: dict[str, Any]) -> frozenset[str]:
         """Return the filters that match too many rows to be looked up by their index and sorted.
@@ -91,6 +96,8 @@ class KeysetPaginator:
     def _statement(self, variant: tuple[object, ...], make: "Callable[[], Select[Any]]") -> Statement:
         statement = self._statements.get(variant)
         if statement is None:
+            if len(self._statements) == STATEMENTS_MAX:
+                del self._statements[next(iter(self._statements))]  # the oldest
             statement = self._statements[variant] = self._database.statement(make())
         return statement
 

@@ -25,7 +25,7 @@ MOVED_ON = "a concurrent transaction has changed what the write depends on"
 
 
 class Refusals:
-    """Finds out why a statement of a table did not write rows: only those that were refused cost this request."""
+    """Finds out why rows were not written, by queries that only a row that was not written costs."""
 
     def __init__(self, table: Table, sql: CompiledStatements) -> None:
         self._table, self._noun, self._sql = table, table.noun, sql
@@ -78,7 +78,7 @@ class Refusals:
 
     async def of_deletions(self, connection: Connection, deletions: Sequence[Deletion]) -> list[Exception]:
         """Return why each of these deletions was refused by a guard."""
-        names = [reference.table.name for reference in self._table.referenced_by]
+        names = [reference.other.name for reference in self._table.referenced_by]
         flags = await _flags(connection, self._sql.referred, self._sql.deletions.bind(deletions))
         found = [next((name for name, is_set in zip(names, row, strict=True) if is_set), None) for row in flags]
         return [
@@ -126,5 +126,6 @@ def all_or_nothing(results: Sequence[T | Exception]) -> list[T]:
             raise refusal([(place, *path) for place, error in placed for path in error.paths], placed[0][1].noun)
     referenced = [error for error in errors if isinstance(error, StillReferenced)]
     if referenced:
+        referenced = [error for error in referenced if error.by == referenced[0].by]  # by one table at a time
         raise StillReferenced([id for error in referenced for id in error.ids], referenced[0].noun, referenced[0].by)
     raise errors[0]

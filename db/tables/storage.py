@@ -25,10 +25,11 @@ class Storage:
         self.database = database
         self.limits = limits
         self.coalesce = coalesce
-        self.batch_connections = batch_connections - LIST_CONNECTIONS
         pool_size = database.options.pool_size
         connect = partial(database.connect, generic_plan=True)
-        self.connections = BatchConnections[Connection]("batch connections", connect, self.batch_connections)
+        self.connections = BatchConnections[Connection](
+            "batch connections", connect, batch_connections - LIST_CONNECTIONS
+        )
         self.list_connections = BatchConnections[Connection]("list connections", database.connect, LIST_CONNECTIONS)
         self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, writes_max=pool_size)
         self.idempotency = Idempotency(database)

@@ -43,7 +43,7 @@ class Store(Generic[T]):
         self._timeout_s = storage.limits.timeout_ms / 1000
         self._statements = statements = TableStatements(storage.database, table, make_row)
         single = storage.limits._replace(batch_size_max=1)
-        limits, in_flight = (storage.limits, 1) if storage.coalesce else (single, storage.batch_connections)
+        limits, in_flight = (storage.limits, 1) if storage.coalesce else (single, storage.connections.size)
 
         def batcher(verb: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
             options = {"connections": storage.connections, "limits": limits, "in_flight_max": in_flight, **options}

@@ -45,10 +45,10 @@ class Deletion(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A foreign key: `column` of `table` refers to the id of another table."""
+    """A foreign key, `column`, between a table and another one, either of which has the column."""
 
     column: str
-    table: sqlalchemy.Table
+    other: sqlalchemy.Table
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ class Table:
             column = self.core.c[self.compared(name)]
             if column.nullable:
                 raise TypeError(f"{column} is nullable, and nothing compares with NULL: it cannot be an order")
+        ranges = (bound.order for one in self.filters.values() for bound in one.bounds)
+        for name in (*self.orders, *ranges):
+            column = self.core.c[self.compared(name)]
             if column.type.python_type is str and column.type is not Name:
                 raise TypeError(f"{column} needs the type db.types.Name, to be ordered alike by both databases")
         for name in (*self.orders, *(one.column for one in self.filters.values())):
@@ -159,7 +162,7 @@ class Table:
 
     def compared(self, name: str) -> str:
         """Return the column by which a field is compared and ordered."""
-        return name + FOLDED if name + FOLDED in self.core.c else name
+        return self._folded.get(name, name)
 
     def comparable(self, name: str, value: Any) -> Any:
         """Return a field's value as the column that it is compared by has it."""

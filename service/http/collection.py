@@ -1,4 +1,4 @@
-"""Collections: the API of a resource that is kept in a table; its Structs are its own, the handlers are everyone's."""
+"""The handlers of every resource that is stored in a table; a Collection gives them its Structs."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Generic, TypeVar
@@ -17,7 +17,7 @@ from service.http.headers import IfMatch
 from service.http.listing import Listing
 from service.http.operation import Handler, Operation, Resource
 from service.http.patches import given, patches
-from service.http.problems import already_exists, owned
+from service.http.problems import UNKNOWN_REFERENCE, already_exists, owned
 from service.http.response import Result
 from service.http.validation import struct_fields
 from service.schemas import BATCH, IdsQuery, ListQuery
@@ -61,24 +61,24 @@ class Collection(Generic[C, R]):
     def routes(self, **own: Operation) -> list[Route]:
         """Return the routes of a row and of the list; an operation that is given, by method, is for a row."""
         noun, location = self._table.noun, f"{self.path}/%d".encode()
-        taken = [already_exists(noun)] if self._table.unique else []
-        kept = [owned(reference.table.name) for reference in self._table.referenced_by]
-        refusals = {"PUT": taken, "PATCH": taken, "DELETE": kept}  # of the table, whichever handler it has
-        for method, operation in own.items():
-            operation.problems = [*refusals.get(method, ()), *operation.problems]
+        refused = [already_exists(noun)] if self._table.unique else []
+        refused += [UNKNOWN_REFERENCE] if self._table.references else []
+        owns = [owned(reference.other.name) for reference in self._table.referenced_by]
+        refusals = {"PUT": refused, "PATCH": refused, "DELETE": owns}  # of the table, whichever handler it has
         one = {
             "GET": self._operation(self.read_one),
-            "PUT": self._operation(self.replace_one, problems=taken),
-            "PATCH": self._operation(self.update_one, problems=taken),
-            "DELETE": self._operation(self.delete_one, problems=kept, status=204),
+            "PUT": self._operation(self.replace_one, problems=refused),
+            "PATCH": self._operation(self.update_one, problems=refused),
+            "DELETE": self._operation(self.delete_one, problems=owns, status=204),
         }
         many = {
             "GET": self._operation(self.list_page),
-            "POST": self._operation(self.create_many, problems=taken, status=201, location=location),
-            "PATCH": self._operation(self.update_many, problems=taken),
-            "DELETE": self._operation(self.delete_many, problems=kept),
+            "POST": self._operation(self.create_many, problems=refused, status=201, location=location),
+            "PATCH": self._operation(self.update_many, problems=refused),
+            "DELETE": self._operation(self.delete_many, problems=owns),
         }
-        return [Route(f"{self.path}/{{id}}", Resource(noun, **one | own)), Route(self.path, Resource(noun, **many))]
+        one |= {method: operation.with_problems(refusals.get(method, ())) for method, operation in own.items()}
+        return [Route(f"{self.path}/{{id}}", Resource(noun, **one)), Route(self.path, Resource(noun, **many))]
 
     def _operation(self, run: Callable[..., Awaitable[Any]], **options: Any) -> Operation:
         return Operation(Handler.of(run).applied(self._table.noun, self._table.name, self._types), **options)

@@ -16,7 +16,7 @@ def merge_patch(create: type[Struct]) -> Any:
     return defstruct(
         create.__name__.removesuffix("Create") + "Patch",
         [(field.name, field.type | UnsetType, UNSET) for field in fields(create)],
-        bases=create.__bases__,
+        bases=create.__bases__,  # such as Secretive, whose repr shows no values
         namespace={"__doc__": "A merge patch (RFC 7396): what is absent stays."},
         frozen=True,
         forbid_unknown_fields=True,
@@ -37,6 +37,8 @@ def list_query(table: Table, response: type[Struct]) -> Any:
     own: list[Any] = [("order", Annotated[orders, Meta(description="What to order by, `-` for descending.")], "id")]
     types = struct_fields(response)
     for name, one in table.filters.items():
+        if name in ListQuery.__struct_fields__:
+            raise TypeError(f"{table.name} cannot have a filter {name}: it is a parameter of every list")
         members = tuple(member for member in union_members(types[one.column].type) if member is not NoneType)
         text = Meta(description=f"Only {table.name} whose {one.column} is {one.meaning}.")
         own.append((name, Annotated[Union[members] if one.compares else bool, text] | UnsetType, UNSET))  # noqa: UP007

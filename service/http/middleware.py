@@ -22,7 +22,7 @@ SERVER_ERROR = 500
 # Of a method or a path; every path in ROUTES is shorter, and one may have 64 KiB, which would fill the log's pipe.
 LOGGED_CHARACTERS_MAX = 256
 # Served however many requests are being served.
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES = frozenset({"/livez", "/readyz"})
 REFUSALS_LOG_INTERVAL_S = 1
 
 

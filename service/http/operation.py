@@ -2,11 +2,13 @@
 
 A handler's parameters, by name: `context`; `call`, for the database; `body` and `query`, decoded into their annotation;
 `if_match`, the versions that the client expects; any other name is a parameter of the path, a number. It returns
-a value to encode, a Result, or None for a 204. A write makes one call of the database, whose result it returns.
+a value to encode, a Result, or None for a 204. A write returns the result of its one verb of the store as it is: under
+an idempotency key, that result is encoded as the response of every repeat.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from hashlib import blake2b
 from inspect import getdoc
 from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -44,12 +46,12 @@ class Handler(NamedTuple):
 
     @classmethod
     def of(cls, run: Callable[..., Awaitable[Any]]) -> Self:
-        """Return what a handler says of itself: its name, the first line of its docstring, and its module."""
+        """Return a handler with its name, its docstring's first line as the summary, and its module as the tag."""
         summary = (getdoc(run) or "").partition("\n")[0]
         return cls(run, get_type_hints(run, include_extras=True), run.__name__, summary, run.__module__.split(".")[-1])
 
     def applied(self, noun: str, name: str, types: Mapping[str, Any]) -> Self:
-        """Return the handler of one resource, made from one of all: with its names, and types for type variables."""
+        """Return the handler with the names of one resource, and with types in the place of its type variables."""
         hints = {key: _applied(hint, types) for key, hint in self.hints.items()}
         one = f"{self.name.partition('_')[0]}_{noun if self.name.endswith('_one') else name}"
         return type(self)(self.run, hints, one, self.summary.format(noun=noun, name=name), name)
@@ -91,6 +93,12 @@ class Operation:
         self._query_decoder = QueryDecoder(self.query or NoParameters)
         self.body_decoder = BodyDecoder(self.body)
         self._secrets = secret_fields(self.body)
+
+    def with_problems(self, problems: Sequence[ProblemType]) -> "Operation":
+        """Return the same operation, which may respond with these problems, too."""
+        operation = copy(self)
+        operation.problems = [*problems, *self.problems]
+        return operation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decode the request, call the handler, encode its result and send it. Raises ProblemError."""

@@ -1,5 +1,6 @@
 """A collection is made of Structs that fit its table, or not at all."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Annotated, Any, cast
 
@@ -7,7 +8,9 @@ import pytest
 from msgspec import Meta, defstruct
 
 from db.resources.items import ITEMS
+from db.tables.filters import equals
 from service.http.collection import Collection
+from service.http.derived import list_query
 from service.http.operation import Operation, Resource
 from service.http.problems import UNKNOWN_REFERENCE
 from service.openapi.schemas import Schemas
@@ -43,8 +46,10 @@ def test_a_response_whose_fields_are_not_those_of_the_table_is_refused() -> None
 def test_an_own_operation_has_the_refusals_of_its_table() -> None:
     own = Operation(users.delete_user, status=204, problems=[UNKNOWN_REFERENCE])
     one, _ = users.COLLECTION.routes(DELETE=own)
-    assert cast("Resource", one.endpoint).operations["DELETE"] is own
-    assert {problem.code for problem in own.problems} == {"owns-items", UNKNOWN_REFERENCE.code}
+    operation = cast("Resource", one.endpoint).operations["DELETE"]
+    assert operation.handler is users.delete_user
+    assert [problem.code for problem in operation.problems] == ["owns-items", UNKNOWN_REFERENCE.code]
+    assert list(own.problems) == [UNKNOWN_REFERENCE]
 
 
 def test_a_field_without_an_example_is_named() -> None:
@@ -52,3 +57,8 @@ def test_a_field_without_an_example_is_named() -> None:
     with pytest.raises(TypeError, match="there is no example of") as refused:
         Schemas().content(struct)
     assert refused.value.__notes__ == ["It is of Place.opened_on"]
+
+
+def test_a_filter_with_the_name_of_a_list_parameter_is_refused() -> None:
+    with pytest.raises(TypeError, match="items cannot have a filter count"):
+        list_query(replace(ITEMS, filters={"count": equals("in_stock")}), ItemResponse)

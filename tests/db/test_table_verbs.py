@@ -1,6 +1,7 @@
 """The verbs of a table, asked of a database directly: each member of a batch has a result of its own."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from secrets import token_bytes
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from db.errors import (
 from db.resources.items import ITEMS
 from db.resources.users import USERS
 from db.session import transaction
+from db.tables.filters import at_least, is_set, starts_with
+from db.tables.pagination import Query
 from db.tables.refusals import all_or_nothing
 from db.tables.statements import TableStatements
 from db.tables.table import Deletion, Patch
@@ -307,3 +310,35 @@ async def test_patches_and_deletions_that_are_repeated_under_their_token_have_th
     first_deleted = await users.delete(connection, deletions, token)
     assert told(first_deleted) == [None, (StillReferenced, (ada.id,)), (NotFound, (NOBODY,))]
     assert told(await users.delete(connection, deletions, token)) == told(first_deleted)
+
+
+async def test_filters_of_a_folded_field_are_folded(connection: Connection, database: Database, users: Users) -> None:
+    filters = {"email_prefix": starts_with("email"), "has_email": is_set("email")}
+    table = replace(USERS, filters=filters)
+    statements = TableStatements(database, table, UserRow)
+    await users.create(connection, [user("one", "az@x"), user("two", "AZURE@x"), user("six", "b@x")])
+    page = await statements.page(connection, Query(filters=(("email_prefix", "Az"), ("has_email", True))))
+    assert [row.username for row in page.rows] == ["one", "two"]
+
+
+async def test_two_filters_with_one_bound_are_refused(database: Database) -> None:
+    table = replace(USERS, filters={"since": at_least("created_at"), "created_at_min": at_least("created_at")})
+    with pytest.raises(TypeError, match="two filters of users have the same bound"):
+        TableStatements(database, table, UserRow)
+
+
+async def test_statements_of_lists_are_kept_within_a_bound(
+    connection: Connection, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.tables.pagination.STATEMENTS_MAX", 2)
+    for order in ("id", "username", "email", "created_at"):
+        for _ in range(2):
+            assert (await users.page(connection, Query(order=order))).rows == []
+    assert len(users._paginator._statements) == 2
+
+
+def test_a_refused_batch_names_the_rows_of_one_referring_table() -> None:
+    results = [StillReferenced([1], "user", "items"), None, StillReferenced([2], "user", "books")]
+    with pytest.raises(StillReferenced) as refused:
+        all_or_nothing(results)
+    assert (refused.value.ids, refused.value.by) == ((1,), "items")

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import DateTime, Double, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from db.tables.filters import equals
+from db.tables.filters import equals, starts_with
 from db.tables.table import Table
 from db.types import Float64, Name, Timestamp
 
@@ -53,6 +53,11 @@ def indexed(name: str) -> Index:
         ([], {"write_only": ("seen_at",)}, r"events.seen_at needs the type db.types.Timestamp"),
         ([], {"write_only": ("height",)}, r"events.height needs the type db.types.Float64"),
         ([indexed("code")], {"orders": ("id", "code")}, r"events.code needs the type db.types.Name"),
+        (
+            [indexed("code")],
+            {"filters": {"code_prefix": starts_with("code")}},
+            r"events.code needs the type db.types.Name",
+        ),
         ([UniqueConstraint("name", "place")], {}, r"events has a unique constraint of several columns"),
         ([Index("ux", "name", "place", unique=True)], {}, r"events has a unique constraint of several columns"),
     ],
