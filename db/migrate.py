@@ -14,8 +14,7 @@ from sqlalchemy import Connection, String, column, select, table
 
 from db.batching.batcher import Batcher
 from db.batching.queue import Limits
-from db.engines.database import Connection as BatchConnection
-from db.engines.database import Database, translate_errors
+from db.engines.database import BatchConnection, Database, translate_errors
 from db.errors import NoSuchRevision, SchemaMismatch
 from db.tables.storage import Storage
 

@@ -13,7 +13,7 @@ from db.batching.queue import Limits
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.resources.items import ITEMS
-from db.resources.users import Users
+from db.resources.users import USERS, Users
 from db.tables.storage import Storage
 from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
@@ -50,7 +50,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         idempotency=storage.idempotency,
         passwords=Passwords(),
         items=Store(storage, ITEMS, ItemResponse),
-        users=Users(storage, UserResponse),
+        users=Users(storage, USERS, UserResponse),
     )
 
     @asynccontextmanager

@@ -16,10 +16,6 @@ C = TypeVar("C", bound="ClosableConnection")
 M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
 
-C_contra = TypeVar("C_contra", bound="ClosableConnection", contravariant=True)
-M_contra = TypeVar("M_contra", bound=Hashable, contravariant=True)
-R_co = TypeVar("R_co", covariant=True)
-
 TOKEN_BYTES = 16
 NO_TOKEN = bytes(TOKEN_BYTES)  # of an idempotent batch, which may run twice
 STOPPING = "the service is stopping"
@@ -36,13 +32,8 @@ class ClosableConnection(Protocol):
         """Call `callback`, maybe more than once, when the connection is lost, or is not to be used any more."""
 
 
-class RunBatch(Protocol[C_contra, M_contra, R_co]):
-    """The function that runs a batch."""
-
-    def __call__(
-        self, connection: C_contra, members: Sequence[M_contra], token: bytes, /
-    ) -> "Awaitable[Sequence[R_co | BaseException]]":
-        """Return a result, or an exception, for each member in order; runs with the same token are the same write."""
+# Runs a batch: returns a result, or an exception, for each member in order. Runs with one token are the same write.
+RunBatch = Callable[[C, Sequence[M], bytes], Awaitable[Sequence[R | BaseException]]]
 
 
 class Batch(Generic[C, M, R]):

@@ -38,16 +38,9 @@ class Options(NamedTuple):
 
 
 class Connection(Protocol):
-    """A connection that runs the statements of batches."""
+    """What runs the statements of a batch: a connection of `connect`, or a session."""
 
     autocommits: bool  # whether each statement is a transaction of its own, and is committed when it returns
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is lost."""
-
-    def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Call `callback`, maybe more than once, when the connection is lost, or is not to be used any more."""
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Run a statement and return its rows; a write under a token that was committed before is not run again.
@@ -57,12 +50,23 @@ class Connection(Protocol):
         """
 
 
+class BatchConnection(Connection, Protocol):
+    """A connection outside the pool, which batchers borrow."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is lost."""
+
+    def add_close_callback(self, callback: Callable[[], None]) -> None:
+        """Call `callback`, maybe more than once, when the connection is lost, or is not to be used any more."""
+
+
 class EchoingConnection:
     """A connection that logs each statement and its arguments."""
 
     autocommits = True
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: BatchConnection) -> None:
         self._connection = connection
         self.add_close_callback = connection.add_close_callback
 
@@ -107,7 +111,7 @@ class Database(ABC):
         """Open a driver's connection outside the pool, and close it at the end. Raises Unavailable."""
 
     @abstractmethod
-    async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:
+    async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:
         """Prepare a driver's connection for batchers, and return it wrapped."""
 
     @abstractmethod
@@ -131,7 +135,7 @@ class Database(ABC):
         return Statement(source, self.engine.dialect, native_types=self.native_types)
 
     @asynccontextmanager
-    async def connect(self, *, generic_plan: bool = False) -> AsyncIterator[Connection]:
+    async def connect(self, *, generic_plan: bool = False) -> AsyncIterator[BatchConnection]:
         """Open a connection outside the pool, and close it at the end. Raises Unavailable.
 
         With `generic_plan` a statement is planned once, whatever its arguments: right for keys, wrong for ranges.

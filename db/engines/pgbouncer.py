@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import URL, event
 
-from db.engines.database import DRIVER_ERRORS, Connection, Options, translate_error
+from db.engines.database import DRIVER_ERRORS, BatchConnection, Options, translate_error
 from db.engines.failover import Driver, HostSelector
 from db.engines.postgresql import GENERIC_PLAN, PostgreSQL, PostgreSQLConnection
 from db.engines.replication import WARNING_SETTINGS
@@ -39,7 +39,7 @@ class PgBouncer(PostgreSQL):
             del arguments["server_settings"][name]  # PgBouncer refuses connections with settings unknown to it
         return {**arguments, "statement_cache_size": 0}
 
-    async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:
+    async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:
         await super()._wrap(driver, generic_plan=False)
         settings = [f"SET LOCAL {name} = {value}" for name, value in GENERIC_PLAN.items() if generic_plan]
         return PgBouncerConnection(driver, self._primary, "; ".join(["BEGIN", self._settings_sql, *settings]))

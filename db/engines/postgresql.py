@@ -16,7 +16,7 @@ from db.batching.batch import TOKEN_BYTES
 from db.engines.commit_records import FIND, with_commit_record
 from db.engines.database import (
     DRIVER_ERRORS,
-    Connection,
+    BatchConnection,
     Database,
     Locks,
     Options,
@@ -150,7 +150,7 @@ class PostgreSQL(Database):
         finally:
             self._primary.discard(driver)
 
-    async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:
+    async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:
         with translate_errors():
             await driver.set_type_codec(
                 "timestamptz", schema="pg_catalog", encoder=_microseconds, decoder=_timestamp, format="tuple"

@@ -10,7 +10,7 @@ import aiosqlite
 from sqlalchemy import URL, NullPool, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
-from db.engines.database import READ_ONLY, Connection, Database, Locks, Options, translate_error, translate_errors
+from db.engines.database import READ_ONLY, BatchConnection, Database, Locks, Options, translate_error, translate_errors
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.row_parameters import JsonEachRows
 from db.engines.statement import Statement
@@ -87,7 +87,7 @@ class SQLite(Database):
         await super()._disconnect()
         await self._batchers.dispose()
 
-    async def _wrap(self, driver: Any, *, generic_plan: bool) -> Connection:  # noqa: ARG002 - it plans when it prepares
+    async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:  # noqa: ARG002 - it plans when it prepares
         return SQLiteConnection(driver, self.locks, self._timeout_ms / 1000)
 
 

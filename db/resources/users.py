@@ -13,7 +13,6 @@ from db.resources.items import ITEMS
 from db.tables.call import Call
 from db.tables.filters import equals
 from db.tables.refusals import all_or_nothing
-from db.tables.storage import Storage
 from db.tables.store import Store
 from db.tables.table import Deletion, Table
 from db.transactions.idempotency import SessionConnection
@@ -39,10 +38,6 @@ REASSIGNED_ROWS = 1000  # in one statement
 class Users(Store[T]):
     """The store of users."""
 
-    def __init__(self, storage: Storage, make_row: Callable[..., T]) -> None:
-        super().__init__(storage, USERS, make_row)
-        self._make_row = make_row
-
     async def get_with_items(self, call: Call, id: int, make_item: Callable[..., U]) -> tuple[T, list[U]]:
         """Return a user and the first EMBEDDED_ITEMS_MAX of their items, by id. Raise NotFound."""
         first = aliased(Item)
@@ -54,7 +49,7 @@ class Users(Store[T]):
             user = await session.scalar(found)
             if user is None:
                 raise NotFound([id], USERS.noun)
-            items = [make_item(*_values(item, ITEMS)) for item in sorted(user.items, key=lambda item: item.id)]
+            items = [make_item(*_values(item, ITEMS)) for item in user.items]
             return self._make_row(*_values(user, USERS)), items
 
         return await run_in_transaction(self._database, work, self.remaining_s(call), writes=False)

@@ -1,5 +1,6 @@
 """What a request asks of its statements, handed down from verb to verb."""
 
+import asyncio
 from math import inf
 from typing import NamedTuple, Self
 
@@ -7,11 +8,11 @@ from db.transactions.idempotency import IdempotencyKey
 
 
 class Call(NamedTuple):
-    """What one request asks of its statements; it is handed down, and kept by none."""
+    """What one request asks of its statements."""
 
     deadline: float = inf  # by the loop's clock; no request takes longer than the service's own limit
     idempotency: IdempotencyKey | None = None
 
-    def by(self, deadline: float) -> Self:
-        """Return the call with the earlier of two deadlines."""
-        return self._replace(deadline=min(deadline, self.deadline))
+    def within(self, limit_s: float) -> Self:
+        """Return the call with a deadline no later than so many seconds from now."""
+        return self._replace(deadline=min(self.deadline, asyncio.get_running_loop().time() + limit_s))

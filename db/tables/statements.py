@@ -48,7 +48,12 @@ class TableStatements(Generic[T]):
         """Whether rows of another table may refer to a row to delete."""
         return bool(self._table.referenced_by)
 
-    async def get(self, connection: Connection, ids: Sequence[int]) -> list[T | NotFound]:
+    async def get(
+        self,
+        connection: Connection,
+        ids: Sequence[int],
+        token: bytes | None = None,  # noqa: ARG002 - a read may run twice
+    ) -> list[T | NotFound]:
         """Return the row for each id, or NotFound in its place."""
         make_row = self._make_row
         found = {row[0]: make_row(*row) for row in await self._select(connection, ids)}

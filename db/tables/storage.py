@@ -7,7 +7,7 @@ from typing import Self
 
 from db.batching.connections import BatchConnections
 from db.batching.queue import Limits
-from db.engines.database import Connection, Database
+from db.engines.database import BatchConnection, Database
 from db.transactions.idempotency import Idempotency
 
 # A list may take long, and a second connection serves shorter ones meanwhile.
@@ -27,10 +27,12 @@ class Storage:
         self.coalesce = coalesce
         pool_size = database.options.pool_size
         connect = partial(database.connect, generic_plan=True)
-        self.connections = BatchConnections[Connection](
+        self.connections = BatchConnections[BatchConnection](
             "batch connections", connect, batch_connections - LIST_CONNECTIONS
         )
-        self.list_connections = BatchConnections[Connection]("list connections", database.connect, LIST_CONNECTIONS)
+        self.list_connections = BatchConnections[BatchConnection](
+            "list connections", database.connect, LIST_CONNECTIONS
+        )
         self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, writes_max=pool_size)
         self.idempotency = Idempotency(database)
         self._opened = AsyncExitStack()

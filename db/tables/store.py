@@ -25,8 +25,6 @@ U = TypeVar("U")
 # While one bulk write waits for the disk, the next ones are executed.
 BULK_IN_FLIGHT = 4
 
-BulkOperation = Callable[[Connection, bytes], Awaitable[list[Any]]]
-
 
 class Store(Generic[T]):
     """The verbs of a table's rows; results are in the order of the arguments, a row is `make_row(*columns)`.
@@ -41,6 +39,7 @@ class Store(Generic[T]):
         self._database = storage.database
         self._idempotency = storage.idempotency
         self._timeout_s = storage.limits.timeout_ms / 1000
+        self._make_row = make_row
         self._statements = statements = TableStatements(storage.database, table, make_row)
         single = storage.limits._replace(batch_size_max=1)
         limits, in_flight = (storage.limits, 1) if storage.coalesce else (single, storage.connections.size)
@@ -50,7 +49,7 @@ class Store(Generic[T]):
             return Batcher(f"{table.name} {verb}", run=run, **options)
 
         alone = {"limits": single, "in_flight_max": BULK_IN_FLIGHT}
-        self._get_batcher = batcher("get", self._get_batch, deduplicate=storage.coalesce, idempotent=True)
+        self._get_batcher = batcher("get", statements.get, deduplicate=storage.coalesce, idempotent=True)
         self._create_batcher = batcher(
             "create", statements.create, unique_keys=self._keys_of_row if table.unique else None
         )
@@ -77,7 +76,7 @@ class Store(Generic[T]):
 
     def bounded(self, call: Call) -> Call:
         """Return a call with a deadline for all steps of its request: no later than the service's limit from now."""
-        return call.by(asyncio.get_running_loop().time() + self._timeout_s)
+        return call.within(self._timeout_s)
 
     def remaining_s(self, call: Call) -> float:
         """Return the seconds until the deadline of a bounded call."""
@@ -105,16 +104,15 @@ class Store(Generic[T]):
 
     async def get_many(self, call: Call, ids: Sequence[int]) -> list[T]:
         """Return the rows that exist, in the order of `ids`."""
-        found = await self._bulk_read_batcher.submit(
-            lambda connection, _: self._statements.get(connection, ids), call.deadline
-        )
+        found = await self._bulk_read_batcher.submit(partial(self._statements.get, ids=ids), call.deadline)
         return [row for row in found if not isinstance(row, NotFound)]
 
     async def create_many(self, call: Call, rows: Sequence[Row]) -> list[T]:
         """Create rows, all or none, and return them. Raise what `create` raises."""
         rows = [self.table.normalized(row) for row in rows]
         if call.idempotency is None and not self._statements.may_refuse_rows(rows):
-            return await self._bulk_write(call, partial(self._statements.create, rows=rows), all_or_nothing)
+            create = partial(self._statements.create, rows=rows)
+            return all_or_nothing(await self._bulk_write_batcher.submit(create, call.deadline))
 
         async def work(session: AsyncSession) -> list[T]:
             return all_or_nothing(await self._statements.create_all(SessionConnection(session), rows))
@@ -131,12 +129,13 @@ class Store(Generic[T]):
 
     async def delete_many(self, call: Call, ids: Sequence[int]) -> list[int]:
         """Delete the rows that exist, and return their ids in the order of `ids`. Raise StillReferenced."""
-        deletions, reduce = [Deletion(id) for id in ids], partial(_deleted_ids, ids)
+        deletions = [Deletion(id) for id in ids]
         if call.idempotency is None and not self._statements.may_refuse_deletions:
-            return await self._bulk_write(call, partial(self._statements.delete, deletions=deletions), reduce)
+            delete = partial(self._statements.delete, deletions=deletions)
+            return _deleted_ids(ids, await self._bulk_write_batcher.submit(delete, call.deadline))
 
         async def work(session: AsyncSession) -> list[int]:
-            return reduce(await self._statements.delete(SessionConnection(session), deletions))
+            return _deleted_ids(ids, await self._statements.delete(SessionConnection(session), deletions))
 
         return await self.in_transaction(call, work)
 
@@ -168,18 +167,6 @@ class Store(Generic[T]):
         with self._idempotency.running(keyed.key):
             return await self._keyed_batcher.submit(keyed, keyed.deadline)
 
-    async def _bulk_write(
-        self, call: Call, verb: Callable[..., Awaitable[list[Any]]], reduce: Callable[[list[Any]], U]
-    ) -> U:
-        return reduce(
-            await self._bulk_write_batcher.submit(
-                lambda connection, token: verb(connection, token=token), call.deadline
-            )
-        )
-
-    def _get_batch(self, connection: Connection, ids: Sequence[int], _token: bytes) -> Awaitable[list[T | NotFound]]:
-        return self._statements.get(connection, ids)
-
     async def _page_batch(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
         return [await self._statements.page(connection, query) for query in queries]
 
@@ -210,8 +197,8 @@ class Store(Generic[T]):
         return [patch.id, *self.table.unique_values(patch.values)] if self.table.unique else (patch.id,)
 
 
-async def _run(connection: Connection, operations: Sequence[BulkOperation], token: bytes) -> list[Any]:
-    return [await operation(connection, token) for operation in operations]
+async def _run(connection: Connection, operations: Sequence[Callable[..., Awaitable[Any]]], token: bytes) -> list[Any]:
+    return [await operation(connection, token=token) for operation in operations]
 
 
 def _keys_of_deletion(deletion: Deletion) -> Collection[Hashable]:

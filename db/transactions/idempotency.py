@@ -57,13 +57,9 @@ class SessionConnection:
     """A session with the interface of a connection, for statements that run in its transaction."""
 
     autocommits = False
-    closed = False
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-
-    def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Do nothing: a session whose connection is lost raises that from the next statement."""
 
     async def fetch(
         self,
@@ -116,7 +112,10 @@ class Idempotency:
             errors = [found or expired for found, expired in zip(stored, late, strict=True)]
             new = [each for each, error in zip(writes, errors, strict=True) if error is None]
             results = await work(session, [each.write for each in new]) if new else []
-            await self._save(session, {each.key: result for each, result in zip(new, results, strict=True)})
+            written = zip(new, results, strict=True)
+            await self._save(
+                session, {each.key: result for each, result in written if not isinstance(result, Exception)}
+            )
             following = iter(results)
             return [next(following) if error is None else error for error in errors]
 
@@ -131,7 +130,7 @@ class Idempotency:
         async def run(session: AsyncSession) -> Exception | None:
             [error] = await self._stored(session, [key])
             if error is None:
-                await self._insert(session, {key: refusal})
+                await self._save(session, {key: refusal})
             return error
 
         if (error := await run_in_transaction(self._database, run, timeout_s)) is not None:
@@ -151,17 +150,13 @@ class Idempotency:
         ]
 
     async def _save(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
-        written = {key: result for key, result in results.items() if not isinstance(result, Exception)}
-        if written:
-            await self._insert(session, written)
-
-    async def _insert(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
         """Store the response to the result, or to the refusal, of each key."""
         rows = [
             {"scope": key.scope, "fingerprint": key.fingerprint, "response": key.encode_response(result)}
             for key, result in results.items()
         ]
-        await session.execute(insert(idempotency_records), rows)
+        if rows:
+            await session.execute(insert(idempotency_records), rows)
 
 
 def _stored_error(key: IdempotencyKey, record: Sequence[Any] | None) -> Exception | None:

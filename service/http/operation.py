@@ -103,7 +103,7 @@ class Operation:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decode the request, call the handler, encode its result and send it. Raises ProblemError."""
         headers = combined(scope["headers"])
-        call = timed(CALL, time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
+        call = CALL.within(time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
         media_type = negotiate(headers.get(b"accept"))
         context: Context = scope["state"]["context"]
         arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
@@ -127,7 +127,7 @@ class Operation:
             if b"idempotency-key" in headers:
                 body = without_secrets(self._secrets, arguments.get("body"), body)
                 key = self._idempotency_key(scope, headers, body, media_type)
-                call = timed(call, context.settings.request_timeout_ms / 1000)
+                call = call.within(context.settings.request_timeout_ms / 1000)
                 arguments["call"] = call._replace(idempotency=key)
                 run = self._run_once
         try:
@@ -207,11 +207,6 @@ def _applied(hint: Any, types: Mapping[str, Any]) -> Any:
         return types[hint.__name__]
     variables = getattr(hint, "__parameters__", ())
     return hint[tuple(types[variable.__name__] for variable in variables)] if variables else hint
-
-
-def timed(call: Call, limit_s: float) -> Call:
-    """Return the call of a request that has so many seconds from now."""
-    return call.by(asyncio.get_running_loop().time() + limit_s)
 
 
 def path_parameter(text: str, read: Callable[[str], Any]) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
-from db.resources.users import USERS
+from db.resources.users import EMBEDDED_ITEMS_MAX, USERS
 from db.tables.call import Call
 from db.tables.table import Deletion
 from service.context import Context
@@ -90,7 +90,9 @@ class UserResponse(Struct, frozen=True, gc=False):  # its fields refer to nothin
 class UserWithItems(UserResponse, frozen=True):
     """A user with the items that they own."""
 
-    items: Annotated[list[ItemResponse], Meta(max_length=100, description="The first 100, by id.")]
+    items: Annotated[
+        list[ItemResponse], Meta(max_length=EMBEDDED_ITEMS_MAX, description=f"The first {EMBEDDED_ITEMS_MAX}, by id.")
+    ]
 
 
 class UserReadQuery(Struct, frozen=True):

@@ -42,7 +42,6 @@ class ExplainedConnection:
     """A connection that remembers the plan of what it runs, and how many rows of the table that read."""
 
     autocommits = True
-    closed = False
 
     def __init__(self, connection: Connection, driver: Any, dialect: str) -> None:
         self._connection = connection
@@ -50,7 +49,6 @@ class ExplainedConnection:
         self._dialect = dialect
         self.plan: list[str] = []
         self.read = 0
-        self.add_close_callback = connection.add_close_callback
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Explain a statement, and run it."""
