@@ -1,6 +1,6 @@
 """The handlers of every resource that is stored in a table; a Collection gives them its Structs."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -110,8 +110,9 @@ class Collection(Generic[C, R]):
         """Create one {noun}, or a batch of {name}, all or nothing."""
         store, call = self._begin(context, call)
         if isinstance(body, list):
-            return await store.create_many(call, [await self._row(context, call, each) for each in body])
-        return await store.create(call, await self._row(context, call, body))
+            return await store.create_many(call, await self._rows(context, call, body))
+        [row] = await self._rows(context, call, [body])
+        return await store.create(call, row)
 
     async def update_many(self, context: Context, call: Call, body: Annotated[list[B], BATCH]) -> list[R]:
         """Update a batch of {name}, all or nothing."""
@@ -130,11 +131,11 @@ class Collection(Generic[C, R]):
     async def _values(self, context: Context, call: Call, values: Values) -> Values:
         return await self._prepare(context, call, values) if self._prepare else values
 
-    async def _row(self, context: Context, call: Call, body: C) -> Row:
+    async def _rows(self, context: Context, call: Call, bodies: Sequence[C]) -> list[Row]:
         if self._prepare is None:
-            return astuple(body)
-        values = await self._prepare(context, call, given(body))
-        return tuple(map(values.get, self._table.row_fields))
+            return list(map(astuple, bodies))
+        prepared = [await self._prepare(context, call, given(body)) for body in bodies]
+        return [tuple(map(values.get, self._table.row_fields)) for values in prepared]
 
 
 def _check_fields(struct: type[Struct], names: tuple[str, ...]) -> None:
