@@ -189,10 +189,10 @@ class Table:
 
     def stored(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the values of fields as they are stored: normalized, with those of the columns that are folded."""
-        present = [(name, normalize) for _, name, normalize in self._normalized if values.get(name) is not None]
-        normalized = {name: normalize(values[name]) for name, normalize in present}
-        folded = {to: self.comparable(name, values[name]) for name, to in self._folded.items() if name in values}
-        return {**values, **normalized, **folded} if normalized or folded else values
+        changed = {name: make(values[name]) for _, name, make in self._normalized if values.get(name) is not None}
+        if self._folded:
+            changed |= {to: self.comparable(name, values[name]) for name, to in self._folded.items() if name in values}
+        return {**values, **changed} if changed else values
 
     def named(self, row: Row) -> dict[str, Any]:
         """Return the values of a Row by field."""

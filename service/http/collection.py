@@ -95,7 +95,10 @@ class Collection(Generic[C, R]):
         """Update some fields of one {noun}."""
         store, call = self._begin(context, call)
         call, version = await expected_version(store, call, id, if_match)
-        return await store.update(call, Patch(id, version, await self._values(context, call, given(body))))
+        values: Values = given(body)
+        if self._prepare is not None:
+            values = await self._prepare(context, call, values)
+        return await store.update(call, Patch(id, version, values))
 
     async def delete_one(self, context: Context, call: Call, id: I, if_match: IfMatch) -> None:
         """Delete one {noun}."""
@@ -117,7 +120,9 @@ class Collection(Generic[C, R]):
     async def update_many(self, context: Context, call: Call, body: Annotated[list[B], BATCH]) -> list[R]:
         """Update a batch of {name}, all or nothing."""
         store, call = self._begin(context, call)
-        changes = [each._replace(values=await self._values(context, call, each.values)) for each in patches(body)]
+        changes = patches(body)
+        if self._prepare is not None:
+            changes = [each._replace(values=await self._prepare(context, call, each.values)) for each in changes]
         return await store.update_many(call, changes)
 
     async def delete_many(self, context: Context, call: Call, query: IdsQuery) -> list[I]:
@@ -127,9 +132,6 @@ class Collection(Generic[C, R]):
     def _begin(self, context: Context, call: Call) -> tuple[Store[R], Call]:
         store = self._store(context)
         return store, store.bounded(call) if self._prepare else call  # what is prepared and written has one deadline
-
-    async def _values(self, context: Context, call: Call, values: Values) -> Values:
-        return await self._prepare(context, call, values) if self._prepare else values
 
     async def _rows(self, context: Context, call: Call, bodies: Sequence[C]) -> list[Row]:
         if self._prepare is None:

@@ -1,10 +1,10 @@
 """Merge patches (RFC 7396): which fields a body has, for one row or for each of a batch."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from msgspec import UNSET, Struct
-from msgspec.structs import asdict
 
 from db.tables.table import Patch
 from service.http.problems import INVALID_BODY, FieldError, ProblemError
@@ -14,7 +14,12 @@ KEYS = {"id", "version"}
 
 def given(body: Struct) -> dict[str, Any]:
     """Return the fields that are set, `id` and `version` aside: null is a value, and clears what it is sent for."""
-    return {name: value for name, value in asdict(body).items() if value is not UNSET and name not in KEYS}
+    return {name: value for name in _fields(type(body)) if (value := getattr(body, name)) is not UNSET}
+
+
+@cache
+def _fields(kind: type[Struct]) -> list[str]:
+    return [name for name in kind.__struct_fields__ if name not in KEYS]
 
 
 def patches(body: Sequence[Any]) -> list[Patch]:
