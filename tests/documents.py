@@ -30,8 +30,8 @@ README = ROOT / "README.md"
 RELIABILITY = ROOT / "docs" / "reliability.md"
 
 # What differs from run to run, and what stands for it on the page.
-MOMENTS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
-MOMENT = "2026-11-21T12:00:00.000000Z"
+TIMESTAMPS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+TIMESTAMP = "2026-11-21T12:00:00.000000Z"
 REQUEST_IDS = re.compile(r"[0-9a-f]{12}-[0-9a-f]+")
 REQUEST_ID = "0123456789ab-1"
 CURSORS = re.compile(r"after=[\w-]+")
@@ -125,7 +125,7 @@ async def call(client: httpx.AsyncClient, command: str) -> str:
     if given.i:
         shown = [f"{name}: {response.headers[name]}\n" for name in SHOWN_HEADERS if name in response.headers]
         printed = f"HTTP/1.1 {response.status_code} {response.reason_phrase}\n{''.join(shown)}…\n{printed}"
-    return CURSORS.sub("after=…", REQUEST_IDS.sub(REQUEST_ID, MOMENTS.sub(MOMENT, printed)))
+    return CURSORS.sub("after=…", REQUEST_IDS.sub(REQUEST_ID, TIMESTAMPS.sub(TIMESTAMP, printed)))
 
 
 def faults() -> str:

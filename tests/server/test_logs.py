@@ -162,11 +162,11 @@ async def test_half_a_response_is_not_finished_as_if_it_were_whole(log: pytest.L
         sent.append(message["type"])
 
     sent: list[str] = []
-    telemetry = RequestMiddleware(
+    middleware = RequestMiddleware(
         broken, worker_state=WorkerState(), requests_max=1, access_log=False, slow_request_ms=1000, debug=False
     )
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with pytest.raises(ValueError, match="the rest is missing"):
-        await telemetry(scope, receive, send)
+        await middleware(scope, receive, send)
     assert sent == ["http.response.start"]
     assert [line["error"] for line in lines(log)] == ["ValueError('the rest is missing')"]

@@ -28,13 +28,13 @@ def to_msgpack(_context: object, value: Any) -> bytes:
 
 @schemathesis.deserializer(MSGPACK.content_type)
 def from_msgpack(_context: object, response: Response) -> Any:
-    """Read an answer; a moment as the text that it is in JSON, which is what the schema speaks of."""
+    """Decode a response, its timestamps as the texts that they are in JSON, which the schema describes."""
     return msgspec.json.decode(msgspec.json.encode(msgspec.msgpack.decode(response.content)))
 
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Answer a body in its own media type, and keep the rules in requests that are meant to be valid."""
+    """Accept the media type of the body, and keep the rules in requests that are meant to be valid."""
     if case.media_type == MSGPACK.content_type:
         case.headers["Accept"] = MSGPACK.content_type
     if case.meta is not None and case.meta.generation.mode.is_positive:
@@ -45,7 +45,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
 
 
 def keep_header_rules(case: Case[Any]) -> None:
-    """Let a key be for one request, and leave the time that it takes."""
+    """Make each key unique, and each time limit long enough."""
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = str(uuid4())
     if "X-Request-Timeout" in case.headers:
@@ -53,7 +53,7 @@ def keep_header_rules(case: Case[Any]) -> None:
 
 
 def keep_query_rules(case: Case[Any]) -> None:
-    """Let `ids` stand alone, a cursor be one that was given out for the order, and no id be of an unknown user."""
+    """Leave `ids` alone, put in a cursor of the order, and remove ids of unknown users."""
     case.query.pop("reassign_to", None)
     if "ids" in case.query:
         case.query = {"ids": case.query["ids"]}
@@ -70,7 +70,7 @@ def cursor(path: str, order: str) -> str:
 
 
 def keep_body_rules(case: Case[Any]) -> None:
-    """Let no id be of an unknown user; of a set, let no password cost time, and let patches name each id once.
+    """Remove ids of unknown users; of a batch, remove passwords, which cost time, and patches of an id named before.
 
     Their integers have no fraction: to JSON Schema, 7.0 is one.
     """
