@@ -21,6 +21,8 @@ from db.errors import ConnectionLost, OutcomeUnknown, Overloaded, error_class, i
 
 log = logging.getLogger(__name__)
 
+# SQLAlchemy's log and errors cut long values, and with them what a secret is known by.
+HIDE_PARAMETERS = True
 READ_ONLY = "read_only_transaction"  # an execution option of connections whose transaction does not write
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, aiosqlite.Error)
 
@@ -151,9 +153,10 @@ class Database(ABC):
                 numbers = connection.dialect.server_version_info or ()
         return f"{self.engine.dialect.name} {'.'.join(map(str, numbers))}"
 
-    def abandon(self, task: "asyncio.Task[Any]") -> None:
-        """Cancel a task if it still runs; `close` waits for its end, which may take as long as a statement."""
-        task.cancel()
+    def abandon(self, task: "asyncio.Task[Any]", *, cancel: bool) -> None:
+        """Leave a task that may still run to its end, or cancel it; `close` waits for it."""
+        if cancel:
+            task.cancel()
         self._abandoned.add(task)
         task.add_done_callback(self._forget)
 

@@ -16,6 +16,7 @@ from db.batching.batch import TOKEN_BYTES
 from db.engines.commit_records import FIND, with_commit_record
 from db.engines.database import (
     DRIVER_ERRORS,
+    HIDE_PARAMETERS,
     BatchConnection,
     Database,
     Locks,
@@ -72,6 +73,7 @@ class PostgreSQL(Database):
         engine = create_async_engine(
             url,
             connect_args={**arguments, **self._sqlalchemy_arguments, "async_creator_fn": self._primary.connect},
+            hide_parameters=HIDE_PARAMETERS,
             pool_size=options.pool_size,
             max_overflow=0,
             pool_timeout=options.pool_wait_ms / 1000,

@@ -10,7 +10,16 @@ import aiosqlite
 from sqlalchemy import URL, NullPool, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
-from db.engines.database import READ_ONLY, BatchConnection, Database, Locks, Options, translate_error, translate_errors
+from db.engines.database import (
+    HIDE_PARAMETERS,
+    READ_ONLY,
+    BatchConnection,
+    Database,
+    Locks,
+    Options,
+    translate_error,
+    translate_errors,
+)
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.row_parameters import JsonEachRows
 from db.engines.statement import Statement
@@ -28,7 +37,8 @@ class SQLite(Database):
 
     def __init__(self, url: URL, options: Options) -> None:
         # Statements commit by themselves; a transaction begins explicitly, below.
-        make = partial(create_async_engine, url, connect_args={"isolation_level": None, "async_creator_fn": _open_file})
+        arguments = {"isolation_level": None, "async_creator_fn": _open_file}
+        make = partial(create_async_engine, url, connect_args=arguments, hide_parameters=HIDE_PARAMETERS)
         writer = ConcurrencyLimiter(1, options.pool_wait_ms)
         self._timeout_ms = options.statement_timeout_ms
         if url.database in {None, "", ":memory:"}:

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased, defer, selectinload
 
-from db.errors import NotFound, UnknownReference, VersionMismatch
+from db.errors import NotFound, TimedOut, UnknownReference, VersionMismatch
 from db.models import Base, Item, User
 from db.resources.items import ITEMS
 from db.tables.call import Call
@@ -59,11 +59,13 @@ class Users(Store[T]):
 
         Raise NotFound or VersionMismatch, or UnknownReference to `reassign_to` if there is no such other user.
         """
+        call = self.bounded(call)
 
         async def work(session: AsyncSession) -> None:
             await self._lock(session, deletion, owner_id)
             while await self._reassign(session, deletion.id, owner_id) == REASSIGNED_ROWS:
-                pass
+                if self.remaining_s(call) < 0:
+                    raise TimedOut("the items were not reassigned in time")
             all_or_nothing(await self._statements.delete(SessionConnection(session), [deletion]))
 
         await self.in_transaction(call, work)

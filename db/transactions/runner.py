@@ -41,7 +41,9 @@ async def run_in_transaction(
         if task.done():
             return task.result()
     finally:
-        database.abandon(task)  # also if it is done: its exception must be retrieved if this request was cancelled
+        runner.is_over = True
+        # Also if it is done: its exception must be retrieved if this request was cancelled.
+        database.abandon(task, cancel=runner.may_be_cancelled)
     raise runner.timeout_error()
 
 
@@ -56,6 +58,10 @@ class TransactionRunner(Generic[T]):
         self._statement_timeout_ms = max(1, int(timeout_s * 1000 * STATEMENT_TIMEOUT_SHARE))
         self._writes = writes
         self._committing = False
+        self.is_over = False  # whether nobody waits for it any more: then it is rolled back
+        # SQLAlchemy closes a connection whose call is cancelled. That of SQLite then stays open, with its transaction,
+        # until its cursor is collected; in memory, it is the database. So there, what has begun runs to its end.
+        self.may_be_cancelled = True
 
     def timeout_error(self) -> OutcomeUnknown | TimedOut:
         """Return the error for a request whose time is over: OutcomeUnknown during a commit, else TimedOut."""
@@ -69,7 +75,7 @@ class TransactionRunner(Generic[T]):
             try:
                 return await self._attempt()
             except (SerializationFailure, ConnectionLost):
-                if number == ATTEMPTS_MAX:
+                if number == ATTEMPTS_MAX or self.is_over:
                     raise
             await _pause(number)
         raise AssertionError("the last attempt returns or raises")
@@ -81,9 +87,12 @@ class TransactionRunner(Generic[T]):
         self._committing = False
         try:
             async with transaction(self._database, writes=self._writes) as session:
+                self.may_be_cancelled = self._database.can_disconnect
                 if self._statement_timeout_ms < self._database.options.statement_timeout_ms:
                     await self._database.limit(session, self._statement_timeout_ms)
                 results.append(await self._work(session))
+                if self.is_over:
+                    raise self.timeout_error()
                 if self._writes and self._database.can_disconnect:
                     await commit_log.save(session, token)
                 self._committing = self._writes
@@ -91,6 +100,8 @@ class TransactionRunner(Generic[T]):
             if not await self._was_committed(token):
                 self._committing = False
                 raise ConnectionLost("the commit was not confirmed, and did not happen") from None
+        finally:
+            self.may_be_cancelled = True
         return results[0]
 
     async def _was_committed(self, token: UUID) -> bool:
