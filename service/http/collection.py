@@ -11,7 +11,7 @@ from db.tables.call import Call
 from db.tables.store import Store
 from db.tables.table import Deletion, Patch, Row, Table
 from service.context import Context
-from service.http.conditional import expected_version
+from service.http.conditional import write_at_version
 from service.http.derived import batch_patch, list_query, merge_patch
 from service.http.headers import IfMatch
 from service.http.listing import Listing
@@ -94,16 +94,22 @@ class Collection(Generic[C, R]):
     async def update_one(self, context: Context, call: Call, id: I, if_match: IfMatch, body: P) -> R:
         """Update some fields of one {noun}."""
         store, call = self._begin(context, call)
-        call, version = await expected_version(store, call, id, if_match)
         values: Values = given(body)
-        if self._prepare is not None:
-            values = await self._prepare(context, call, values)
-        return await store.update(call, Patch(id, version, values))
+
+        async def write(call: Call, version: int | None) -> R:
+            stored = values if self._prepare is None else await self._prepare(context, call, values)
+            return await store.update(call, Patch(id, version, stored))
+
+        return await write_at_version(store, call, id, if_match, write)
 
     async def delete_one(self, context: Context, call: Call, id: I, if_match: IfMatch) -> None:
         """Delete one {noun}."""
-        call, version = await expected_version(self._store(context), call, id, if_match)
-        await self._store(context).delete(call, Deletion(id, version))
+        store = self._store(context)
+
+        async def write(call: Call, version: int | None) -> None:
+            await store.delete(call, Deletion(id, version))
+
+        await write_at_version(store, call, id, if_match, write)
 
     async def list_page(self, context: Context, call: Call, query: Q) -> Result[list[R]]:
         """List {name}."""

@@ -11,7 +11,7 @@ from db.tables.call import Call
 from db.tables.table import Deletion
 from service.context import Context
 from service.http.collection import Collection
-from service.http.conditional import expected_version
+from service.http.conditional import write_at_version
 from service.http.headers import IfMatch
 from service.http.response import Result
 from service.resources.items import ItemResponse
@@ -119,11 +119,14 @@ async def read_user(
 
 async def delete_user(context: Context, call: Call, id: UserId, if_match: IfMatch, query: UserDeleteQuery) -> None:
     """Delete a user, who owns no items or whose items get another owner."""
-    call, version = await expected_version(context.users, call, id, if_match)
-    if query.reassign_to is UNSET:
-        await context.users.delete(call, Deletion(id, version))
-    else:
-        await context.users.delete_and_reassign(call, Deletion(id, version), query.reassign_to)
+
+    async def write(call: Call, version: int | None) -> None:
+        if query.reassign_to is UNSET:
+            await context.users.delete(call, Deletion(id, version))
+        else:
+            await context.users.delete_and_reassign(call, Deletion(id, version), query.reassign_to)
+
+    await write_at_version(context.users, call, id, if_match, write)
 
 
 async def _stored(context: Context, call: Call, values: Mapping[str, Any]) -> Mapping[str, Any]:

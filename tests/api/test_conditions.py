@@ -1,5 +1,6 @@
 """Requests under a condition: If-None-Match for reading, If-Match for writing (RFC 9110, section 13)."""
 
+import asyncio
 from itertools import product
 
 import pytest
@@ -153,3 +154,16 @@ async def test_a_write_under_a_condition_that_is_not_for_it_does_not_happen(full
             response = await full_resource.send(request, **{name: tags})
             assert code(response) == (400, "invalid-header"), (request, name, tags)
     assert await full_resource.everything() == rows
+
+
+@pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "under a key"])
+async def test_one_of_several_versions_is_enough_while_another_client_writes(
+    full_resource: ResourceClient, *, with_key: bool
+) -> None:
+    for number in range(30):
+        [row] = await full_resource.create()
+        headers = {"if-match": '"1-json", "2-json"', **({"idempotency-key": f"{number}"} if with_key else {})}
+        url = full_resource.url(row)
+        conditional, other = (Request("PATCH", url, full_resource.change()) for _ in range(2))
+        first, second = await asyncio.gather(full_resource.send(conditional, **headers), full_resource.send(other))
+        assert (first.status_code, second.status_code) == (200, 200)
