@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from db.engines.database import READ_ONLY, Database, translate_errors
+from db.engines.database import Database, translate_errors
 
 
 @asynccontextmanager
@@ -16,7 +16,7 @@ async def transaction(database: Database, *, writes: bool = True) -> AsyncIterat
     ended without an exception, the changes are durable. Raise the errors of db.errors, Overloaded included, and
     OutcomeUnknown if the connection was lost during the commit. A block that does not write waits for no writer.
     """
-    engine = database.engine if writes else database.engine.execution_options(**{READ_ONLY: True})
+    engine = database.engine if writes else database.engine.execution_options(**database.read_options)
     failure: BaseException | None = None
     async with database.locks.to_write if writes else database.locks.to_read:
         try:

@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 # SQLAlchemy's log and errors cut long values, and with them what a secret is known by.
 HIDE_PARAMETERS = True
-READ_ONLY = "read_only_transaction"  # an execution option of connections whose transaction does not write
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, aiosqlite.Error)
 
 
@@ -99,6 +98,7 @@ class Database(ABC):
     row_parameter: Callable[[Mapping[str, TypeEngine[Any]]], RowParameter]
     native_types: bool  # whether the driver accepts and returns Python's own values
     can_disconnect: bool  # whether a connection can be lost, and with it the outcome of a write
+    read_options: Mapping[str, Any]  # execution options of a transaction that reads: all of it sees one state
     auto_migrate: bool  # whether the service migrates the schema when it starts
     has_statistics: bool  # whether its planner estimates how many rows a filter matches
 

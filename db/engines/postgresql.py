@@ -60,6 +60,7 @@ class PostgreSQL(Database):
     row_parameter = UnnestRows
     native_types = True
     can_disconnect = True
+    read_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
     auto_migrate = False  # several instances may share it: a step of the deployment does it
     has_statistics = True
     target = "read-write"  # of the URL's hosts, unless it says otherwise

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 
 from db.engines.database import (
     HIDE_PARAMETERS,
-    READ_ONLY,
     BatchConnection,
     Database,
     Locks,
@@ -25,6 +24,8 @@ from db.engines.row_parameters import JsonEachRows
 from db.engines.statement import Statement
 from db.errors import Conflict
 
+READ_ONLY = "read_only_transaction"  # an execution option of connections whose transaction does not write
+
 
 class SQLite(Database):
     """SQLite by aiosqlite: many readers and one writer; in memory, one connection for all of them."""
@@ -32,6 +33,7 @@ class SQLite(Database):
     row_parameter = JsonEachRows
     native_types = False
     can_disconnect = False
+    read_options: Mapping[str, Any] = {READ_ONLY: True}
     auto_migrate = True  # no other service uses the file
     has_statistics = False
 

@@ -1,5 +1,6 @@
 """A user with its items embedded: `GET /users/{id}?include=items`."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -85,3 +86,15 @@ async def test_a_price_of_minus_zero_is_zero_whichever_verb_writes_it(client: ht
         await client.get(here),
     ):
         assert b'"price":0.0' in response.content
+
+
+async def test_a_user_and_the_items_are_read_as_of_one_state(client: httpx.AsyncClient) -> None:
+    bob = await create_user(client, "bob")
+    for number in range(25):
+        ada = await create_user(client, f"ada-{number}")
+        await create_batch(client, [{**LAMP, "owner_id": ada["id"]}] * 5)
+        here = f"/users/{ada['id']}"
+        reads = [client.get(f"{here}?include=items") for _ in range(12)]
+        deleted, *found = await asyncio.gather(client.delete(f"{here}?reassign_to={bob['id']}"), *reads)
+        assert deleted.status_code == 204
+        assert {len(each.json()["items"]) for each in found if each.status_code == 200} <= {5}
