@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import asyncpg
 
-from db.engines.replication import ConfirmedConnection, cancel_and_close
+from db.engines.replication import ConfirmedConnection
 from db.engines.url import Host
 from db.errors import is_connection_lost, is_demoted
 
@@ -141,7 +141,7 @@ class HostSelector:
     def discard(self, driver: Driver) -> None:
         """Close a connection in the background, and cancel on its server the statement that it still runs."""
         self.forget(driver)
-        task = asyncio.get_running_loop().create_task(cancel_and_close(driver))
+        task = asyncio.get_running_loop().create_task(driver.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

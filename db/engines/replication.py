@@ -7,6 +7,7 @@ write to it: a write waits until the standby has it and everything before it; a 
 NOTHING, does not wait (findings/found-before-replicated.sh).
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,18 +23,19 @@ log = logging.getLogger(__name__)
 WARNING_FUNCTION = "SyncRepWaitForLSN"
 # A role or a database may be configured to receive no warnings.
 WARNING_SETTINGS = {"client_min_messages": "warning"}
-CANCEL_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 2.0
 
 
 class ConfirmedConnection(asyncpg.Connection):
     """A connection that acknowledges no commit of a former primary, and none that a synchronous standby lacks."""
 
-    __slots__ = ("_unconfirmed", "is_current")
+    __slots__ = ("_closing", "_unconfirmed", "is_current")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.is_current: Callable[[], bool] = lambda: True  # whether its server is the latest primary found
         self._unconfirmed = False
+        self._closing: asyncio.Task[None] | None = None
         self.add_log_listener(_log_listener)
 
     async def execute(self, query: str, *arguments: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
@@ -42,6 +44,25 @@ class ConfirmedConnection(asyncpg.Connection):
         if query.startswith("COMMIT"):
             self.check_confirmed()
         return status
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Cancel the statement that still runs, and close the connection; a caller that is cancelled leaves it to that.
+
+        `terminate` and a second `close` would drop the request to cancel, and a server does not notice that the client
+        of a waiting commit has gone: the backend stays, with its locks (asyncpg 0.32, PostgreSQL 18).
+        """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(timeout or CLOSE_TIMEOUT_S))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, timeout: float) -> None:  # noqa: ASYNC109
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # after which it is closed, too
+            await super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        """Drop the connection at once, unless it is being closed, which has a time limit."""
+        if self._closing is None or self._closing.done():
+            super().terminate()
 
     def check_confirmed(self) -> None:
         """Raise OutcomeUnknown if the last commit may be lost in a failover.
@@ -63,13 +84,3 @@ def _log_listener(connection: Any, message: asyncpg.PostgresLogMessage) -> None:
             "no synchronous standby has confirmed a commit: it is visible, a failover would lose it, and it is not"
             " acknowledged; pg_stat_replication shows which standbys are connected"
         )
-
-
-async def cancel_and_close(connection: ConfirmedConnection) -> None:
-    """Close a connection whose statement was abandoned, and cancel the statement on the server.
-
-    `terminate` would drop the cancel request that asyncpg sends after a timeout, and a server does not notice that the
-    client of a waiting commit has gone: the backend stays, with its locks (asyncpg 0.32, PostgreSQL 18).
-    """
-    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        await connection.close(timeout=CANCEL_TIMEOUT_S)

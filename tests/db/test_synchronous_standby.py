@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import pytest
 from service.settings import Settings
 from tests.conftest import migrate
 from tests.faults.cuts import UNKNOWN
+from tests.faults.proxy import Proxy
 from tests.support.pgbouncer import BINARY, PgBouncerServer
 from tests.support.postgres import HOST, QUICK, SUPERUSER, PostgresServer
 from tests.support.responses import code, create_batch, serving
@@ -27,6 +28,7 @@ WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 # Where asyncpg is cut off while it asks for TLS for a request to cancel that nobody waits for any more, it complains to
 # the loop (0.32).
 PLAIN = "?ssl=disable"
+SHORT = {"x-request-timeout": "1.4"}
 NOT_DONE = {"timeout", "overloaded", "unavailable", "idempotency-key-in-use"}
 STANDBYS = "synchronous_standby_names"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'items-service'"
@@ -190,13 +192,8 @@ async def test_behind_pgbouncer_as_well_nothing_is_acknowledged_that_no_standby_
     client: httpx.AsyncClient,
     behind: "asyncpg.Connection[Any]",
     end: Callable[..., Any] | None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # All of them close at once: on a busy machine their requests to cancel take longer than one is given.
-    monkeypatch.setattr("db.engines.replication.CANCEL_TIMEOUT_S", LIMIT_S)
     writes = [write for with_keys in (False, True) for write in await every_write(client, with_keys=with_keys)]
-    if end is None:
-        writes = writes[::4]  # a request to cancel that PgBouncer drops, when sixteen come at once, is not sent again
     with PgBouncerServer(server.url(), connections=len(writes)) as pgbouncer:
         async with nobody_follows(server):
             sending = asyncio.create_task(outcomes(pgbouncer.url(server.url()), writes, pgbouncer=True))
@@ -205,9 +202,36 @@ async def test_behind_pgbouncer_as_well_nothing_is_acknowledged_that_no_standby_
                     await end(behind)
                 await asyncio.sleep(PAUSE_S)
             assert await sending == dict.fromkeys(map(str, writes), UNKNOWN)
+            await nobody_waits(behind)
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["the service goes on", "the service stops"])
+async def test_the_request_to_cancel_a_wait_outlives_the_request_that_has_given_up(
+    server: PostgresServer, client: httpx.AsyncClient, behind: "asyncpg.Connection[Any]", *, stops: bool
+) -> None:
+    writes = await every_write(client, with_keys=True)
+    with Proxy(HOST, server.port) as proxy:
+        async with nobody_follows(server), AsyncExitStack() as running:
+            # asyncpg asks for TLS first: the request to cancel takes two round trips.
+            service = await running.enter_async_context(
+                serving(Settings(database_url=proxy.url(server.url()), **LIMITS))
+            )
+            sending = [asyncio.create_task(write.send(service, **SHORT)) for write in writes]
             async with asyncio.timeout(LIMIT_S):
-                while await behind.fetch(WAITING):  # noqa: ASYNC110
+                while not await behind.fetch(WAITING):  # noqa: ASYNC110
                     await asyncio.sleep(PAUSE_S)
+            proxy.set(latency_s=0.2)
+            assert {code(response)[0] for response in await asyncio.gather(*sending)} <= {503, 504}
+            if stops:
+                await running.aclose()
+            await nobody_waits(behind)
+
+
+async def nobody_waits(behind: "asyncpg.Connection[Any]") -> None:
+    """Wait until no backend waits for a standby."""
+    async with asyncio.timeout(LIMIT_S):
+        while await behind.fetch(WAITING):  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE_S)
 
 
 async def test_while_the_standby_is_away_waiting_backends_are_bounded_and_reads_go_on(
@@ -234,9 +258,7 @@ async def test_while_the_standby_is_away_waiting_backends_are_bounded_and_reads_
     assert 0 < most_waiting <= at_rest
     assert most <= 2 * at_rest  # while one is being ended, another stands in its place
     assert "no synchronous standby" in caplog.text
-    async with asyncio.timeout(LIMIT_S):
-        while await behind.fetch(WAITING):  # noqa: ASYNC110
-            await asyncio.sleep(PAUSE_S)
+    await nobody_waits(behind)
 
 
 async def test_a_crash_does_not_make_a_write_durable_that_no_standby_has(
