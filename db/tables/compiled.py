@@ -148,9 +148,7 @@ class CompiledStatements:
         return is_unknown
 
     def bind_rows(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Return the arguments of `create`."""
-        if len(self._table.written) > len(rows[0]):
-            rows = [tuple(self._table.stored(self._table.named(row)).values()) for row in rows]
+        """Return the arguments of `create`, for rows as they are stored."""
         return self.new_rows.bind(rows)
 
     def bind_patches(self, patches: Sequence[Patch]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from db.models import FIRST_VERSION
 from db.tables.compiled import CompiledStatements
 from db.tables.pagination import KeysetPaginator, Page, Query
 from db.tables.refusals import Refusals
-from db.tables.table import Deletion, Patch, Row, Table
+from db.tables.table import Deletion, Patch, Row, Table, repeated
 
 T = TypeVar("T")
 W = TypeVar("W", Patch, Deletion)
@@ -67,13 +67,13 @@ class TableStatements(Generic[T]):
     async def create(
         self, connection: Connection, rows: Sequence[Row], token: bytes | None = None
     ) -> list[T | Exception]:
-        """Create rows, and return each as it was created, or AlreadyExists or UnknownReference.
+        """Create rows, as they are stored, and return each as it was created, or AlreadyExists or UnknownReference.
 
         They are inserted in the order of their unique values, so that no two workers deadlock.
         """
         if not self._table.unique or len(rows) == 1:
             return await self._create(connection, rows, token)
-        keys = [self._table.unique_values(self._table.named(row)) for row in rows]
+        keys = list(map(self._table.unique_in_row, rows))
         order = sorted(range(len(rows)), key=keys.__getitem__)
         results = await self._create(connection, [rows[place] for place in order], token)
         by_place = dict(zip(order, results, strict=True))
@@ -89,14 +89,13 @@ class TableStatements(Generic[T]):
             found_values = {row[0]: [row[place + 1] for place in self._returned] for row in found}
             created = [(id, duplicate.written_at, *found_values.get(id, ())) for id in sorted(duplicate.ids)]
         if len(created) == len(rows):
-            return self._made([row[:2] for row in created] if guarded else created, rows)
+            return self._made(created, rows)
         return await self._made_and_refused(connection, created, rows)
 
     async def create_all(self, connection: Connection, rows: Sequence[Row]) -> list[T | Exception]:
         """Create rows in a transaction, which is rolled back if any result is an exception."""
-        new = [Patch(0, None, self._table.named(row)) for row in rows]
-        if repeated := self._table.repeated(row.values for row in new):
-            raise await self._refusals.of_repeated(connection, new, repeated)
+        if found := repeated(map(self._table.unique_in_row, rows)):
+            raise await self._refusals.of_repeated(connection, self._as_patches(rows), found)
         return await self.create(connection, rows)
 
     def _made(self, created: Sequence[Sequence[Any]], rows: Sequence[Row]) -> list[Any]:
@@ -105,11 +104,12 @@ class TableStatements(Generic[T]):
         Ids are drawn in the order of the batch, while RETURNING promises none.
         """
         make_row = self._make_row
-        if self._table.write_only:
-            rows = [row[: len(self._table.fields)] for row in rows]
+        read = len(self._table.fields)
+        if len(rows[0]) > read:
+            rows = [row[:read] for row in rows]
         return [
-            make_row(id, *row, FIRST_VERSION, created_at, created_at)
-            for (id, created_at), row in zip(sorted(created, key=_first), rows, strict=True)
+            make_row(each[0], *row, FIRST_VERSION, each[1], each[1])
+            for each, row in zip(sorted(created, key=_first), rows, strict=True)
         ]
 
     async def _made_and_refused(
@@ -122,15 +122,18 @@ class TableStatements(Generic[T]):
         if len(made) != len(created):  # after a DuplicateWrite alone
             raise OutcomeUnknown(f"some {self._noun} was created, and has been changed since")
         others = [row for row, accepted in zip(rows, is_made, strict=True) if not accepted]
-        refused = [Patch(0, None, self._table.named(row)) for row in others]
+        refused = self._as_patches(others)
         try:
             errors: Sequence[Exception] = await self._refusals.of_patches(connection, refused)
         except Exception as error:
             if not connection.autocommits:
                 raise
             errors = [error] * len(refused)  # the rest of the batch is committed: this is for these members only
-        results, refusals = iter(self._made([row[:2] for row in created], made)), iter(errors)
+        results, refusals = iter(self._made(created, made) if made else []), iter(errors)
         return [next(results if accepted else refusals) for accepted in is_made]
+
+    def _as_patches(self, rows: Sequence[Row]) -> list[Patch]:
+        return [Patch(0, None, self._table.named(row)) for row in rows]
 
     async def update(
         self, connection: Connection, patches: Sequence[Patch], token: bytes | None = None
@@ -158,10 +161,10 @@ class TableStatements(Generic[T]):
         """Update rows in a transaction, which is rolled back if any result is an exception; unique values may swap."""
         if self._sql.vacate and (arguments := self._sql.bind_vacated(_ordered(patches))):
             await self._write(connection, self._sql.vacate, arguments, None, guarded=True)
-        if repeated := self._table.repeated(patch.values for patch in patches):
+        if found := repeated(self._table.unique_values(patch.values) for patch in patches):
             missed = await self._refusals.missed(connection, patches)
             if not missed:
-                raise await self._refusals.of_repeated(connection, patches, repeated)
+                raise await self._refusals.of_repeated(connection, patches, found)
             return list(missed.values())
         return await self.update(connection, patches)
 

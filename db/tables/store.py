@@ -51,7 +51,7 @@ class Store(Generic[T]):
         alone = {"limits": single, "in_flight_max": BULK_IN_FLIGHT}
         self._get_batcher = batcher("get", statements.get, deduplicate=storage.coalesce, idempotent=True)
         self._create_batcher = batcher(
-            "create", statements.create, unique_keys=self._keys_of_row if table.unique else None
+            "create", statements.create, unique_keys=table.unique_in_row if table.unique else None
         )
         self._update_batcher = batcher("update", statements.update, unique_keys=self._keys_of_patch)
         self._delete_batcher = batcher("delete", statements.delete, unique_keys=_keys_of_deletion)
@@ -69,7 +69,7 @@ class Store(Generic[T]):
         )
         # The verbs of the batches of keyed writes, by the type of their members.
         self._verbs: dict[type, tuple[Callable[..., Any], Callable[..., Collection[Hashable]]]] = {
-            tuple: (statements.create, self._keys_of_row),
+            tuple: (statements.create, table.unique_in_row),
             Patch: (statements.update, self._keys_of_patch),
             Deletion: (statements.delete, _keys_of_deletion),
         }
@@ -92,7 +92,7 @@ class Store(Generic[T]):
 
     def create(self, call: Call, row: Row) -> Awaitable[T]:
         """Create a row, and return it. Raise AlreadyExists, UnknownReference, Conflict or InvalidValue."""
-        return self._write(self._create_batcher, call, self.table.normalized(row))
+        return self._write(self._create_batcher, call, self.table.stored_row(row))
 
     def update(self, call: Call, patch: Patch) -> Awaitable[T]:
         """Update a row, and return it. Raise NotFound or VersionMismatch, or what `create` raises."""
@@ -109,7 +109,7 @@ class Store(Generic[T]):
 
     async def create_many(self, call: Call, rows: Sequence[Row]) -> list[T]:
         """Create rows, all or none, and return them. Raise what `create` raises."""
-        rows = [self.table.normalized(row) for row in rows]
+        rows = list(map(self.table.stored_row, rows))
         if call.idempotency is None and not self._statements.may_refuse_rows(rows):
             create = partial(self._statements.create, rows=rows)
             return all_or_nothing(await self._bulk_write_batcher.submit(create, call.deadline))
@@ -189,9 +189,6 @@ class Store(Generic[T]):
     def _keys(self, keyed: KeyedWrite) -> Collection[Hashable]:
         _, keys = self._verbs[type(keyed.write)]
         return [keyed.key.scope, *keys(keyed.write)]
-
-    def _keys_of_row(self, row: Row) -> Collection[Hashable]:
-        return self.table.unique_values(self.table.named(row))
 
     def _keys_of_patch(self, patch: Patch) -> Collection[Hashable]:
         return [patch.id, *self.table.unique_values(patch.values)] if self.table.unique else (patch.id,)

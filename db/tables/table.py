@@ -26,7 +26,7 @@ NORMALIZE: dict[type, Callable[[Any], Any]] = {
     datetime: lambda value: value.astimezone(UTC),
 }
 
-Row = tuple[Any, ...]  # the values of a table's `fields`, then of its `write_only`
+Row = tuple[Any, ...]  # the values of a table's `fields`, then of its `write_only`; as it is stored, of all `written`
 
 
 class Patch(NamedTuple):
@@ -111,7 +111,7 @@ class Table:
         """Return the columns of a row as it is read, in their order."""
         return [self.core.c[name] for name in ("id", *self.fields, "version", "created_at", "updated_at")]
 
-    @property
+    @cached_property
     def row_fields(self) -> tuple[str, ...]:
         """Return the fields of a Row."""
         return (*self.fields, *self.write_only)
@@ -177,15 +177,25 @@ class Table:
         types = [(place, name, self.core.c[name].type.python_type) for place, name in enumerate(self.row_fields)]
         return [(place, name, NORMALIZE[kind]) for place, name, kind in types if kind in NORMALIZE]
 
-    def normalized(self, row: Row) -> Row:
-        """Return a Row with its values as they are read again."""
-        if not self._normalized:
-            return row
-        values = list(row)
-        for place, _, normalize in self._normalized:
-            if values[place] is not None:
-                values[place] = normalize(values[place])
-        return tuple(values)
+    @cached_property
+    def _folded_places(self) -> list[int]:
+        return [self.row_fields.index(name) for name in self._folded]
+
+    @cached_property
+    def _unique_places(self) -> list[tuple[str, int]]:
+        return [(name, self.written.index(self.compared(name))) for name in self.unique]
+
+    def stored_row(self, row: Row) -> Row:
+        """Return a Row as it is stored: normalized, with the values of the columns that are folded."""
+        if self._normalized:
+            values = list(row)
+            for place, _, normalize in self._normalized:
+                if values[place] is not None:
+                    values[place] = normalize(values[place])
+            row = tuple(values)
+        if self._folded_places:
+            row = (*row, *[row[place] and fold(row[place]) for place in self._folded_places])
+        return row
 
     def stored(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the values of fields as they are stored: normalized, with those of the columns that are folded."""
@@ -194,21 +204,26 @@ class Table:
             changed |= {to: self.comparable(name, values[name]) for name, to in self._folded.items() if name in values}
         return {**values, **changed} if changed else values
 
-    def named(self, row: Row) -> dict[str, Any]:
-        """Return the values of a Row by field."""
-        return dict(zip(self.row_fields, row, strict=True))
+    def named(self, stored: Row) -> dict[str, Any]:
+        """Return the values of a row as it is stored, by column."""
+        return dict(zip(self.written, stored, strict=True))
+
+    def unique_in_row(self, stored: Row) -> list[tuple[str, Any]]:
+        """Return the unique fields of a row as it is stored, each with the value that is compared, if any."""
+        return [(name, stored[place]) for name, place in self._unique_places if stored[place] is not None]
 
     def unique_values(self, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Return the unique fields among some fields' values, each with its value as it is compared."""
         return [(name, self.comparable(name, values[name])) for name in self.unique if values.get(name) is not None]
 
-    def repeated(self, members: Iterable[Mapping[str, Any]]) -> set[tuple[int, str]]:
-        """Return, by position, the unique fields whose value an earlier member of the batch has."""
-        seen: set[tuple[str, Any]] = set()
-        found: set[tuple[int, str]] = set()
-        for position, values in enumerate(members):
-            for one in self.unique_values(values):
-                if one in seen:
-                    found.add((position, one[0]))
-                seen.add(one)
-        return found
+
+def repeated(members: Iterable[Iterable[tuple[str, Any]]]) -> set[tuple[int, str]]:
+    """Return, by position, the fields whose value an earlier member of a batch has, of the unique ones of each."""
+    seen: set[tuple[str, Any]] = set()
+    found: set[tuple[int, str]] = set()
+    for position, fields in enumerate(members):
+        for one in fields:
+            if one in seen:
+                found.add((position, one[0]))
+            seen.add(one)
+    return found

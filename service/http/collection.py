@@ -1,7 +1,8 @@
 """The handlers of every resource that is stored in a table; a Collection gives them its Structs."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -9,7 +10,7 @@ from starlette.routing import Route
 
 from db.tables.call import Call
 from db.tables.store import Store
-from db.tables.table import Deletion, Patch, Row, Table
+from db.tables.table import Deletion, Patch, Table
 from service.context import Context
 from service.http.conditional import write_at_version
 from service.http.derived import batch_patch, list_query, merge_patch
@@ -31,13 +32,19 @@ I = TypeVar("I", bound=int)  # noqa: E741 - as the others, an initial
 Q = TypeVar("Q", bound=ListQuery)
 
 Values = Mapping[str, Any]
-Prepare = Callable[[Context, Call, Values], Awaitable[Values]]
+
+
+class Conversion(NamedTuple):
+    """A column that is stored in the place of a field that a client sends, and what makes its value of the field's."""
+
+    column: str
+    make: Callable[[Context, Call, Any], Awaitable[Any]]
 
 
 class Collection(Generic[C, R]):
     """The list of a resource at the path /NAME, and its rows at /NAME/ID: their handlers, Struct in and Struct out.
 
-    `store` finds its store. `prepare`, if there is one, returns what is stored of the values that a client sent.
+    `store` finds its store. `conversions` has the fields, by name, that are stored as another column.
     """
 
     def __init__(
@@ -46,12 +53,12 @@ class Collection(Generic[C, R]):
         create: type[C],
         response: type[R],
         store: Callable[[Context], Store[R]],
-        prepare: Prepare | None = None,
+        conversions: Mapping[str, Conversion] = MappingProxyType({}),
     ) -> None:
-        _check_fields(response, tuple(column.name for column in table.columns))
-        if prepare is None:
-            _check_fields(create, table.row_fields)
-        self._table, self._store, self._prepare = table, store, prepare
+        _check_fields(response, tuple(column.name for column in table.columns), response.__struct_fields__)
+        columns = {name: one.column for name, one in conversions.items()}
+        _check_fields(create, table.row_fields, tuple(columns.get(name, name) for name in create.__struct_fields__))
+        self._table, self._store, self._conversions = table, store, conversions
         self.path = f"/{table.name}"
         self.listing = Listing(self.path, table, response)
         patch, id_type = merge_patch(create), struct_fields(response)["id"].type
@@ -93,23 +100,20 @@ class Collection(Generic[C, R]):
 
     async def update_one(self, context: Context, call: Call, id: I, if_match: IfMatch, body: P) -> R:
         """Update some fields of one {noun}."""
-        store, call = self._begin(context, call)
+        store = self._store(context)
         values: Values = given(body)
-
-        async def write(call: Call, version: int | None) -> R:
-            stored = values if self._prepare is None else await self._prepare(context, call, values)
-            return await store.update(call, Patch(id, version, stored))
-
-        return await write_at_version(store, call, id, if_match, write)
+        if self._conversions:
+            call, [values] = await self._stored(context, call, [values])
+        return await write_at_version(
+            store, call, id, if_match, lambda call, version: store.update(call, Patch(id, version, values))
+        )
 
     async def delete_one(self, context: Context, call: Call, id: I, if_match: IfMatch) -> None:
         """Delete one {noun}."""
         store = self._store(context)
-
-        async def write(call: Call, version: int | None) -> None:
-            await store.delete(call, Deletion(id, version))
-
-        await write_at_version(store, call, id, if_match, write)
+        await write_at_version(
+            store, call, id, if_match, lambda call, version: store.delete(call, Deletion(id, version))
+        )
 
     async def list_page(self, context: Context, call: Call, query: Q) -> Result[list[R]]:
         """List {name}."""
@@ -117,37 +121,43 @@ class Collection(Generic[C, R]):
 
     async def create_many(self, context: Context, call: Call, body: C | Annotated[list[C], BATCH]) -> R | list[R]:
         """Create one {noun}, or a batch of {name}, all or nothing."""
-        store, call = self._begin(context, call)
-        if isinstance(body, list):
-            return await store.create_many(call, await self._rows(context, call, body))
-        [row] = await self._rows(context, call, [body])
-        return await store.create(call, row)
+        store = self._store(context)
+        bodies = body if isinstance(body, list) else [body]
+        if self._conversions:
+            call, sent = await self._stored(context, call, list(map(given, bodies)))
+            rows = [tuple(map(values.get, self._table.row_fields)) for values in sent]
+        else:
+            rows = list(map(astuple, bodies))
+        return await (store.create_many(call, rows) if bodies is body else store.create(call, rows[0]))
 
     async def update_many(self, context: Context, call: Call, body: Annotated[list[B], BATCH]) -> list[R]:
         """Update a batch of {name}, all or nothing."""
-        store, call = self._begin(context, call)
         changes = patches(body)
-        if self._prepare is not None:
-            changes = [each._replace(values=await self._prepare(context, call, each.values)) for each in changes]
-        return await store.update_many(call, changes)
+        if self._conversions:
+            call, stored = await self._stored(context, call, [each.values for each in changes])
+            changes = [each._replace(values=values) for each, values in zip(changes, stored, strict=True)]
+        return await self._store(context).update_many(call, changes)
 
     async def delete_many(self, context: Context, call: Call, query: IdsQuery) -> list[I]:
         """Delete a batch of {name}; unknown ids are left out of the response."""
         return await self._store(context).delete_many(call, query.ids)  # type: ignore[return-value] # an id is one
 
-    def _begin(self, context: Context, call: Call) -> tuple[Store[R], Call]:
-        store = self._store(context)
-        return store, store.bounded(call) if self._prepare else call  # what is prepared and written has one deadline
+    async def _stored(self, context: Context, call: Call, sent: list[Values]) -> tuple[Call, list[Values]]:
+        """Return what is stored of the values that a client sent, and the call to write it with."""
+        if all(map(self._conversions.keys().isdisjoint, sent)):
+            return call, sent
+        call = self._store(context).bounded(call)  # converting and writing have one deadline
+        return call, [await self._convert(context, call, values) for values in sent]
 
-    async def _rows(self, context: Context, call: Call, bodies: Sequence[C]) -> list[Row]:
-        if self._prepare is None:
-            return list(map(astuple, bodies))
-        prepared = [await self._prepare(context, call, given(body)) for body in bodies]
-        return [tuple(map(values.get, self._table.row_fields)) for values in prepared]
+    async def _convert(self, context: Context, call: Call, values: Values) -> Values:
+        stored = dict(values)
+        for name, (column, make) in self._conversions.items():
+            if name in stored:
+                stored[column] = await make(context, call, stored.pop(name))
+        return stored
 
 
-def _check_fields(struct: type[Struct], names: tuple[str, ...]) -> None:
+def _check_fields(struct: type[Struct], names: tuple[str, ...], found: tuple[str, ...]) -> None:
     """Raise TypeError if a Struct is not made of a row's values as they come, in their order."""
-    found = struct.__struct_fields__
     if found != names:
         raise TypeError(f"the fields of {struct.__name__} are {found}; those of its table are {names}")

@@ -1,7 +1,7 @@
 """Users: their Structs, and what is made of them at /users; the handlers that only they have."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Awaitable
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
@@ -10,7 +10,7 @@ from db.resources.users import EMBEDDED_ITEMS_MAX, USERS
 from db.tables.call import Call
 from db.tables.table import Deletion
 from service.context import Context
-from service.http.collection import Collection
+from service.http.collection import Collection, Conversion
 from service.http.conditional import write_at_version
 from service.http.headers import IfMatch
 from service.http.response import Result
@@ -120,22 +120,17 @@ async def read_user(
 async def delete_user(context: Context, call: Call, id: UserId, if_match: IfMatch, query: UserDeleteQuery) -> None:
     """Delete a user, who owns no items or whose items get another owner."""
 
-    async def write(call: Call, version: int | None) -> None:
+    def write(call: Call, version: int | None) -> Awaitable[None]:
         if query.reassign_to is UNSET:
-            await context.users.delete(call, Deletion(id, version))
-        else:
-            await context.users.delete_and_reassign(call, Deletion(id, version), query.reassign_to)
+            return context.users.delete(call, Deletion(id, version))
+        return context.users.delete_and_reassign(call, Deletion(id, version), query.reassign_to)
 
     await write_at_version(context.users, call, id, if_match, write)
 
 
-async def _stored(context: Context, call: Call, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the values to store: a password becomes its hash."""
-    if "password" not in values:
-        return values
-    stored = dict(values)
-    password = stored.pop("password")
-    return {**stored, "password_hash": password and await context.passwords.hash(password, call.deadline)}
+async def _hash(context: Context, call: Call, password: str | None) -> str | None:
+    return password and await context.passwords.hash(password, call.deadline)
 
 
-COLLECTION = Collection(USERS, UserCreate, UserResponse, lambda context: context.users, prepare=_stored)
+CONVERSIONS = {"password": Conversion("password_hash", _hash)}
+COLLECTION = Collection(USERS, UserCreate, UserResponse, lambda context: context.users, CONVERSIONS)

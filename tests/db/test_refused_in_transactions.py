@@ -95,7 +95,7 @@ async def test_rows_are_inserted_in_the_order_of_their_unique_values_so_that_wor
     database = open_database(database_url)
     users: TableStatements[Any] = TableStatements(database, USERS, lambda *columns: columns)
     names = ["cyd", "ada", "eve", "bob"]
-    rows = [(name, f"{name}@x", name, "writer", True, None) for name in names]
+    rows = [USERS.stored_row((name, f"{name}@x", name, "writer", True, None)) for name in names]
     async with database.connect(generic_plan=True) as connection:
         created: Any = await users.create(connection, rows)
     assert [row[1] for row in created] == names

@@ -77,7 +77,8 @@ def items(database: Database) -> Items:
 
 
 def user(username: str, email: str | None = None, password_hash: str | None = None) -> tuple[Any, ...]:
-    return username, email or f"{username}@x", username.title(), "writer", True, password_hash
+    row = (username, email or f"{username}@x", username.title(), "writer", True, password_hash)
+    return USERS.stored_row(row)
 
 
 def told(results: Sequence[object]) -> list[object]:
