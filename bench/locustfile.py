@@ -1,8 +1,8 @@
 """Load for a running service: `locust -f bench/locustfile.py Mixed --headless -u 50 -t 30s`.
 
 Users ask without a pause, and every response is checked: its status, shape, values and order, and that it is not older
-than what the service has acknowledged before. With `--processes` or workers each process makes items of its own and is
-the only one to change them, so what it remembers of them is the truth.
+than what the service has acknowledged before. With `--processes` or workers each process makes rows of its own and is
+the only one to change them, so what it remembers of them is the truth. `Mixed` asks for items, `MixedUsers` for users.
 
 One process makes some thousands of requests in a second. `--processes 2` runs two on this machine, `-1` one for each
 core; `--master` here and `--worker --master-host=NAME` elsewhere spread them over several. With bench/shape.py the
@@ -14,7 +14,6 @@ import random
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
 
 from locust import FastHttpUser, TaskSet, constant, events
 from locust.contrib.fasthttp import FastHttpSession, ResponseContextManager
@@ -24,12 +23,12 @@ from locust.exception import StopTest
 from locust.runners import MasterRunner, WorkerRunner
 from msgspec import Struct
 
-from bench.listings import LISTINGS, PAGE, check_page
-from bench.responses import Item, WrongResponseError, decoded, expect
+from bench.listings import PAGE, check_page
+from bench.resources import ITEMS, USERS, Resource
+from bench.responses import Row, WrongResponseError, decoded, expect
 
 HOST = "http://127.0.0.1:8000"
-ITEMS_PER_PROCESS = 1000
-PRICE_MAX = 1000
+ROWS_PER_PROCESS = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -47,30 +46,20 @@ class Question(Struct, frozen=True):
 
 
 chance = random.Random()  # noqa: S311 - it chooses load, it keeps no secret
-items: dict[int, Item] = {}
-"""This process's items, each as it was when last acknowledged."""
-ids: list[int] = []
+rows: dict[str, dict[int, Any]] = {}
+"""This process's rows by path and id, each as it was when last acknowledged."""
+ids: dict[str, list[int]] = {}
 
 
-def new_price() -> float:
-    """Choose a price in whole cents."""
-    return chance.randrange(PRICE_MAX * 100) / 100
-
-
-def new_item() -> dict[str, Any]:
-    """Make the body of an item that nobody has made before."""
-    return {"name": f"load-{uuid4().hex}", "price": new_price(), "in_stock": chance.choice((True, False))}
-
-
-def remember(item: Item, before: Item) -> None:
+def remember(resource: Resource[Any], row: Row, before: Row) -> None:
     """Compare a response with what was known when the question left, and keep the newer."""
-    expect(item.id == before.id, "another item than the one asked for")
-    expect((item.name, item.created_at) == (before.name, before.created_at), "a field changed that nobody changed")
-    expect(item.created_at.tzinfo and item.updated_at.tzinfo, "a timestamp without its time zone")
-    expect(item.version >= before.version, "older than what was acknowledged before")
-    expect(item.version > before.version or item == before, "another content under the same version")
-    if item.version > items[item.id].version:
-        items[item.id] = item
+    expect(row.id == before.id, "another row than the one asked for")
+    expect(resource.is_later(row, before), "a field changed that nobody changed")
+    expect(row.created_at.tzinfo and row.updated_at.tzinfo, "a timestamp without its time zone")
+    expect(row.version >= before.version, "older than what was acknowledged before")
+    expect(row.version > before.version or row == before, "another content under the same version")
+    if row.version > rows[resource.path][row.id].version:
+        rows[resource.path][row.id] = row
 
 
 def profile(weights: dict[Task, int]) -> list[Task]:
@@ -79,21 +68,20 @@ def profile(weights: dict[Task, int]) -> list[Task]:
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
-def make_items(environment: Environment, **_: object) -> None:
-    """Make this process's items with one request, which is no part of the statistics."""
+def make_rows(environment: Environment, **_: object) -> None:
+    """Make this process's rows with a request for each resource, which is no part of the statistics."""
     if isinstance(environment.runner, MasterRunner):
         return
     chance.seed()  # forked processes must not ask the same questions
     session = FastHttpSession(environment.host or HOST, EventHook(), None)  # type: ignore[no-untyped-call]
-    response = session.post("/items", json=[new_item() for _ in range(ITEMS_PER_PROCESS)])
-    if response.status_code != HTTPStatus.CREATED:
-        logger.error("no items could be made: status %s %s", response.status_code, response.text)
-        environment.process_exit_code = 1
-        raise StopTest
-    made = decoded(response.content, list[Item])
-    items.clear()
-    items.update((item.id, item) for item in made)
-    ids[:] = items
+    for resource in {one.resource for one in environment.user_classes if issubclass(one, ResourceUser)}:
+        response = session.post(resource.path, json=[resource.new(chance) for _ in range(ROWS_PER_PROCESS)])
+        if response.status_code != HTTPStatus.CREATED:
+            logger.error("no %s could be made: status %s %s", resource.path, response.status_code, response.text)
+            environment.process_exit_code = 1
+            raise StopTest
+        rows[resource.path] = {row.id: row for row in resource.rows(response.content)}
+        ids[resource.path] = list(rows[resource.path])
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
@@ -105,56 +93,65 @@ def refuse_silence(environment: Environment, **_: object) -> None:
         environment.process_exit_code = 1
 
 
-class ItemUser(FastHttpUser):
-    """Knows every kind of request; `tasks` lists those it makes."""
+class ResourceUser(FastHttpUser):
+    """Knows every kind of request for one resource; `tasks` lists those it makes."""
 
     abstract = True
     host = HOST
     wait_time = constant(0)
+    resource: Resource[Any] = ITEMS
 
     def read(self) -> None:
-        """Read one item."""
-        known = items[chance.choice(ids)]
+        """Read one row."""
+        resource, known = self.resource, self.choose()
 
         def check(response: ResponseContextManager) -> None:
-            remember(decoded(response.content, Item), known)
+            remember(resource, decoded(response.content, resource.shape), known)
 
-        self.ask(Question("GET", f"/items/{known.id}", "/items/[id]"), check)
+        self.ask(Question("GET", f"{resource.path}/{known.id}", f"{resource.path}/[id]"), check)
 
     def create(self) -> None:
-        """Create one item."""
-        sent = new_item()
+        """Create one row."""
+        resource = self.resource
+        sent = resource.new(chance)
 
         def check(response: ResponseContextManager) -> None:
-            item = decoded(response.content, Item)
-            expect({name: getattr(item, name) for name in sent} == sent, "other values than those sent")
-            expect(item.version == 1, "a new item is not at version 1")
+            row = decoded(response.content, resource.shape)
+            expect({name: getattr(row, name) for name in sent} == sent, "other values than those sent")
+            expect(row.version == 1, "a new row is not at version 1")
             location = response.headers and response.headers.get("location")
-            expect(str(location).endswith(f"/items/{item.id}"), "Location is not where the item is")
+            expect(str(location).endswith(f"{resource.path}/{row.id}"), "Location is not where the row is")
 
-        self.ask(Question("POST", "/items", "/items", sent, HTTPStatus.CREATED), check)
+        self.ask(Question("POST", resource.path, resource.path, sent, HTTPStatus.CREATED), check)
 
     def change(self) -> None:
-        """Change one item's price."""
-        known, price = items[chance.choice(ids)], new_price()
+        """Change one field of one row."""
+        resource, known = self.resource, self.choose()
+        patch = resource.patch(chance)
 
         def check(response: ResponseContextManager) -> None:
-            item = decoded(response.content, Item)
-            expect(item.price == price, "the change is not in the response")
-            expect(item.version > known.version, "the version did not rise")
-            remember(item, known)
+            row = decoded(response.content, resource.shape)
+            expect({name: getattr(row, name) for name in patch} == patch, "the change is not in the response")
+            expect(row.version > known.version, "the version did not rise")
+            remember(resource, row, known)
 
-        self.ask(Question("PATCH", f"/items/{known.id}", "/items/[id]", {"price": price}), check)
+        self.ask(Question("PATCH", f"{resource.path}/{known.id}", f"{resource.path}/[id]", patch), check)
 
     def read_page(self) -> None:
         """Read one page of one of the listings."""
-        listing = chance.choice(LISTINGS)
+        resource = self.resource
+        listing = chance.choice(resource.listings)
 
         def check(response: ResponseContextManager) -> None:
-            check_page(decoded(response.content, list[Item]), listing)
+            check_page(resource.rows(response.content), listing)
 
-        path = f"/items?limit={PAGE}{listing.query}"
+        path = f"{resource.path}?limit={PAGE}{listing.query}"
         self.ask(Question("GET", path, path), check)
+
+    def choose(self) -> Any:
+        """Choose one of this process's rows."""
+        path = self.resource.path
+        return rows[path][chance.choice(ids[path])]
 
     def ask(self, question: Question, check: Callable[[ResponseContextManager], None]) -> None:
         """Send one request; locust counts it as failed when `check` complains."""
@@ -170,25 +167,33 @@ class ItemUser(FastHttpUser):
                 response.failure(str(error))
 
 
-class Reader(ItemUser):
+class Reader(ResourceUser):
     """Reads items by id."""
 
-    tasks = profile({ItemUser.read: 1})
+    tasks = profile({ResourceUser.read: 1})
 
 
-class Writer(ItemUser):
+class Writer(ResourceUser):
     """Creates items."""
 
-    tasks = profile({ItemUser.create: 1})
+    tasks = profile({ResourceUser.create: 1})
 
 
-class Lister(ItemUser):
+class Lister(ResourceUser):
     """Reads pages, in every order and with every filter."""
 
-    tasks = profile({ItemUser.read_page: 1})
+    tasks = profile({ResourceUser.read_page: 1})
 
 
-class Mixed(ItemUser):
+class Mixed(ResourceUser):
     """What a service's day looks like."""
 
-    tasks = profile({ItemUser.read: 75, ItemUser.change: 10, ItemUser.read_page: 5, ItemUser.create: 10})
+    tasks = profile(
+        {ResourceUser.read: 75, ResourceUser.change: 10, ResourceUser.read_page: 5, ResourceUser.create: 10}
+    )
+
+
+class MixedUsers(Mixed):
+    """The same day of users."""
+
+    resource = USERS

@@ -7,23 +7,39 @@ import msgspec
 from msgspec import Struct
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Row")
 
 
 class WrongResponseError(Exception):
     """A response is not the truth."""
 
 
-class Item(Struct, frozen=True, forbid_unknown_fields=True):
-    """An item on the wire."""
+class Row(Struct, frozen=True, forbid_unknown_fields=True):
+    """What every row on the wire has."""
 
     id: int
-    name: str
-    price: float
-    in_stock: bool
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+class Item(Row, frozen=True):
+    """An item on the wire."""
+
+    name: str
+    price: float
+    in_stock: bool
     owner_id: int | None = None  # the peers have no users, and their responses have a field less
+
+
+class User(Row, frozen=True):
+    """A user on the wire, who has no password there."""
+
+    username: str
+    email: str
+    name: str
+    role: str
+    is_active: bool
 
 
 def expect(truth: object, complaint: str) -> None:

@@ -10,14 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 
 from tests.faults.durable import durable_server
-from tests.faults.load import ClientPool, Exchange, Request, closed_loop, counted, open_loop, quantile_ms
+from tests.faults.load import NUMBERS, ClientPool, Exchange, Request, closed_loop, counted, open_loop, quantile_ms
 from tests.faults.proxy import HOST, Proxy
 from tests.faults.report import Figures
+from tests.faults.resources import RESOURCES, Body, Resource
 from tests.support.postgres import PostgresServer
 from tests.support.serving import ServiceProcess
 
@@ -25,15 +27,17 @@ OVERLOAD = 5
 # What an operator would set: a request that would have to wait for longer than this many unloaded responses is refused.
 WAIT_RESPONSES_MAX = 1.25
 PROBES_PER_S = 20
-READ = Request("GET", "/items/1")
-LAMPS = 1000  # so many that no two in flight change the same
+ROWS = 1000  # so many that no two in flight change the same
 WARM_UP_S = 0.5
+# The round trips that a response takes, and how long each is made in each direction, in ms.
+STATEMENT, TRANSACTION = (1, 20), (5, 12)
 
 
 class Kind(NamedTuple):
-    """Something that a few connections do, one request at a time."""
+    """Something that a few connections do for a resource, one request at a time."""
 
-    make: Callable[[int], Request]
+    resource: Resource
+    make_for: Callable[[Resource, int], Request]
     connections: int
     round_trips: int
     latency_ms: int  # in each direction
@@ -44,25 +48,53 @@ class Kind(NamedTuple):
         """The longest wait."""
         return int(WAIT_RESPONSES_MAX * self.round_trips * 2 * self.latency_ms)
 
+    def make(self, number: int) -> Request:
+        """Return the request of a number."""
+        return self.make_for(self.resource, number)
 
-def _create_batch(_number: int) -> Request:
-    return Request("POST", "/items", msgspec.json.encode([{"name": "lamp", "price": 1}] * 2))
-
-
-def _update_batch(number: int) -> Request:
-    first = number % (LAMPS // 2) * 2 + 1
-    patches = [{"id": id, "price": number % 1000} for id in (first, first + 1)]
-    return Request("PATCH", "/items", msgspec.json.encode(patches))
+    def read(self, _number: int) -> Request:
+        """Return a request to read a row of the resource."""
+        return Request("GET", f"{self.resource}/1")
 
 
-KINDS = {
-    "batches created": Kind(_create_batch, 4, 1, 20),
-    "batches updated": Kind(_update_batch, 4, 5, 12),  # transactions, on connections of the pool
-    "lists": Kind(lambda number: Request("GET", f"/items?limit=20&name_prefix=lamp{number}"), 2, 1, 20),
-    "items created": Kind(
-        lambda _: Request("POST", "/items", b'{"name":"lamp","price":1}'), 4, 1, 20, {"ITEMSVC_COALESCE": "off"}
-    ),
-}
+def _bodies(resource: Resource, count: int) -> list[Body]:
+    """Return rows that nobody has created before; users have no password, as hashes would be most of the load."""
+    return [resource.body(f"lamp-{number}", number) for number in islice(NUMBERS, count)]
+
+
+def _create(resource: Resource, _number: int) -> Request:
+    return Request("POST", resource.path, msgspec.json.encode(*_bodies(resource, 1)))
+
+
+def _create_batch(resource: Resource, _number: int) -> Request:
+    return Request("POST", resource.path, msgspec.json.encode(_bodies(resource, 2)))
+
+
+def _update_batch(resource: Resource, number: int) -> Request:
+    first = number % (ROWS // 2) * 2 + 1
+    value = resource.body("lamp", number)[resource.updated]
+    patches = [{"id": id, resource.updated: value} for id in (first, first + 1)]
+    return Request("PATCH", resource.path, msgspec.json.encode(patches))
+
+
+def _list(resource: Resource, number: int) -> Request:
+    return Request("GET", f"{resource}?limit=20&{resource.found_by}=none{number}")
+
+
+def kinds(resource: Resource) -> dict[str, Kind]:
+    """Return what is asked for a resource, each under its name."""
+    rows = resource.path.strip("/")
+    # A transaction, on a connection of the pool, is what may refuse some of its rows, as their values are taken.
+    creation = TRANSACTION if resource.collection.unique else STATEMENT
+    return {
+        f"batches of {rows} created": Kind(resource, _create_batch, 4, *creation),
+        f"batches of {rows} updated": Kind(resource, _update_batch, 4, *TRANSACTION),
+        f"lists of {rows}": Kind(resource, _list, 2, *STATEMENT),
+        f"{rows} created": Kind(resource, _create, 4, *STATEMENT, {"ITEMSVC_COALESCE": "off"}),
+    }
+
+
+KINDS = {name: kind for resource in RESOURCES for name, kind in kinds(resource).items()}
 
 
 class Measured(NamedTuple):
@@ -136,13 +168,13 @@ async def _measure(url: str, kind: Kind, proxy: Proxy, duration_s: float) -> Mea
         await _warm_up(pool, kind, proxy)
         short_s = duration_s / 4
         alone = await closed_loop(pool, kind.make, 1, short_s)
-        read_before = await closed_loop(pool, lambda _: READ, 1, short_s)
+        read_before = await closed_loop(pool, kind.read, 1, short_s)
         # As many wait as are being served: no connection is ever without work.
         full = await closed_loop(pool, kind.make, 2 * kind.connections, short_s)
         peak_per_s = sum(one.served for one in full) / short_s
         offered, read_during, live, ready = await asyncio.gather(
             open_loop(pool, kind.make, OVERLOAD * peak_per_s, duration_s),
-            closed_loop(pool, lambda _: READ, 1, duration_s),
+            closed_loop(pool, kind.read, 1, duration_s),
             open_loop(pool, lambda _: Request("GET", "/livez"), PROBES_PER_S, duration_s),
             open_loop(pool, lambda _: Request("GET", "/readyz"), PROBES_PER_S, duration_s),
         )
@@ -152,10 +184,11 @@ async def _measure(url: str, kind: Kind, proxy: Proxy, duration_s: float) -> Mea
 
 async def _warm_up(pool: ClientPool, kind: Kind, proxy: Proxy) -> None:
     """Let every connection be there, and know its statements, and the service learn how long they take."""
-    lamps = [{"name": f"lamp {number}", "price": 1} for number in range(LAMPS)]
-    await pool.ask(Request("POST", "/items", msgspec.json.encode(lamps)))
+    rows = msgspec.json.encode(_bodies(kind.resource, ROWS))
+    created = await pool.ask(Request("POST", kind.resource.path, rows))
+    assert created.served, created
     await closed_loop(pool, kind.make, 2 * kind.connections, WARM_UP_S)
-    await closed_loop(pool, lambda _: READ, 2 * kind.connections, WARM_UP_S)
+    await closed_loop(pool, kind.read, 2 * kind.connections, WARM_UP_S)
     proxy.set(latency_s=kind.latency_ms / 1000)
     await closed_loop(pool, kind.make, 2 * kind.connections, WARM_UP_S)
 

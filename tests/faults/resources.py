@@ -28,6 +28,11 @@ class Resource(NamedTuple):
         return self.collection.noun
 
     @property
+    def found_by(self) -> str:
+        """Return the list's filter by name: by all of it, or by its beginning."""
+        return next(name for name in self.collection.query.schemas if name.startswith(self.named_by))
+
+    @property
     def fields(self) -> list[str]:
         """Return the fields that writers set and compare: all that are shown, without references to other rows."""
         collection = self.collection

@@ -14,10 +14,11 @@ import httpx
 
 from tests.faults.balancer import Balancer, Instance
 from tests.faults.durable import durable_server
+from tests.faults.resources import RESOURCES
 from tests.support.serving import ROOT, ServiceProcess
 from tests.support.waiting import LIMIT_S, wait_until
 
-USERS = 8
+CLIENTS = 8
 SERVED_MIN = 50  # by an instance that is back, before the other leaves
 DRAIN_DELAY_MS = "1000"
 
@@ -39,9 +40,12 @@ def restart(times: int) -> dict[str, Any]:
                 services[index] = opened.enter_context(start(PORT=str(instance.port)))
         statistics = locust.stop()
         assert not balancer.failures, balancer.failures
-    requests = sum(kind["num_requests"] for kind in statistics)
+    requests = {
+        resource.path: sum(kind["num_requests"] for kind in statistics if kind["name"].startswith(resource.path))
+        for resource in RESOURCES
+    }
     failed = sum(kind["num_failures"] for kind in statistics)
-    assert requests, "locust asked nothing"
+    assert all(requests.values()), requests
     assert not failed, statistics
     return {"restarts": 2 * times, "requests": requests, "failed": failed}
 
@@ -52,17 +56,17 @@ def has_served(instance: Instance, count: int) -> bool:
 
 
 class Locust:
-    """The benchmark's mixed users, at work from entering the block until `stop` or leaving it."""
+    """Locust's clients, half of them for each resource, at work from entering the block until `stop` or leaving it."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def __enter__(self) -> Self:
         self._output = tempfile.TemporaryFile("w+")
-        line = ["-f", str(ROOT / "bench" / "locustfile.py"), "Mixed", "--host", self._url, "--users", str(USERS)]
-        flags = ["--spawn-rate", str(USERS), "--headless", "--json", "--skip-log", "--exit-code-on-error", "0"]
+        line = ["-f", str(ROOT / "bench" / "locustfile.py"), "Mixed", "MixedUsers", "--host", self._url]
+        flags = ["--users", str(CLIENTS), "--spawn-rate", str(CLIENTS), "--headless", "--json", "--skip-log"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "locust", *line, *flags],
+            [sys.executable, "-m", "locust", *line, *flags, "--exit-code-on-error", "0"],
             stdout=self._output,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
@@ -77,7 +81,7 @@ class Locust:
         self._output.close()
 
     def stop(self) -> Sequence[dict[str, Any]]:
-        """Let the users end what they have begun, and give locust's statistics."""
+        """Let the clients end what they have begun, and return locust's statistics."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(LIMIT_S)
         self._output.seek(0)

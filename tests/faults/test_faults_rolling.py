@@ -4,4 +4,4 @@ from tests.faults import rolling
 
 
 def test_no_request_fails_while_instances_are_replaced() -> None:
-    assert rolling.restart(times=1)["requests"]
+    assert min(rolling.restart(times=1)["requests"].values()) > rolling.SERVED_MIN
