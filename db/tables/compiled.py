@@ -31,10 +31,10 @@ from sqlalchemy import (
 from db.engines.database import Database
 from db.engines.row_parameters import ORDINALITY
 from db.engines.statement import Statement
-from db.tables.table import Patch, Reference, Row, Table
+from db.tables.table import FOLDED, Patch, Reference, Row, Table
 from db.types import utc_now
 
-MASK = "patch_mask"  # a bit for each column that is written
+MASK = "patch_mask"  # a bit for each field that is written
 VACANT_CHARACTERS = 32
 
 Guard = Callable[[Any], ColumnElement[bool]]  # the condition that a row of a row parameter is refused
@@ -46,7 +46,7 @@ class CompiledStatements:
     def __init__(self, database: Database, table: Table) -> None:
         self._table = table
         self._core = core = table.core
-        self._bits = {name: 1 << bit for bit, name in enumerate(table.written)}
+        self._bits = {name: 1 << bit for bit, name in enumerate(table.row_fields)}
         self._unique = [_vacatable(core.c[table.compared(name)]) for name in table.unique]
         self.ids = database.rows(id=BigInteger())
         self.new_rows = database.rows(**table.parameters)
@@ -119,9 +119,8 @@ class CompiledStatements:
         """Return the condition that a row is to write a column: a new row writes all of them."""
         if MASK not in rows:
             return true()
-        is_set: ColumnElement[bool] = rows[MASK].bitwise_and(literal_column(str(self._bits[name]))) != literal_column(
-            "0"
-        )
+        bit: ColumnElement[int] = literal_column(str(self._bits[name.removesuffix(FOLDED)]))
+        is_set: ColumnElement[bool] = rows[MASK].bitwise_and(bit) != literal_column("0")
         return is_set
 
     def _taken(self, name: str) -> Guard:
@@ -158,7 +157,7 @@ class CompiledStatements:
     def bind_vacated(self, patches: Sequence[Patch]) -> dict[str, Any] | None:
         """Return the arguments of `vacate`, if more than one of the patches changes unique values."""
         vacated = [
-            Patch(patch.id, None, {self._table.compared(name): self._vacant(name) for name in names})
+            Patch(patch.id, None, {name: self._vacant(name) for name in names})
             for patch in patches
             if (names := [name for name in self._table.unique if name in patch.values])
         ]
@@ -168,9 +167,8 @@ class CompiledStatements:
         return None if self._core.c[self._table.compared(name)].nullable else token_hex(VACANT_CHARACTERS // 2)
 
     def _bound(self, patch: Patch) -> tuple[Any, ...]:
-        values = self._table.stored(patch.values)
-        mask = sum(map(self._bits.__getitem__, values))
-        return patch.id, patch.version, mask, *map(values.get, self._table.written)
+        row = self._table.stored_row(tuple(map(patch.values.get, self._table.row_fields)))
+        return patch.id, patch.version, sum(map(self._bits.__getitem__, patch.values)), *row
 
 
 def _vacatable(column: Column[Any]) -> str:

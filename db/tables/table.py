@@ -173,9 +173,9 @@ class Table:
         return {name.removesuffix(FOLDED): name for name in self.written if name.endswith(FOLDED)}
 
     @cached_property
-    def _normalized(self) -> list[tuple[int, str, Callable[[Any], Any]]]:
-        types = [(place, name, self.core.c[name].type.python_type) for place, name in enumerate(self.row_fields)]
-        return [(place, name, NORMALIZE[kind]) for place, name, kind in types if kind in NORMALIZE]
+    def _normalized(self) -> list[tuple[int, Callable[[Any], Any]]]:
+        types = [self.core.c[name].type.python_type for name in self.row_fields]
+        return [(place, NORMALIZE[kind]) for place, kind in enumerate(types) if kind in NORMALIZE]
 
     @cached_property
     def _folded_places(self) -> list[int]:
@@ -189,7 +189,7 @@ class Table:
         """Return a Row as it is stored: normalized, with the values of the columns that are folded."""
         if self._normalized:
             values = list(row)
-            for place, _, normalize in self._normalized:
+            for place, normalize in self._normalized:
                 if values[place] is not None:
                     values[place] = normalize(values[place])
             row = tuple(values)
@@ -197,16 +197,9 @@ class Table:
             row = (*row, *[row[place] and fold(row[place]) for place in self._folded_places])
         return row
 
-    def stored(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the values of fields as they are stored: normalized, with those of the columns that are folded."""
-        changed = {name: make(values[name]) for _, name, make in self._normalized if values.get(name) is not None}
-        if self._folded:
-            changed |= {to: self.comparable(name, values[name]) for name, to in self._folded.items() if name in values}
-        return {**values, **changed} if changed else values
-
-    def named(self, stored: Row) -> dict[str, Any]:
-        """Return the values of a row as it is stored, by column."""
-        return dict(zip(self.written, stored, strict=True))
+    def named(self, row: Row) -> dict[str, Any]:
+        """Return the values of a Row by field, also of one as it is stored."""
+        return dict(zip(self.row_fields, row, strict=False))
 
     def unique_in_row(self, stored: Row) -> list[tuple[str, Any]]:
         """Return the unique fields of a row as it is stored, each with the value that is compared, if any."""
