@@ -4,21 +4,38 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, String, column, select, table
+from sqlalchemy import Connection, String, column, inspect, select, table
 
 from db.batching.batcher import Batcher
 from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database, translate_errors
+from db.engines.statement import Statement
 from db.errors import NoSuchRevision, SchemaMismatch
+from db.models import ServedRevision
+from db.models import table as core_table
 from db.tables.storage import Storage
 
 log = logging.getLogger(__name__)
+
+
+class Schema(NamedTuple):
+    """The revision that a schema is at, "base" before the first, and whether this code can use it.
+
+    It can use the schema of its own revision, and a newer one that differs from that by additions only.
+    """
+
+    revision: str
+    is_usable: bool
+
+
+BASE = "base"  # before the first revision
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -27,8 +44,11 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+def _schema(connection: Connection) -> Schema:
+    revision = MigrationContext.configure(connection).get_current_revision() or BASE
+    if revision in {BASE, head()} or not inspect(connection).has_table(ServedRevision.__tablename__):
+        return Schema(revision, revision == head())
+    return Schema(revision, {revision, head()} <= set(connection.scalars(select(ServedRevision.revision))))
 
 
 @cache
@@ -38,8 +58,11 @@ def head() -> str:
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema up to a revision, in one transaction; do nothing if it is there. Raise NoSuchRevision."""
-    await _migrate(database, partial(command.upgrade, revision=revision))
+    """Bring the schema up to a revision, in one transaction, unless it is there, or newer by additions only.
+
+    Raise NoSuchRevision.
+    """
+    await _migrate(database, partial(command.upgrade, revision=revision), unless_usable=revision == "head")
 
 
 async def downgrade(database: Database, revision: str) -> None:
@@ -47,36 +70,43 @@ async def downgrade(database: Database, revision: str) -> None:
     await _migrate(database, partial(command.downgrade, revision=revision))
 
 
-async def _migrate(database: Database, run: Callable[[Config], None]) -> None:
+async def _migrate(database: Database, run: Callable[[Config], None], *, unless_usable: bool = False) -> None:
     with translate_errors():
         async with database.migration() as connection:
-            before = await connection.run_sync(_revision)
+            before = await connection.run_sync(_schema)
+            if before.is_usable and unless_usable:
+                return
             try:
                 await connection.run_sync(lambda sync: run(_config(sync)))
             except CommandError as error:
                 raise NoSuchRevision(str(error)) from error
-            after = await connection.run_sync(_revision)
-    if before != after:
-        log.info("the schema was migrated from %s to %s", before or "base", after or "base")
+            after = await connection.run_sync(_schema)
+    if before.revision != after.revision:
+        log.info("the schema was migrated from %s to %s", before.revision, after.revision)
 
 
-async def current(database: Database) -> str | None:
-    """Return the revision that the schema is at; None before the first. Raise Unavailable."""
+async def current(database: Database) -> Schema:
+    """Return the schema. Raise Unavailable."""
     with translate_errors():
         async with database.engine.connect() as connection:
-            return await connection.run_sync(_revision)
+            return await connection.run_sync(_schema)
 
 
-def probe(storage: Storage) -> Batcher[BatchConnection, None, str | None]:
+def probe(storage: Storage) -> Batcher[BatchConnection, None, Schema]:
     """Return a batcher whose members, all None, get what `current` returns; concurrent ones share one statement."""
     version = column("version_num", String())
-    statement = storage.database.statement(select(version).select_from(table("alembic_version", version)))
+    revision = storage.database.statement(select(version).select_from(table("alembic_version", version)))
+    served = storage.database.statement(select(core_table(ServedRevision).c.revision))
 
-    async def run(connection: BatchConnection, members: Sequence[None], _token: bytes) -> list[str | None]:
+    async def texts(connection: BatchConnection, statement: Statement) -> list[str]:
         try:
-            rows = await connection.fetch(statement, {})
-        except SchemaMismatch:
-            rows = []
-        return [rows[0][0] if rows else None for _ in members]
+            return [text for (text,) in await connection.fetch(statement, {})]
+        except SchemaMismatch:  # there is no such table
+            return []
 
-    return Batcher("schema revision", storage.connections, run, Limits(), deduplicate=True, idempotent=True)
+    async def run(connection: BatchConnection, members: Sequence[None], _token: bytes) -> list[Schema]:
+        at = (await texts(connection, revision) or [BASE])[0]
+        is_usable = at == head() or (at != BASE and {at, head()} <= set(await texts(connection, served)))
+        return [Schema(at, is_usable)] * len(members)
+
+    return Batcher("schema", storage.connections, run, Limits(), deduplicate=True, idempotent=True)

@@ -133,6 +133,14 @@ class CommitRecord(Base):
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
 
 
+class ServedRevision(Base):
+    """A revision whose code can use the schema as it is: the schema's own, and those that only lack additions to it."""
+
+    __tablename__ = "served_revisions"
+
+    revision: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 def table(model: type[Base]) -> Table:
     """Return the Core table behind a model."""
     assert isinstance(model.__table__, Table)  # noqa: S101 - narrows the type: every model here maps a table

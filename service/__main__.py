@@ -92,7 +92,7 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
 def change_schema(settings: Settings, given: argparse.Namespace) -> int:
     """Run a migration, and print the schema's revision."""
 
-    async def run(database: Database) -> str | None:
+    async def run(database: Database) -> migrate.Schema:
         if given.action == "upgrade":
             await migrate.upgrade(database, given.revision or "head")
         elif given.action == "downgrade":
@@ -101,8 +101,8 @@ def change_schema(settings: Settings, given: argparse.Namespace) -> int:
 
     if given.action == "downgrade" and given.revision is None:
         return fail("Nothing was changed", ["a downgrade needs a revision; base is the empty schema"])
-    revision = asyncio.run(with_database(settings, run))
-    print(f"The schema is at {revision or 'base'}.")
+    schema = asyncio.run(with_database(settings, run))
+    print(f"The schema is at {schema.revision}.")
     return 0
 
 
@@ -113,10 +113,10 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         print(f"{setting.variable:{width}}  {setting.value}")
     if settings.database_url.startswith("postgresql"):
         print(connection_budget(settings))
-    version, revision = asyncio.run(with_database(settings, _version_and_revision))
-    print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {revision or 'base'}", sep="\n")
-    if revision != migrate.head():
-        reason = f"the schema is at {revision or 'base'}, not at {migrate.head()}: run python -m service migrate"
+    version, schema = asyncio.run(with_database(settings, _version_and_schema))
+    print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
+    if not schema.is_usable:
+        reason = f"the schema is at {schema.revision}, not at {migrate.head()}: run python -m service migrate"
         return fail("The service cannot become ready", [reason])
     return 0
 
@@ -142,7 +142,7 @@ async def with_database(settings: Settings, use: Callable[[Database], Awaitable[
         await database.close()
 
 
-async def _version_and_revision(database: Database) -> tuple[str, str | None]:
+async def _version_and_schema(database: Database) -> tuple[str, migrate.Schema]:
     return await database.version(), await migrate.current(database)
 
 

@@ -46,7 +46,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
             bytes_per_s_min=settings.body_bytes_per_s_min,
         ),
         document=cache(partial(document, ROUTES)),
-        revision=partial(migrate.probe(storage).submit, None),
+        schema=partial(migrate.probe(storage).submit, None),
         idempotency=storage.idempotency,
         passwords=Passwords(),
         items=Store(storage, ITEMS, ItemResponse),

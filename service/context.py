@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from db.migrate import Schema
 from db.resources.users import Users
 from db.tables.store import Store
 from db.transactions.idempotency import Idempotency
@@ -23,7 +24,7 @@ class Context(NamedTuple):
     worker_state: WorkerState
     bodies: BodyReader
     document: Callable[[], dict[str, Any]]  # returns the OpenAPI document
-    revision: Callable[[], Awaitable[str | None]]  # reads the schema's revision from the database
+    schema: Callable[[], Awaitable[Schema]]  # reads the schema's revision from the database
     idempotency: Idempotency
     passwords: Passwords
     items: "Store[ItemResponse]"

@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import Connection, False_, Identity, True_
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from sqlalchemy import Connection, False_, Identity, True_, delete, insert, inspect
 from sqlalchemy.types import TypeDecorator
 
 from db.engines.database import Options
 from db.engines.engine import open_database
-from db.models import Base
+from db.models import Base, ServedRevision
 from db.types import utc_now
 
 
@@ -25,9 +27,28 @@ def run(connection: Connection) -> None:
         compare_server_default=sqlite_default_differs if connection.dialect.name == "sqlite" else True,
         autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
         render_item=render,
+        on_version_apply=record_served_revisions,
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def record_served_revisions(
+    ctx: MigrationContext,
+    step: MigrationInfo,  # noqa: ARG001 - alembic passes it
+    heads: Collection[Any],
+    run_args: Mapping[str, Any],  # noqa: ARG001
+) -> None:
+    """Record, after each revision, whose code can use the schema: that revision's, and those before its additions."""
+    connection = ctx.connection
+    if connection is None or not inspect(connection).has_table(ServedRevision.__tablename__):
+        return
+    connection.execute(delete(ServedRevision))
+    [revision] = heads
+    while isinstance(revision, str):  # the chain has no branches
+        connection.execute(insert(ServedRevision).values(revision=revision))
+        script = context.script.get_revision(revision)
+        revision = script.down_revision if getattr(script.module, "additive", False) else None
 
 
 def sqlite_default_differs(*arguments: Any) -> bool | None:

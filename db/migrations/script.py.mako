@@ -8,6 +8,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+additive = False  # True if the code of the revision before can use the new schema (docs/operations.md)
 
 
 def upgrade() -> None:

@@ -17,15 +17,14 @@ async def live(context: Context) -> Health:  # noqa: ARG001 - it needs nothing
 
 
 async def ready(context: Context) -> Health:
-    """Return whether requests can be served: the database answers, and its schema is the one wanted here."""
+    """Return whether requests can be served: the database answers, and its schema can be used."""
     if context.worker_state.is_shutting_down:
         raise ProblemError(NOT_READY, "The service is stopping.")
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_S):
-            revision = await context.revision()
+            schema = await context.schema()
     except (DatabaseError, TimeoutError):
         raise ProblemError(NOT_READY, "The database does not respond.") from None
-    if revision != migrate.head():
-        at = revision or "base"
-        raise ProblemError(NOT_READY, f"The schema is at {at}, not at {migrate.head()}: run migrate.")
+    if not schema.is_usable:
+        raise ProblemError(NOT_READY, f"The schema is at {schema.revision}, not at {migrate.head()}: run migrate.")
     return Health("ready")

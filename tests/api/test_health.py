@@ -52,11 +52,17 @@ async def test_a_service_with_an_older_schema_is_not_ready_until_it_is_migrated(
     assert (await client.post("/items", json={"name": "lamp", "price": 1})).status_code == 201
 
 
-async def test_a_service_with_a_newer_schema_is_not_ready(client: httpx.AsyncClient, database_url: str) -> None:
+async def test_a_service_is_ready_with_a_newer_schema_if_that_has_only_additions(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
     await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
     response = await client.get("/readyz")
     assert code(response) == (503, "not-ready")
     assert "9999" in response.json()["detail"]
+    await execute(database_url, "INSERT INTO served_revisions VALUES ('9999')")
+    assert (await client.get("/readyz")).status_code == 200
+    await execute(database_url, "DELETE FROM served_revisions WHERE revision <> '9999'")
+    assert code(await client.get("/readyz")) == (503, "not-ready")
 
 
 @on_postgresql

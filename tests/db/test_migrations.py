@@ -13,14 +13,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import CheckConstraint, Connection, MetaData, String, inspect, text
+from sqlalchemy import CheckConstraint, Connection, MetaData, String, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from db import migrate
 from db.engines.database import Database
 from db.engines.engine import open_database
 from db.errors import Conflict, NoSuchRevision
-from db.models import Base
+from db.models import Base, ServedRevision
 from db.types import fold
 
 ROOT = Path(__file__).parent.parent.parent
@@ -73,9 +73,9 @@ def relations(connection: Connection) -> set[str]:
 
 
 async def test_an_upgrade_makes_what_the_models_describe(database: Database) -> None:
-    assert await migrate.current(database) is None
+    assert (await migrate.current(database)).revision == migrate.BASE
     await migrate.upgrade(database)
-    assert await migrate.current(database) == migrate.head()
+    assert (await migrate.current(database)).revision == migrate.head()
     async with database.engine.connect() as connection:
         await connection.run_sync(lambda sync: command.check(migrate._config(sync)))  # raises what it finds
 
@@ -150,7 +150,7 @@ async def test_a_downgrade_to_base_leaves_nothing_and_the_way_up_is_open_again(d
         await migrate.downgrade(database, "base")
         async with database.engine.connect() as connection:
             assert await connection.run_sync(relations) <= {"alembic_version", "alembic_version_pkc"}
-        assert await migrate.current(database) is None
+        assert (await migrate.current(database)).revision == migrate.BASE
 
 
 @pytest.mark.parametrize("revision", ["nowhere", "+7", "-1"])
@@ -169,7 +169,20 @@ async def test_a_database_that_is_ahead_of_the_code_is_left_alone(database: Data
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(NoSuchRevision, match="9999"):
         await migrate.upgrade(database)
-    assert await migrate.current(database) == "9999"
+    assert await migrate.current(database) == migrate.Schema("9999", is_usable=False)
+
+
+async def test_a_schema_records_whose_code_can_use_it(database: Database) -> None:
+    async def served() -> set[str]:
+        async with database.engine.connect() as connection:
+            return set(await connection.scalars(select(ServedRevision.revision)))
+
+    await migrate.upgrade(database, "0001")
+    assert await served() == {"0001"}
+    await migrate.upgrade(database, "0002")  # which is additive
+    assert await served() == {"0001", "0002"}
+    await migrate.downgrade(database, "0001")
+    assert await served() == {"0001"}
 
 
 class StrayError(Exception):
@@ -192,7 +205,8 @@ async def test_five_upgrades_at_once_all_succeed(empty_database_url: str) -> Non
     databases = [open_database(empty_database_url) for _ in range(5)]
     for _ in range(3):
         await asyncio.gather(*map(migrate.upgrade, databases))
-        assert set(await asyncio.gather(*map(migrate.current, databases))) == {migrate.head()}
+        schemas = await asyncio.gather(*map(migrate.current, databases))
+        assert {schema.revision for schema in schemas} == {migrate.head()}
         await asyncio.gather(*(migrate.downgrade(database, "base") for database in databases))
     for database in databases:
         await database.close()

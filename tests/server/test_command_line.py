@@ -158,6 +158,15 @@ def test_a_schema_that_is_ahead_is_an_error_and_left_alone(run: Run, database_ur
         assert "9999" in error
 
 
+def test_a_schema_that_is_ahead_by_additions_only_is_used_and_left_alone(run: Run, database_url: str) -> None:
+    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    execute(database_url, "INSERT INTO served_revisions VALUES ('9999')")
+    for command in ("check", "migrate"):
+        result = run(command, DATABASE_URL=database_url)
+        assert (result.code, result.err) == (0, "")
+        assert "9999" in result.out
+
+
 def test_openapi_prints_the_document_and_asks_no_database(run: Run) -> None:
     result = run("openapi", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert (result.code, result.err) == (0, "")

@@ -8,6 +8,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+additive = False
 
 NOW = {"postgresql": "now()", "sqlite": "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"}
 TIMESTAMP = sa.DateTime(timezone=True)
@@ -52,9 +53,14 @@ def upgrade() -> None:
         sa.Column("created_at", TIMESTAMP, server_default=now, nullable=False),
         sa.PrimaryKeyConstraint("token", name=op.f("pk_commit_records")),
     )
+    op.create_table(
+        "served_revisions",
+        sa.Column("revision", sa.String(32), nullable=False),
+        sa.PrimaryKeyConstraint("revision", name=op.f("pk_served_revisions")),
+    )
 
 
 def downgrade() -> None:
     """Drop the tables, their indexes with them."""
-    for table in ("commit_records", "idempotency_keys", "items"):
+    for table in ("served_revisions", "commit_records", "idempotency_keys", "items"):
         op.drop_table(table)

@@ -15,6 +15,7 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+additive = True
 
 TEXT = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
 TIMESTAMP = sa.DateTime(timezone=True)
