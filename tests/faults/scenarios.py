@@ -72,5 +72,6 @@ SCENARIOS: Mapping[str, Callable[[], Figures]] = {
     "generated-inputs": partial(on_both, inputs.generate, examples=100),
     "model": partial(model.try_model, examples=150, steps=20),
     "rolling-restart": partial(rolling.restart, times=20),
+    "rolling-upgrade": partial(rolling.upgrade, times=20),
     "hour": partial(hours.mixed_load, duration_s=3600),
 }
