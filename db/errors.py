@@ -20,10 +20,10 @@ class NotFound(DatabaseError):
 
 
 class VersionMismatch(DatabaseError):
-    """The rows with these `ids` exist, but not at the version that the write expected."""
+    """The rows with these `ids` exist, but not at the version that the write expected; `why`, if that never existed."""
 
-    def __init__(self, ids: Sequence[int], noun: str) -> None:
-        super().__init__(f"the version has moved on for the id {_listed(ids)}")
+    def __init__(self, ids: Sequence[int], noun: str, why: str = "") -> None:
+        super().__init__(why or f"the version has moved on for the id {_listed(ids)}")
         self.ids, self.noun = tuple(ids), noun
 
 

@@ -11,6 +11,8 @@ from service.http.headers import IfMatch
 
 T = TypeVar("T")
 
+NO_VERSION = 'If-Match has no tag that a response had, such as "1-json" (W/"1-json" is taken for it); no other matches'
+
 
 def write_at_version(
     store: Store[Any], call: Call, id: int, if_match: IfMatch, write: Callable[[Call, int | None], Awaitable[T]]
@@ -32,6 +34,6 @@ async def _write_at_any(
     while True:
         current = await store.get(call, id)
         if current.version not in if_match:
-            raise VersionMismatch([id], store.table.noun)
+            raise VersionMismatch([id], store.table.noun, "" if if_match else NO_VERSION)
         with suppress(VersionMismatch):  # between the read and the write it may have reached another of the versions
             return await write(call, current.version)

@@ -14,8 +14,11 @@ IfMatch = frozenset[int] | None
 
 # One element of a list, which may be empty (RFC 9110, section 5.6.1).
 ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
-# As it is written in a response, and so far below the largest int64 that no row gets there.
-VERSION_TAG = re.compile("([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + ")")
+# As it is written in a response, and so far below the largest int64 that no row gets there. Where a proxy compresses
+# responses, Apache (mod_deflate, mod_brotli) and Caddy append the coding's name.
+VERSION_TAG = re.compile(
+    "([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + ")(?:-(?:gzip|br|zstd))?"
+)
 # Seconds above 0, with up to three decimals.
 TIME_LIMIT = re.compile(rb"(?!0*(\.0*)?$)[0-9]{1,6}(\.[0-9]{1,3})?")
 IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -33,13 +36,15 @@ def combined(pairs: Sequence[Header]) -> Headers:
 
 
 def expected_versions(header: bytes | None) -> IfMatch:
-    """Return the versions in If-Match, by strong comparison (RFC 9110, section 13.1.1): no weak or foreign tag is one.
+    """Return the versions in If-Match: a tag that no response has is none. Raises a 400, and a 431.
 
-    Raises a 400, and a 431.
+    The comparison is to be a strong one (RFC 9110, section 13.1.1), as a weak tag may be that of several
+    representations. One of ours is not: it is weak because a proxy has compressed the response (nginx and HAProxy mark
+    the tag then), and names one version nevertheless. By a strong comparison no write would succeed behind it.
     """
     if header is None or header.strip() == b"*":
         return None
-    found = [VERSION_TAG.fullmatch(opaque) for weak, opaque in entity_tags(header, "If-Match") if not weak]
+    found = [VERSION_TAG.fullmatch(opaque) for _, opaque in entity_tags(header, "If-Match")]
     return frozenset(int(match[1]) for match in found if match)
 
 

@@ -113,7 +113,7 @@ def parameters(endpoint: Endpoint, schemas: Schemas) -> Iterator[dict[str, Any]]
         for name, schema in fields["properties"].items():
             yield parameter("query", name, schema, required=name in fields["required"])
     if operation.conditional:
-        yield request_header("If-Match", f"Only while the {noun} has one of these tags; else 412.", TAGS)
+        yield request_header("If-Match", f"Only while the {noun} has one of these tags, weak or not; else 412.", TAGS)
     if endpoint.is_conditional_read:
         yield request_header("If-None-Match", f"Only if the {noun} has none of these tags; else 304.", TAGS)
     names = [name for name in REQUEST_HEADERS if method not in SAFE or name != "Idempotency-Key"]

@@ -17,15 +17,20 @@ NAMES_IT = {
     "a list": '"1-json", "2-json"',
     "a list without blanks": '"1-json","2-json","7-json"',
     "a list with empty elements": ', "2-json",, "7-json" , ',
-    "a list with weak and foreign tags": 'W/"2-json", "etag", "2-json", ""',
+    "a list with weak and foreign tags": 'W/"1-json", "etag", "2-json", ""',
     "the same tag twice": '"2-json", "2-json"',
     "a list of one": '"2-json",',
+    "its tag, as nginx and HAProxy compress": 'W/"2-json"',
+    "its tag in the other media type, as nginx compresses": 'W/"2-msgpack"',
+    "its tag, as Apache and Caddy compress": '"2-json-gzip"',
+    "its tag, as Caddy compresses": 'W/"2-json-zstd"',
+    "a list of weak tags": 'W/"1-json", W/"2-json"',
 }
 MISSES_IT = {
     "an older tag": '"1-json"',
     "a newer tag": '"3-json"',
     "a list of others": '"1-json", "3-json"',
-    "a weak tag": 'W/"2-json"',
+    "an older tag, weak": 'W/"1-json"',
     "a foreign tag": '"2"',
     "an empty tag": '""',
     "an unknown media type's": '"2-xml"',
@@ -38,6 +43,13 @@ MISSES_IT = {
     "no tag": "",
     "only commas": ", ,",
     "a comma inside": '"1,2-json"',
+}
+NAMES_NO_VERSION = {
+    "a foreign tag": '"2"',
+    "a weak one": 'W/"2"',
+    "a weak list": 'W/"2-xml", W/"etag"',
+    "a tag with the items": 'W/"2-json-0123456789ab"',
+    "no tag": "",
 }
 MALFORMED = {
     "no quotes": "2-json",
@@ -90,7 +102,22 @@ async def test_a_write_is_refused_if_the_condition_names_the_row_otherwise_or_is
     assert await full_resource.everything() == [row]
 
 
-@pytest.mark.parametrize("tags", ['"1-json"', '"1-json", "2-json"', "*", 'W/"1-json"'])
+@pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "under a key"])
+async def test_a_condition_that_no_version_can_fulfil_is_a_412_that_says_so(
+    full_resource: ResourceClient, *, with_key: bool
+) -> None:
+    row = await at_version_2(full_resource)
+    for what, tags in NAMES_NO_VERSION.items():
+        for request in writes(full_resource, row, row):
+            key = {"idempotency-key": f"{what} {request.url}".replace(" ", "-")} if with_key else {}
+            response = await full_resource.send(request, **{"if-match": tags}, **key)
+            assert code(response) == (412, "stale"), (what, request)
+            assert response.json()["detail"].startswith('If-Match has no tag that a response had, such as "1-json"')
+    older = await full_resource.send(writes(full_resource, row, row)[0], **{"if-match": 'W/"1-json"'})
+    assert older.json()["detail"] == f"The version has moved on for the id {row['id']}."
+
+
+@pytest.mark.parametrize("tags", ['"1-json"', '"1-json", "2-json"', "*", 'W/"1-json"', 'W/"etag"'])
 async def test_what_is_not_there_is_not_stale(full_resource: ResourceClient, tags: str) -> None:
     for request in writes(full_resource, {"id": 424242}, {"id": 1}):
         response = await full_resource.send(request, **{"if-match": tags})

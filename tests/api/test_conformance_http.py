@@ -17,8 +17,8 @@ from tests.support.responses import ENCODE, JSON, MSGPACK, PROBLEM, code, pointe
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 NAMES = {JSON: "json", MSGPACK: "msgpack"}
 # If-Match for a row at version 1.
-MATCHING = ("*", '"1-json"', '"1-msgpack"', '"9-json", "1-json"', 'W/"9-json",, "1-msgpack"')
-MISSING = ('"2-json"', '"2-json", "3-msgpack"', 'W/"1-json"', '"1"', '"1-xml"', '"etag"')
+MATCHING = ("*", '"1-json"', '"1-msgpack"', 'W/"1-json"', '"9-json", "1-json"', 'W/"9-json",, "1-msgpack"')
+MISSING = ('"2-json"', '"2-json", "3-msgpack"', 'W/"2-json"', '"1"', 'W/"1"', '"1-xml"', '"etag"')
 
 documented = pytest.mark.usefixtures("documented")
 
