@@ -23,6 +23,7 @@ Work = Callable[[AsyncSession, Sequence[Any]], Awaitable[Sequence[Any]]]
 idempotency_records = table(IdempotencyRecord)
 
 IN_USE = "the request with this key is not finished"
+REUSED = "the key belongs to another request"
 
 
 class IdempotencyKey(NamedTuple):
@@ -77,7 +78,7 @@ class Idempotency:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._running: set[str] = set()
+        self._running: dict[str, str] = {}  # the fingerprint of each scope
         self._scopes = database.rows(scope=Text())
         self._find = select(
             idempotency_records.c.scope, idempotency_records.c.fingerprint, idempotency_records.c.response
@@ -85,14 +86,15 @@ class Idempotency:
 
     @contextmanager
     def running(self, key: IdempotencyKey) -> Iterator[None]:
-        """Reserve a key in this process for one request. Raise KeyInUse if another request has it."""
-        if key.scope in self._running:
-            raise KeyInUse(IN_USE)
-        self._running.add(key.scope)
+        """Reserve a key in this process for one request. Raise KeyInUse while it runs, KeyReused if it is another's."""
+        running = self._running.get(key.scope)
+        if running is not None:
+            raise KeyInUse(IN_USE) if running == key.fingerprint else KeyReused(REUSED)
+        self._running[key.scope] = key.fingerprint
         try:
             yield
         finally:
-            self._running.discard(key.scope)
+            del self._running[key.scope]
 
     async def run_once(self, writes: Sequence[KeyedWrite], work: Work, timeout_s: float) -> list[Any]:
         """Run the writes that were not run before, and store their responses, in one transaction; return the results.
@@ -163,8 +165,4 @@ def _stored_error(key: IdempotencyKey, record: Sequence[Any] | None) -> Exceptio
     if record is None:
         return None
     fingerprint, response = record
-    return (
-        ReplayedResponse(response)
-        if fingerprint == key.fingerprint
-        else KeyReused("the key belongs to another request")
-    )
+    return ReplayedResponse(response) if fingerprint == key.fingerprint else KeyReused(REUSED)

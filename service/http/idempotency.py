@@ -13,8 +13,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 from starlette.types import Scope
 
-from service.http.headers import IDEMPOTENCY_KEY, Headers
-from service.http.media_types import MediaType
+from service.http.headers import IDEMPOTENCY_KEY
 from service.http.problems import INVALID_HEADER, Problem, ProblemError
 from service.http.response import Header, Response
 from service.http.validation import struct_fields, type_parts
@@ -23,21 +22,30 @@ REPLAYED: Header = (b"idempotency-replayed", b"true")
 DIGEST_BYTES = 20
 
 encode_response = msgspec.msgpack.Encoder().encode
+encode_request = msgspec.msgpack.Encoder(order="deterministic").encode  # which sorts sets
 decoder = msgspec.msgpack.Decoder(Response)
 problem_decoder = msgspec.json.Decoder(Problem)
 
 
-def digests(scope: Scope, headers: Headers, body: bytes, media_type: MediaType) -> tuple[str, str]:
-    """Return the scope of a request's key and the fingerprint of the request, in hexadecimal. Raises a 400.
+def key_scope(scope: Scope, key: bytes) -> str:
+    """Return the digest of what a key is for, the method and the path, and of the key, in hexadecimal. Raises a 400.
 
-    The scope is the method, the path and the key. All clients share it, as the service does not identify clients.
+    All clients share it, as the service does not identify clients.
     """
-    key = headers[b"idempotency-key"]
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise ProblemError(INVALID_HEADER, "Idempotency-Key must be 1 to 255 visible ASCII characters.")
-    key_scope = _digest(scope["method"].encode(), scope["path"].encode(), key)
-    parts = (headers.get(b"content-type", b""), headers.get(b"if-match", b""), media_type.name.encode())
-    return key_scope, _digest(scope["query_string"], *parts, body)
+    parts = (scope["method"].encode(), scope["path"].encode(), key)
+    return _digest(b"".join(b"%d:%b" % (len(part), part) for part in parts))
+
+
+def fingerprint(request: Any) -> str:
+    """Return the digest of all else that a request asks for, in hexadecimal.
+
+    It is made of the decoded values, so that requests which have the same response are the same one, however they are
+    written: the order of members, blanks, escapes, the media type of the body, the form of an entity tag. Create
+    Structs have `omit_defaults`, so that a field that a later version adds does not make another request of a repeat.
+    """
+    return _digest(encode_request(request))
 
 
 def secret_fields(kind: Any) -> list[str]:
@@ -46,25 +54,21 @@ def secret_fields(kind: Any) -> list[str]:
     return [name for name, part in metas if isinstance(part, Meta) and (part.extra or {}).get("secret")]
 
 
-def without_secrets(secrets: Collection[str], value: Any, body: bytes) -> bytes:
-    """Return a body, or if it may have secrets, its value's encoding that has of each only whether it is there.
+def without_secrets(secrets: Collection[str], value: Any) -> Any:
+    """Return the value of a body, or if it may have secrets, one that has of each only whether it is there.
 
     A stored fingerprint would let guesses be checked, at the speed of its hash.
     """
     if not secrets:
-        return body
+        return value
     plain = msgspec.to_builtins(value)
     for member in plain if isinstance(plain, list) else [plain]:
         member.update({name: member[name] is not None for name in secrets if name in member})
-    return msgspec.msgpack.encode(plain)
+    return plain
 
 
-def _digest(*parts: bytes) -> str:
-    digest = blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    return digest.hexdigest()
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def decode_replay(stored: bytes, request_id: bytes) -> Response:

@@ -21,7 +21,14 @@ from db.tables.call import Call
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
 from service.context import Context
 from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit
-from service.http.idempotency import decode_replay, digests, encode_response, secret_fields, without_secrets
+from service.http.idempotency import (
+    decode_replay,
+    encode_response,
+    fingerprint,
+    key_scope,
+    secret_fields,
+    without_secrets,
+)
 from service.http.media_types import MEDIA_TYPES, MediaType, for_content_type, negotiate
 from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, NO_SUCH_PATH, ProblemError, ProblemType, render
 from service.http.query import NoParameters, QueryDecoder
@@ -107,7 +114,7 @@ class Operation:
         media_type = negotiate(headers.get(b"accept"))
         context: Context = scope["state"]["context"]
         arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
-        body, run = b"", self.handler
+        run = self.handler
         for name, read in self._path_readers.items():
             arguments[name] = path_parameter(scope["path_params"][name], read)
         if self.query is not None:
@@ -125,8 +132,7 @@ class Operation:
                 body = await context.bodies.read(headers, receive)
                 arguments["body"] = self.body_decoder.decode(body_media_type, body)
             if b"idempotency-key" in headers:
-                body = without_secrets(self._secrets, arguments.get("body"), body)
-                key = self._idempotency_key(scope, headers, body, media_type)
+                key = self._idempotency_key(scope, headers, arguments, media_type)
                 call = call.within(context.settings.request_timeout_ms / 1000)
                 arguments["call"] = call._replace(idempotency=key)
                 run = self._run_once
@@ -136,15 +142,19 @@ class Operation:
             response = decode_replay(replay.response, scope["request_id"])
         await send_response(scope, send, response)
 
-    def _idempotency_key(self, scope: Scope, headers: Headers, body: bytes, media_type: MediaType) -> IdempotencyKey:
+    def _idempotency_key(
+        self, scope: Scope, headers: Headers, arguments: Mapping[str, Any], media_type: MediaType
+    ) -> IdempotencyKey:
         """Return the key of a write, with how its result or its refusal is encoded as the response to store."""
+        body = without_secrets(self._secrets, arguments.get("body"))
+        request = (arguments.get("query"), arguments.get("if_match"), media_type.name, body)
 
         def encode(result: Any) -> bytes:
             if isinstance(result, Exception):
                 return encode_response(render(result, scope["request_id"].decode()))
             return encode_response(self._encode(result, media_type, headers))
 
-        return IdempotencyKey(*digests(scope, headers, body, media_type), encode)
+        return IdempotencyKey(key_scope(scope, headers[b"idempotency-key"]), fingerprint(request), encode)
 
     async def _run_once(self, context: Context, call: Call, **arguments: Any) -> Any:
         """Return the handler's result, or store the response to its refusal, which changed nothing, and raise that."""

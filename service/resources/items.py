@@ -29,7 +29,7 @@ InStock = Annotated[bool, Meta(description="Whether it can be bought now.", exam
 OwnerId = Annotated[Id | None, Meta(description="The id of the user who owns it; null: nobody.", examples=[None])]
 
 
-class ItemCreate(Struct, frozen=True, forbid_unknown_fields=True):
+class ItemCreate(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All of a new or an existing item."""
 
     name: Name

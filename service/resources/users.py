@@ -62,7 +62,7 @@ class Secretive(Struct, frozen=True):
         return f"{type(self).__name__}(...)"
 
 
-class UserCreate(Secretive, frozen=True, forbid_unknown_fields=True):
+class UserCreate(Secretive, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All of a new or an existing user; a password that is absent stays."""
 
     username: Username

@@ -176,6 +176,24 @@ async def test_while_the_first_is_not_finished_a_repeat_is_refused_for_now(
     assert (again.content, again.headers["idempotency-replayed"]) == ((await first).content, "true")
 
 
+@pytest.mark.parametrize("shape", ["one", "batch"])
+async def test_while_the_first_is_not_finished_another_request_under_its_key_is_refused_for_good(
+    resource: ResourceClient, database_url: str, backend: str, shape: str
+) -> None:
+    bodies = [resource.new() if shape == "one" else [resource.new()] for _ in range(2)]
+
+    async def ask(body: Any) -> httpx.Response:
+        return await resource.send(Request("POST", resource.path, body), **with_key())
+
+    async with held(database_url, backend, resource.collection.table.name):
+        tasks = [asyncio.create_task(ask(bodies[0])) for _ in range(2)]
+        [refused], [first] = await asyncio.wait(tasks, return_when=FIRST_COMPLETED)
+        assert code(await refused) == (409, "idempotency-key-in-use")  # so the first runs
+        assert code(await ask(bodies[1])) == (422, "idempotency-key-reused")
+    assert (await first).status_code == 201
+    assert code(await ask(bodies[1])) == (422, "idempotency-key-reused")
+
+
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
