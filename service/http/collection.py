@@ -16,6 +16,7 @@ from service.http.conditional import write_at_version
 from service.http.derived import batch_patch, list_query, merge_patch
 from service.http.headers import IfMatch
 from service.http.listing import Listing
+from service.http.media_types import BATCH_PATCH, MERGE_PATCH
 from service.http.operation import Handler, Operation, Resource
 from service.http.patches import given, patches
 from service.http.problems import UNKNOWN_REFERENCE, already_exists, owned
@@ -75,13 +76,13 @@ class Collection(Generic[C, R]):
         one = {
             "GET": self._operation(self.read_one),
             "PUT": self._operation(self.replace_one, problems=refused),
-            "PATCH": self._operation(self.update_one, problems=refused),
+            "PATCH": self._operation(self.update_one, problems=refused, body_types=MERGE_PATCH),
             "DELETE": self._operation(self.delete_one, problems=owns, status=204),
         }
         many = {
             "GET": self._operation(self.list_page),
             "POST": self._operation(self.create_many, problems=refused, status=201, location=location),
-            "PATCH": self._operation(self.update_many, problems=refused),
+            "PATCH": self._operation(self.update_many, problems=refused, body_types=BATCH_PATCH),
             "DELETE": self._operation(self.delete_many, problems=owns),
         }
         one |= {method: operation.with_problems(refusals.get(method, ())) for method, operation in own.items()}

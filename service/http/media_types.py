@@ -1,6 +1,6 @@
 """The two media types, and which of them a request has and accepts (RFC 9110, section 12)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -25,6 +25,25 @@ MSGPACK = MediaType("msgpack", "application/msgpack", msgspec.msgpack.Encoder().
 MEDIA_TYPES = (JSON, MSGPACK)  # the first is preferred
 
 OFFERED = ", ".join(media_type.content_type for media_type in MEDIA_TYPES)
+
+
+@dataclass(frozen=True, eq=False)
+class BodyTypes:
+    """The media types that the body of an operation may have, by name, and the headers of a 415 that list them."""
+
+    by_name: Mapping[str, MediaType]
+    headers: tuple[bytes, ...] = (b"accept",)
+
+    @property
+    def offered(self) -> str:
+        """Return the names of the media types as a list in a header."""
+        return ", ".join(self.by_name)
+
+
+ANY_BODY = BodyTypes({media_type.content_type: media_type for media_type in MEDIA_TYPES})
+# Accept-Patch: RFC 5789, section 2.2. A batch is no merge patch (RFC 7396), which could only replace the whole list.
+BATCH_PATCH = BodyTypes(ANY_BODY.by_name, (b"accept", b"accept-patch"))
+MERGE_PATCH = BodyTypes({**ANY_BODY.by_name, "application/merge-patch+json": JSON}, BATCH_PATCH.headers)
 
 # Of a header that is parsed, which stops the event loop: 1 KiB of Accept for 0.6 ms at most, of entity tags for 0.5 ms,
 # and the 64 KiB that a request's head may have for 40 ms. A browser's Accept has some 200 bytes.
@@ -54,16 +73,15 @@ def negotiate(accept: bytes | None) -> MediaType:
 
 
 @lru_cache(maxsize=256)
-def for_content_type(content_type: bytes | None) -> MediaType:
+def for_content_type(content_type: bytes | None, body_types: BodyTypes) -> MediaType:
     """Return the media type of the body, from Content-Type. Raises a 415, and a 431: neither is cached."""
     header = bounded(content_type or b"", "Content-Type").decode("latin-1").lower()
     name, *parameters = (part.strip() for part in header.split(";"))
     charset = dict(_parameter(part) for part in parameters).get("charset", "utf-8").strip('"')
-    for media_type in MEDIA_TYPES:
-        if name == media_type.content_type and charset in {"utf-8", "utf8"}:
-            return media_type
-    headers = [(b"accept", OFFERED.encode())]
-    raise ProblemError(UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {OFFERED}.", headers=headers)
+    if name in body_types.by_name and charset in {"utf-8", "utf8"}:
+        return body_types.by_name[name]
+    headers = [(name, body_types.offered.encode()) for name in body_types.headers]
+    raise ProblemError(UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {body_types.offered}.", headers=headers)
 
 
 def _parameter(text: str) -> tuple[str, str]:

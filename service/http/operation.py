@@ -29,7 +29,7 @@ from service.http.idempotency import (
     secret_fields,
     without_secrets,
 )
-from service.http.media_types import MEDIA_TYPES, MediaType, for_content_type, negotiate
+from service.http.media_types import ANY_BODY, MEDIA_TYPES, BodyTypes, MediaType, for_content_type, negotiate
 from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, NO_SUCH_PATH, ProblemError, ProblemType, render
 from service.http.query import NoParameters, QueryDecoder
 from service.http.response import NO_CACHE, Header, Response, Result, send_response
@@ -67,7 +67,7 @@ class Handler(NamedTuple):
 class Operation:
     """One method of one path: the handler, and what its signature does not say."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a signature does not say
         self,
         handler: "Callable[..., Awaitable[Any]] | Handler",
         *,
@@ -75,12 +75,14 @@ class Operation:
         problems: Sequence[ProblemType] = (),
         location: bytes = b"",
         cache_control: Header = NO_CACHE,
+        body_types: BodyTypes = ANY_BODY,
     ) -> None:
         self.described = described = handler if isinstance(handler, Handler) else Handler.of(handler)
         self.handler = described.run
         self.status = status
         self.problems = problems
         self.location = location  # of what is created: a pattern with %d for the id
+        self.body_types = body_types
         self._no_content = Response(204, (cache_control,))
         self._response_headers: dict[MediaType, list[Header]] = {
             media_type: [(b"content-type", media_type.content_type.encode()), (b"vary", b"Accept"), cache_control]
@@ -128,7 +130,7 @@ class Operation:
             if self.conditional:
                 arguments["if_match"] = expected_versions(headers.get(b"if-match"))
             if self.body is not None:
-                body_media_type = for_content_type(headers.get(b"content-type"))
+                body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
                 body = await context.bodies.read(headers, receive)
                 arguments["body"] = self.body_decoder.decode(body_media_type, body)
             if b"idempotency-key" in headers:
@@ -201,13 +203,15 @@ class Resource:
         self.operations = operations
         self._methods = operations | ({"HEAD": operations["GET"]} if "GET" in operations else {})
         self._allow = ", ".join(sorted(self._methods))
+        self._allow_headers = [(b"allow", self._allow.encode())]
+        if "PATCH" in operations:  # also in the response to OPTIONS, where RFC 5789, section 3.1, would have it
+            self._allow_headers.append((b"accept-patch", operations["PATCH"].body_types.offered.encode()))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the operation of the request's method. Raises a 405 that lists the methods there are."""
         operation = self._methods.get(scope["method"])
         if operation is None:
-            headers = [(b"allow", self._allow.encode())]
-            raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=headers)
+            raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=self._allow_headers)
         return operation(scope, receive, send)
 
 

@@ -83,7 +83,8 @@ def path_item(route: Route, schemas: Schemas, responses: Responses) -> dict[str,
 def describe_operation(endpoint: Endpoint, schemas: Schemas, responses: Responses) -> dict[str, Any]:
     """Return the description of an operation."""
     operation = endpoint.operation
-    body = {"requestBody": {"required": True, "content": schemas.content(operation.body)}} if operation.body else {}
+    content = schemas.content(operation.body, operation.body_types.by_name) if operation.body else {}
+    body = {"requestBody": {"required": True, "content": content}} if content else {}
     return {
         "operationId": operation.described.name,
         "summary": operation.described.summary,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from service.http import problems
-from service.http.media_types import JSON, MEDIA_TYPES, OFFERED
+from service.http.media_types import JSON, MEDIA_TYPES, MERGE_PATCH, OFFERED
 from service.http.middleware import REQUEST_ID
 from service.http.operation import SAFE, Operation
 from service.http.problems import FieldError, ProblemError, ProblemType
@@ -31,17 +31,18 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     "Vary": ("What else the response depends on.", {"const": "Accept"}),
     "Cache-Control": ("`no-cache`: to be asked for before each use; `no-store`: not to be stored.", CACHE_CONTROL),
     "Allow": ("The methods of this path.", TEXT),
-    "Accept": ("The media types that a body may have.", {"const": OFFERED}),
+    "Accept": ("The media types that a body may have.", {"enum": [OFFERED, MERGE_PATCH.offered]}),
+    "Accept-Patch": ("The media types that a patch may have.", {"enum": [OFFERED, MERGE_PATCH.offered]}),
     "Retry-After": ("How many seconds to wait.", NUMBER),
     "Idempotency-Replayed": ("The write was made before, and this was its response.", {"const": "true"}),
     "Link": ("The next page, if there is one.", TEXT),
     "X-Total-Count": ("How many the list has, if `count` asks for it.", NUMBER),
 }
-OPTIONAL = {"Idempotency-Replayed", "Link", "X-Total-Count"}
+OPTIONAL = {"Accept-Patch", "Idempotency-Replayed", "Link", "X-Total-Count"}
 REFERENCE = re.compile("_(id|to)$")  # the names of fields that refer to another resource, for examples
 ALWAYS = ("Cache-Control", "X-Request-ID")
 REFUSALS = {404, 409, 412, 422}  # what the database may refuse a write with, which a repeat gets again
-PROBLEM_HEADERS = {405: ["Allow"], 415: ["Accept"], 503: ["Retry-After"]}
+PROBLEM_HEADERS = {405: ["Allow", "Accept-Patch"], 415: ["Accept"], 503: ["Retry-After"]}
 
 
 class Endpoint(NamedTuple):
@@ -102,6 +103,8 @@ class Responses:
         """Return the response for the problem types of one status."""
         status = problem_types[0].status
         names = [*PROBLEM_HEADERS.get(status, ()), *ALWAYS]
+        if endpoint and endpoint.method == "PATCH" and status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+            names.append("Accept-Patch")
         if endpoint and endpoint.method not in SAFE and status in REFUSALS:
             names.append("Idempotency-Replayed")
         keys = {one.code: self._example(endpoint, one) for one in problem_types}

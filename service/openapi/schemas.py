@@ -1,11 +1,12 @@
 """JSON Schemas of types, and examples made from them."""
 
+from collections.abc import Iterable
 from types import NoneType
 from typing import Any
 
 import msgspec
 
-from service.http.media_types import MEDIA_TYPES
+from service.http.media_types import ANY_BODY
 from service.http.validation import union_members
 
 Schema = dict[str, Any]
@@ -29,10 +30,10 @@ class Schemas:
         schema = {"anyOf": []} if kind in {None, NoneType} else self.of(kind)
         return [self._resolved(form) for form in schema.get("anyOf", [schema])]
 
-    def content(self, kind: Any) -> dict[str, Any]:
-        """Return the content of a type in each media type, with an example for each form of it."""
+    def content(self, kind: Any, media_types: Iterable[str] = ANY_BODY.by_name) -> dict[str, Any]:
+        """Return the content of a type in each of these media types, with an example for each form of it."""
         examples = {form.get("title", form["type"]): {"value": self.example(form)} for form in self.forms(kind)}
-        return {media_type.content_type: {"schema": self.of(kind), "examples": examples} for media_type in MEDIA_TYPES}
+        return {media_type: {"schema": self.of(kind), "examples": examples} for media_type in media_types}
 
     def example(self, schema: Schema) -> Any:
         """Return a value made from the examples of a schema's parts."""

@@ -108,6 +108,8 @@ def rewritten(resource: ResourceClient, request: Request) -> Iterator[tuple[str,
         yield url, ENCODE[JSON](body), {"content-type": f"{JSON}; charset=utf-8"}
         yield url, re.sub('"([a-z])', lambda found: f'"\\u{ord(found[1]):04x}', json.dumps(body)).encode(), {}
         yield url, ENCODE[MSGPACK](body), {"content-type": MSGPACK}
+    if request.method == "PATCH" and resource.is_of_one(request):
+        yield url, ENCODE[JSON](body), {"content-type": "application/merge-patch+json"}
 
 
 async def test_a_repeat_may_be_written_in_other_words(resource: ResourceClient) -> None:

@@ -8,9 +8,10 @@ import httpx
 import msgspec
 import pytest
 
-from tests.support.resources import ResourceClient, content
+from tests.support.resources import Request, ResourceClient, content
 from tests.support.responses import ENCODE, JSON, MSGPACK, PROBLEM, code, create_item, everything
 
+MERGE_PATCH = "application/merge-patch+json"
 TAGS = {JSON: '"1-json"', MSGPACK: '"1-msgpack"'}
 LAMP = {"name": "lamp \U0001f4a1", "price": 0.1 + 0.2, "in_stock": False}
 ACCEPTED = {
@@ -144,7 +145,7 @@ async def test_a_problem_is_json_whatever_is_accepted(client: httpx.AsyncClient)
 async def test_a_body_in_no_known_form_is_refused_and_the_known_ones_are_listed(client: httpx.AsyncClient) -> None:
     item = await create_item(client)
     body = msgspec.json.encode(LAMP)
-    unknown = ["text/plain", "application/x-www-form-urlencoded", "text/json", "application/merge-patch+json", "json"]
+    unknown = ["text/plain", "application/x-www-form-urlencoded", "text/json", "application/json-patch+json", "json"]
     charsets = ["application/json; charset=latin-1", "application/json;charset=utf-16", 'application/json;charset=""']
     several = ["application/json, application/json", "application/*", "*/*", "application/json/x", "application/jsonx"]
     for content_type in [None, "", ";", *unknown, *charsets, *several, "\u00e9"]:
@@ -152,8 +153,36 @@ async def test_a_body_in_no_known_form_is_refused_and_the_known_ones_are_listed(
         for method, url in (("POST", "/items"), ("PATCH", "/items"), ("PUT", "/items/1"), ("PATCH", "/items/1")):
             response = await client.request(method, url, content=body, headers=headers)
             assert code(response) == (415, "unsupported-media-type"), content_type
-            assert response.headers["accept"] == "application/json, application/msgpack"
+            accepted = [JSON, MSGPACK, *([MERGE_PATCH] if (method, url) == ("PATCH", "/items/1") else [])]
+            assert response.headers["accept"] == ", ".join(accepted)
+            assert response.headers.get("accept-patch") == (", ".join(accepted) if method == "PATCH" else None)
     assert await everything(client) == [item]
+
+
+async def test_a_merge_patch_may_be_called_by_its_name(full_resource: ResourceClient) -> None:
+    [row] = await full_resource.create()
+    url = full_resource.url(row)
+    for version, content_type in enumerate(
+        (MERGE_PATCH, f"{MERGE_PATCH}; charset=utf-8", MERGE_PATCH.upper()), start=2
+    ):
+        change = Request("PATCH", url, full_resource.change())
+        response = await full_resource.send(change, **{"content-type": content_type})
+        assert (response.status_code, response.json()["version"]) == (200, version), response.content
+        assert response.json().items() >= change.body.items()
+        assert response.headers["content-type"] == JSON
+    left = await full_resource.everything()
+    batch = Request("PATCH", full_resource.path, [full_resource.change(id=row["id"])])
+    for request in (batch, Request("PUT", url, full_resource.new()), Request("POST", full_resource.path, row)):
+        response = await full_resource.send(request, **{"content-type": MERGE_PATCH})
+        assert code(response) == (415, "unsupported-media-type"), request
+    assert await full_resource.everything() == left
+
+
+async def test_the_response_to_options_names_the_media_types_of_a_patch(full_resource: ResourceClient) -> None:
+    [row] = await full_resource.create()
+    types = {full_resource.url(row): f"{JSON}, {MSGPACK}, {MERGE_PATCH}", full_resource.path: f"{JSON}, {MSGPACK}"}
+    for url, expected in types.items():
+        assert (await full_resource.client.options(url)).headers["accept-patch"] == expected
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
