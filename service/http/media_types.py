@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from service.http.problems import HEADER_TOO_LARGE, NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, ProblemError
+from service.http.problems import CONTENT_TYPE, HEADER_TOO_LARGE, NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, ProblemError
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: it is a key of dictionaries
@@ -24,6 +24,7 @@ JSON = MediaType("json", "application/json", msgspec.json.Encoder().encode, msgs
 MSGPACK = MediaType("msgpack", "application/msgpack", msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder)
 MEDIA_TYPES = (JSON, MSGPACK)  # the first is preferred
 
+PROBLEM_TYPE = CONTENT_TYPE.decode()
 OFFERED = ", ".join(media_type.content_type for media_type in MEDIA_TYPES)
 
 
@@ -67,9 +68,12 @@ def negotiate(accept: bytes | None) -> MediaType:
     header = bounded(accept or b"", "Accept").decode("latin-1").lower()
     ranges = [_range(part) for part in header.split(",") if part.strip()] or [("*/*", 1.0)]
     best = max(MEDIA_TYPES, key=lambda media_type: _quality(media_type, ranges))
-    if _quality(best, ranges) <= 0:
-        raise ProblemError(NOT_ACCEPTABLE, f"Accept must allow one of {OFFERED}.")
-    return best
+    if _quality(best, ranges) > 0:
+        return best
+    qualities = dict(ranges)
+    if qualities.get(PROBLEM_TYPE, 0) > 0 and JSON.content_type not in qualities:
+        return JSON  # a client that reads problems reads JSON; generated ones may accept nothing else
+    raise ProblemError(NOT_ACCEPTABLE, f"Accept must allow one of {OFFERED}.")
 
 
 @lru_cache(maxsize=256)

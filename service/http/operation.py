@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from hashlib import blake2b
 from inspect import getdoc
+from types import NoneType
 from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -29,7 +30,7 @@ from service.http.idempotency import (
     secret_fields,
     without_secrets,
 )
-from service.http.media_types import ANY_BODY, MEDIA_TYPES, BodyTypes, MediaType, for_content_type, negotiate
+from service.http.media_types import ANY_BODY, JSON, MEDIA_TYPES, BodyTypes, MediaType, for_content_type, negotiate
 from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, NO_SUCH_PATH, ProblemError, ProblemType, render
 from service.http.query import NoParameters, QueryDecoder
 from service.http.response import NO_CACHE, Header, Response, Result, send_response
@@ -91,6 +92,7 @@ class Operation:
         hints = described.hints.copy()
         result = hints.pop("return")
         self.result = get_args(result)[0] if get_origin(result) is Result else result
+        self.has_content = self.result is not NoneType
         # Of each form that the result may have, whether it is sent with an ETag.
         self.tagged = ["version" in getattr(form, "__struct_fields__", ()) for form in union_members(self.result)]
         self.query = hints.get("query")
@@ -113,7 +115,7 @@ class Operation:
         """Decode the request, call the handler, encode its result and send it. Raises ProblemError."""
         headers = combined(scope["headers"])
         call = CALL.within(time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
-        media_type = negotiate(headers.get(b"accept"))
+        media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON
         context: Context = scope["state"]["context"]
         arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
         run = self.handler

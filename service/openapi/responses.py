@@ -146,8 +146,9 @@ def possible_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
     """Yield the problem types of an operation: of wrong requests, and of a database that cannot serve them."""
     noun, method, operation = endpoint
     fields = struct_fields(operation.body)
-    yield from (problems.INVALID_QUERY, problems.INVALID_HEADER, problems.HEADER_TOO_LARGE)
-    yield from (problems.NOT_ACCEPTABLE, problems.INTERNAL_ERROR)
+    yield from (problems.INVALID_QUERY, problems.INVALID_HEADER, problems.HEADER_TOO_LARGE, problems.INTERNAL_ERROR)
+    if operation.has_content:
+        yield problems.NOT_ACCEPTABLE
     if operation.path:
         yield problems.NO_SUCH_PATH
     if operation.path or "id" in fields:

@@ -138,7 +138,9 @@ async def test_an_unknown_or_repeated_parameter_is_refused_by_every_operation(re
 async def test_every_operation_refuses_what_it_can_neither_read_nor_respond_to(resource: ResourceClient) -> None:
     rows = await resource.create(count=2)
     for request in [*resource.reads(*rows), *resource.writes(*rows)]:
-        assert code(await resource.send(request, accept="text/html")) == (406, "not-acceptable"), request
+        operation = resource.operation(request)
+        if operation is None or operation.status != 204:
+            assert code(await resource.send(request, accept="text/html")) == (406, "not-acceptable"), request
         assert code(await resource.send(request, **{"x-request-timeout": "soon"})) == (400, "invalid-header"), request
         if request.body is not None:
             unread = await resource.send(request, **{"content-type": "text/plain"})

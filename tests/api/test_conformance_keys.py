@@ -108,6 +108,9 @@ def rewritten(resource: ResourceClient, request: Request) -> Iterator[tuple[str,
         yield url, ENCODE[JSON](body), {"content-type": f"{JSON}; charset=utf-8"}
         yield url, re.sub('"([a-z])', lambda found: f'"\\u{ord(found[1]):04x}', json.dumps(body)).encode(), {}
         yield url, ENCODE[MSGPACK](body), {"content-type": MSGPACK}
+    operation = resource.operation(request)
+    if operation and operation.status == 204:
+        yield url, None, {"accept": "text/html"}
     if request.method == "PATCH" and resource.is_of_one(request):
         yield url, ENCODE[JSON](body), {"content-type": "application/merge-patch+json"}
 

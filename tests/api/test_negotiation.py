@@ -37,9 +37,25 @@ ACCEPTED = {
     'application/json;profile="a,b"': JSON,
     "application/json;version=1 ; q = 0.5 , application/msgpack;Q=0.7": MSGPACK,
     "nonsense, application/msgpack": MSGPACK,
+    "application/problem+json": JSON,
+    "text/html, Application/Problem+JSON; charset=utf-8": JSON,
+    "application/problem+json, application/msgpack": MSGPACK,
+    "application/problem+json, application/msgpack;q=0.1": MSGPACK,
+    "application/problem+json, application/json": JSON,
+    "application/problem+json, */*;q=0.1": JSON,
 }
 UNACCEPTABLE = (
-    *("text/html", "application/xml", "application/problem+json", "image/*", "text/*", "application/jsonp", "json"),
+    *(
+        "text/html",
+        "application/xml",
+        "application/problem+json;q=0",
+        "application/problem+xml",
+        "image/*",
+        "text/*",
+        "application/jsonp",
+        "json",
+    ),
+    "application/json;q=0, application/problem+json",
     *("application/json;q=0", "*/*;q=0", "application/*;q=0.0", "application/json;q=0, application/msgpack;q=0"),
     *("application/json;q=nan", "application/json;q=inf", "application/json;q=2", "application/json;q=-1"),
     *("application/json;q=", "application/json;q=x", "*", "*/json", "/", ";", "\u00e9", "application/json/x"),
@@ -122,8 +138,7 @@ async def test_what_has_no_acceptable_response_is_not_done(client: httpx.AsyncCl
         ("PATCH", "/items", [{"id": 1, "price": 2}]),
         ("PUT", "/items/1", LAMP),
         ("DELETE", "/items?ids=1", None),
-        ("DELETE", "/items/1", None),
-        ("GET", "/readyz", None),
+        ("GET", "/openapi.json", None),
     ]
     for accept in UNACCEPTABLE:
         for method, url, body in calls:
@@ -131,6 +146,17 @@ async def test_what_has_no_acceptable_response_is_not_done(client: httpx.AsyncCl
             assert code(response) == (406, "not-acceptable"), (accept, method, url)
             assert all(form in response.json()["detail"] for form in ENCODE)
     assert await everything(client) == [item]
+
+
+@pytest.mark.parametrize("accept", ["application/problem+json", "text/html", "application/json;q=0", "a," * 600])
+async def test_a_success_without_content_is_acceptable_to_every_client(
+    full_resource: ResourceClient, accept: str
+) -> None:
+    for key in ({}, {"idempotency-key": "k-1"}):
+        for row in await full_resource.create(count=2):
+            response = await full_resource.send(Request("DELETE", full_resource.url(row)), accept=accept, **key)
+            assert (response.status_code, response.content) == (204, b"")
+    assert await full_resource.everything() == []
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
