@@ -3,8 +3,8 @@
 from starlette.routing import Route
 
 from service.http.operation import Operation, Resource
+from service.http.probe import Probe
 from service.http.problems import NOT_READY, OVERLOADED, UNKNOWN_REFERENCE
-from service.http.response import NO_STORE
 from service.resources import documents, health, items, users
 
 ROUTES = [
@@ -13,7 +13,7 @@ ROUTES = [
         GET=Operation(users.read_user),
         DELETE=Operation(users.delete_user, status=204, problems=[UNKNOWN_REFERENCE]),
     ),
-    Route("/livez", Resource("", GET=Operation(health.live, cache_control=NO_STORE))),
-    Route("/readyz", Resource("", GET=Operation(health.ready, problems=[NOT_READY], cache_control=NO_STORE))),
+    Route("/livez", Resource("", GET=Probe(health.live))),
+    Route("/readyz", Resource("", GET=Probe(health.ready, problems=[NOT_READY]))),
     Route("/openapi.json", Resource("", GET=Operation(documents.openapi, problems=[OVERLOADED]))),
 ]

@@ -141,7 +141,7 @@ class Operation:
                 arguments["call"] = call._replace(idempotency=key)
                 run = self._run_once
         try:
-            response = self._encode(await run(**arguments), media_type, headers)
+            response = self.encode(await run(**arguments), media_type, headers)
         except ReplayedResponse as replay:
             response = decode_replay(replay.response, scope["request_id"])
         await send_response(scope, send, response)
@@ -156,7 +156,7 @@ class Operation:
         def encode(result: Any) -> bytes:
             if isinstance(result, Exception):
                 return encode_response(render(result, scope["request_id"].decode()))
-            return encode_response(self._encode(result, media_type, headers))
+            return encode_response(self.encode(result, media_type, headers))
 
         return IdempotencyKey(key_scope(scope, headers[b"idempotency-key"]), fingerprint(request), encode)
 
@@ -170,7 +170,7 @@ class Operation:
             await context.idempotency.save_refusal(call.idempotency, refusal, remaining_s)
             raise
 
-    def _encode(self, result: Any, media_type: MediaType, headers: Headers) -> Response:
+    def encode(self, result: Any, media_type: MediaType, headers: Headers) -> Response:
         """Return the response with a handler's result, or a 304 if If-None-Match has its ETag."""
         if result is None:
             return self._no_content

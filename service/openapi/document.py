@@ -9,6 +9,7 @@ from service.http.headers import ENTITY_TAG, IDEMPOTENCY_KEY, TIME_LIMIT
 from service.http.media_types import OFFERED
 from service.http.middleware import REQUEST_ID
 from service.http.operation import SAFE, Resource
+from service.http.probe import Probe
 from service.http.problems import CONTENT_TYPE, Problem
 from service.openapi.responses import REQUEST_ID_EXAMPLE, TEXT, Endpoint, Responses
 from service.openapi.schemas import Schema, Schemas
@@ -117,7 +118,11 @@ def parameters(endpoint: Endpoint, schemas: Schemas) -> Iterator[dict[str, Any]]
         yield request_header("If-Match", f"Only while the {noun} has one of these tags, weak or not; else 412.", TAGS)
     if endpoint.is_conditional_read:
         yield request_header("If-None-Match", f"Only if the {noun} has none of these tags; else 304.", TAGS)
-    names = [name for name in REQUEST_HEADERS if method not in SAFE or name != "Idempotency-Key"]
+    omitted = {
+        *(["Idempotency-Key"] if method in SAFE else []),
+        *(["X-Request-Timeout"] if isinstance(operation, Probe) else []),
+    }
+    names = [name for name in REQUEST_HEADERS if name not in omitted]
     yield from ({"$ref": f"#/components/parameters/{name}"} for name in names)
 
 

@@ -13,6 +13,7 @@ from service.http import problems
 from service.http.media_types import JSON, MEDIA_TYPES, MERGE_PATCH, OFFERED
 from service.http.middleware import REQUEST_ID
 from service.http.operation import SAFE, Operation
+from service.http.probe import Probe
 from service.http.problems import FieldError, ProblemError, ProblemType
 from service.http.response import NO_CACHE, NO_STORE
 from service.http.validation import struct_fields
@@ -146,9 +147,11 @@ def possible_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
     """Yield the problem types of an operation: of wrong requests, and of a database that cannot serve them."""
     noun, method, operation = endpoint
     fields = struct_fields(operation.body)
-    yield from (problems.INVALID_QUERY, problems.INVALID_HEADER, problems.HEADER_TOO_LARGE, problems.INTERNAL_ERROR)
-    if operation.has_content:
-        yield problems.NOT_ACCEPTABLE
+    yield problems.INTERNAL_ERROR
+    if not isinstance(operation, Probe):
+        yield from (problems.INVALID_QUERY, problems.INVALID_HEADER, problems.HEADER_TOO_LARGE)
+        if operation.has_content:
+            yield problems.NOT_ACCEPTABLE
     if operation.path:
         yield problems.NO_SUCH_PATH
     if operation.path or "id" in fields:

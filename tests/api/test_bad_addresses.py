@@ -162,7 +162,7 @@ async def test_a_parameter_of_the_list_that_is_wrong_is_named(client: httpx.Asyn
 
 async def test_a_query_that_cannot_be_read_is_refused(client: httpx.AsyncClient) -> None:
     for query in UNREADABLE:
-        for path in ("/items", "/items/1", "/livez"):
+        for path in ("/items", "/items/1", "/openapi.json"):
             response = await client.get(f"{path}?{query}")
             assert code(response) == (400, "invalid-query"), query[:50]
             assert pointers(response) == [], query[:50]
@@ -177,8 +177,7 @@ async def test_where_no_parameter_is_known_every_one_is_refused(client: httpx.As
         ("DELETE", "/items/1"),
         ("POST", "/items"),
     ]
-    probes = [("PATCH", "/items"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/openapi.json")]
-    for method, path in [*calls, *probes]:
+    for method, path in [*calls, ("PATCH", "/items"), ("GET", "/openapi.json")]:
         for query, names in (("x=1", ["x"]), ("limit=1", ["limit"]), ("x", ["x"]), ("a=1&b=2", ["a", "b"])):
             response = await client.request(method, f"{path}?{query}", **sent_with(method))
             assert code(response) == (400, "invalid-query"), (method, path)

@@ -1,6 +1,7 @@
 """Probes: alive without the database, ready only with it and its schema."""
 
 import asyncio
+from itertools import product
 
 import httpx
 import msgspec
@@ -9,7 +10,9 @@ from sqlalchemy import make_url
 
 from db import migrate
 from db.engines.engine import open_database
-from tests.support.responses import MSGPACK, code, execute, problem
+from service.http.middleware import PROBES
+from tests.support.documented import DOCUMENT
+from tests.support.responses import JSON, MSGPACK, PROBLEM, code, execute, problem
 from tests.support.waiting import LIMIT_S, PAUSE_S
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -32,6 +35,29 @@ async def test_a_service_that_runs_is_alive_and_ready(client: httpx.AsyncClient)
         assert (await client.head(path)).status_code == 200
         response = await client.get(path, headers={"accept": MSGPACK})
         assert msgspec.msgpack.decode(response.content) == {"status": status}
+
+
+QUERIES = ("", "?", "?cb=1", "?cb=1&cb=2", "?ids=x", "?%FF=%", "?" + "&" * 100, "?" + "%" * 3000)
+HEADERS = [
+    *(("accept", text) for text in ("text/plain", "text/html;q=1", "*/*;q=0", "", "nonsense", "a," * 9000)),
+    *((name, "x") for name in ("x-request-timeout", "if-match", "if-none-match", "content-type", "content-encoding")),
+]
+
+
+async def test_a_probe_has_its_response_whatever_it_is_asked_with(client: httpx.AsyncClient, database_url: str) -> None:
+    for ready in (200, 503):
+        for path, method, query, header in product(("/livez", "/readyz"), ("GET", "HEAD"), QUERIES, HEADERS):
+            response = await client.request(method, path + query, headers=[header])
+            expected = (200, JSON) if path == "/livez" or ready == 200 else (503, PROBLEM)
+            found = (response.status_code, response.headers["content-type"])
+            assert found == expected, (path, query, header)
+        await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    assert code(await client.post("/livez?cb=1")) == (405, "method-not-allowed")
+
+
+def test_the_document_has_no_other_response_to_a_probe() -> None:
+    found = {path: set(DOCUMENT["paths"][path]["get"]["responses"]) for path in PROBES}
+    assert found == {"/livez": {"200", "500"}, "/readyz": {"200", "500", "503"}}
 
 
 async def test_a_service_with_an_older_schema_is_not_ready_until_it_is_migrated(
