@@ -18,7 +18,7 @@ Ids = Annotated[
     tuple[Id, ...],
     BATCH,
     Meta(
-        description="Ids, separated by commas, each of them once.",
+        description="Ids, each of them once: separated by commas, or a parameter for each.",
         examples=[[1, 2, 3]],
         extra_json_schema={"uniqueItems": True},
     ),
@@ -35,7 +35,7 @@ class ListQuery(Struct, frozen=True, kw_only=True):
     count: Annotated[bool, Meta(description="Whether to count the whole list in `X-Total-Count`.")] = False
     ids: (
         Annotated[
-            Ids, Meta(description="These ids, in this order; unknown ones are left out. Excludes other parameters.")
+            Ids, Meta(description="These ids, in this order, as `ids=1,2` or `ids=1&ids=2`; excludes other parameters.")
         ]
         | UnsetType
     ) = UNSET

@@ -31,10 +31,16 @@ class NoParameters(Struct, frozen=True):
 
 
 class QueryDecoder(Generic[Q]):
-    """Decodes query strings into one Struct: each field is a parameter, a tuple is written with commas."""
+    """Decodes query strings into one Struct: each field is a parameter.
+
+    A tuple is written with commas, as in `ids=1,2`, or as a parameter that is repeated, as in `ids=1&ids=2`.
+    """
 
     def __init__(self, kind: type[Q]) -> None:
         self._kind = kind
+        lengths = {field.name: tuple_length_max(field.type) for field in fields(kind)}
+        self._lists = {name for name, length_max in lengths.items() if length_max}
+        self._parameters_max = PARAMETERS_MAX + sum(lengths.values())
         self._readers = {field.name: _reader(field.type) for field in fields(kind)}
         self._required = [field.name for field in fields(kind) if field.required]
         self._decode_cached = lru_cache(CACHED_MAX)(self._decode)
@@ -47,7 +53,7 @@ class QueryDecoder(Generic[Q]):
         given: set[str] = set()
         values: dict[str, Any] = {}
         errors: list[FieldError] = []
-        for name, text in _pairs(raw):
+        for name, text in self._joined(_pairs(raw, self._parameters_max)):
             try:
                 if name not in self._readers:
                     raise msgspec.ValidationError("Unknown parameter")  # noqa: TRY301 - collected with the others
@@ -64,11 +70,28 @@ class QueryDecoder(Generic[Q]):
             raise ProblemError(INVALID_QUERY, f"{detail}.", errors=errors)
         return self._kind(**values)
 
+    def _joined(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return names and values, those of each list in one. Raises a 400."""
+        lists: dict[str, list[str]] = {}
+        others = []
+        for name, text in pairs:
+            if name in self._lists:
+                lists.setdefault(name, []).append(text)
+            else:
+                others.append((name, text))
+        if len(others) > PARAMETERS_MAX:
+            raise _too_many()
+        return [*((name, ",".join(texts)) for name, texts in lists.items()), *others]
 
-def _pairs(raw: bytes) -> list[tuple[str, str]]:
+
+def _too_many() -> ProblemError:
+    return ProblemError(INVALID_QUERY, f"It may have {PARAMETERS_MAX} parameters at most.")
+
+
+def _pairs(raw: bytes, parameters_max: int) -> list[tuple[str, str]]:
     """Return the names and values of a query string. Raises a 400."""
-    if raw.count(b"&") >= PARAMETERS_MAX:
-        raise ProblemError(INVALID_QUERY, f"It may have {PARAMETERS_MAX} parameters at most.")
+    if raw.count(b"&") >= parameters_max:
+        raise _too_many()
     if raw.count(b"%") > ESCAPES_MAX:
         raise ProblemError(INVALID_QUERY, f"It may have {ESCAPES_MAX} escapes at most.")
     # As parse_qsl does, but it takes up to five times as long for an escape that stands beside what is not ASCII.
@@ -84,11 +107,17 @@ def _reader(kind: Any) -> Callable[[str], Any]:
     parts = list(type_parts(kind))
     if bool in parts:
         return lambda text: msgspec.convert(SWITCH.get(text, text), kind)
-    if any(get_origin(part) is tuple for part in parts):
-        # With one part more, the length is refused.
-        splits_max = max(part.max_length or -1 for part in parts if isinstance(part, Meta))
+    splits_max = tuple_length_max(kind)
+    if splits_max:  # with one part more, the length is refused
         return lambda text: _without_repeats(msgspec.convert(text.split(",", splits_max), kind, strict=False))
     return lambda text: msgspec.convert(text, kind, strict=False)
+
+
+def tuple_length_max(kind: Any) -> int:
+    """Return how many values a parameter may have that is a tuple; 0 for any other type."""
+    parts = list(type_parts(kind))
+    lengths = (part.max_length or 0 for part in parts if isinstance(part, Meta))
+    return max(lengths) if any(get_origin(part) is tuple for part in parts) else 0
 
 
 def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ Stores resources, and serves them to other services: all in the same way.
 - **Problems**: every error is {CONTENT_TYPE.decode()} (RFC 9457). Rely on `status`, `code` and `retryable`; `errors`
   has a JSON Pointer to each error in the request.
 - **Everywhere**: an unknown path is a 404, a method that a path does not have is a 405 with `Allow`, and a query
-  parameter that is unknown or repeated is a 400.
+  parameter that is unknown is a 400, as is one that is repeated and no list. Probes disregard both.
 - **Batches** are written all or nothing.
 - **Repeats**: with an `Idempotency-Key`, a write happens once; a repeat has the first response, and
   `Idempotency-Replayed`. Without one, never repeat after `commit-outcome-unknown` without having looked, and never look

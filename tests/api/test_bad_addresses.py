@@ -92,7 +92,11 @@ BAD_QUERIES: dict[str, list[str]] = {
     "limit=1&limit=1": ["limit"],
     "limit=1&limit=x&limit=0": ["limit", "limit"],
     "order=id&order=name": ["order"],
-    "ids=1&ids=2": ["ids"],
+    "ids=1&ids=1": ["ids"],
+    "ids=1&ids=": ["ids"],
+    "ids=1&ids=x": ["ids"],
+    "ids=1,2&ids=2": ["ids"],
+    "&".join(["ids=1"] * 1032): ["ids"],
     "limit=0&order=x&offset=-1&colour=red&count=1": ["limit", "order", "offset", "colour", "count"],
 }
 UNREADABLE = (
@@ -104,6 +108,7 @@ UNREADABLE = (
         "name_prefix=%ED%A0%80",
         "name_prefix=%F4%90%80%80",
     ),
+    "&".join([*(f"ids={n}" for n in range(1, 1001)), *(f"x{n}=1" for n in range(33))]),
     *("name_prefix=caf%E9", "after=%80", "&".join(f"x{n}=1" for n in range(33)), "&".join(["limit=1"] * 5000)),
 )
 

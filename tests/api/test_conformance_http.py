@@ -11,7 +11,8 @@ from service.http.operation import Resource
 from service.http.validation import struct_fields
 from service.routes import ROUTES
 from tests.support.documented import DOCUMENT, resolved
-from tests.support.resources import COLLECTIONS, Collection, Request, ResourceClient
+from tests.support.refusals import UNKNOWN_ID
+from tests.support.resources import COLLECTIONS, Collection, Request, ResourceClient, content
 from tests.support.responses import ENCODE, JSON, MSGPACK, PROBLEM, code, pointers
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
@@ -122,6 +123,22 @@ async def test_a_method_that_a_path_does_not_have_is_a_405_with_those_that_it_ha
 
 
 @documented
+async def test_ids_are_separated_by_commas_or_a_parameter_each(resource: ResourceClient) -> None:
+    first, second, third = await resource.create(count=3)
+    texts = ["ids={0}&ids={1}&ids={2}", "ids={0},{1}&ids={2}", "&ids={0}&&ids={1}%2C{2}&", "ids={0},{1},{2}"]
+    ids = [third["id"], first["id"], second["id"]]
+    for text in texts:
+        found = await resource.send(Request("GET", f"{resource.path}?{text.format(*ids)}"))
+        assert content(found) == [third, first, second], text
+    unknown = "".join(f"&ids={n}" for n in range(UNKNOWN_ID, UNKNOWN_ID + 997))
+    url = f"{resource.path}?{texts[0].format(*ids)}{unknown}"
+    assert content(await resource.send(Request("GET", url))) == [third, first, second]  # of a thousand
+    for request in filter(resource.operation, [Request("DELETE", url)]):
+        assert content(await resource.send(request)) == ids
+        assert await resource.everything() == []
+
+
+@documented
 async def test_an_unknown_or_repeated_parameter_is_refused_by_every_operation(resource: ResourceClient) -> None:
     rows = await resource.create(count=2)
     for request in [*resource.reads(*rows), *resource.writes(*rows)]:
@@ -129,7 +146,8 @@ async def test_an_unknown_or_repeated_parameter_is_refused_by_every_operation(re
         response = await resource.send(request._replace(url=f"{joined}colour=red"))
         assert (code(response), pointers(response)) == ((400, "invalid-query"), ["/colour"]), request
         if "ids=" in request.url:
-            response = await resource.send(request._replace(url=f"{joined}ids=1"))
+            again = request.url.partition("=")[2].partition(",")[0]
+            response = await resource.send(request._replace(url=f"{joined}ids={again}"))
             assert (code(response), pointers(response)) == ((400, "invalid-query"), ["/ids"])
     assert await resource.everything() == rows
 

@@ -97,6 +97,7 @@ def rewritten(resource: ResourceClient, request: Request) -> Iterator[tuple[str,
     url, body = request.url, request.body
     if "," in url:
         yield url.replace(",", "%2C"), None, {}
+        yield url.replace(",", "&ids="), None, {}
     if resource.is_of_one(request):
         content = None if body is None else ENCODE[JSON](body)
         for tags in ('"1-msgpack"', 'W/"1-json"', ' , "1-json" '):
