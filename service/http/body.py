@@ -6,7 +6,8 @@ from time import monotonic
 from starlette.types import Receive
 
 from service.http.headers import Headers
-from service.http.problems import BODY_TOO_LARGE, MALFORMED_BODY, REQUEST_TIMEOUT, ProblemError
+from service.http.media_types import bounded, shown
+from service.http.problems import BODY_TOO_LARGE, MALFORMED_BODY, REQUEST_TIMEOUT, UNSUPPORTED_CODING, ProblemError
 from service.http.response import CLOSE
 
 # Apache's SECONDS_TO_LINGER.
@@ -29,8 +30,11 @@ class BodyReader:
     async def read(self, headers: Headers, receive: Receive) -> bytes:
         """Return a body, read to its end or to its Content-Length.
 
-        Raises a 413 as soon as the body is too large, a 408 if it is too slow, and a 400 if it breaks off.
+        Raises a 415 if the body is encoded, a 413 as soon as it is too large, a 408 if it is too slow, and a 400 if it
+        breaks off.
         """
+        if b"content-encoding" in headers:
+            refuse_coding(headers[b"content-encoding"])
         length = content_length(headers)
         if length is not None and length > self._bytes_max:
             raise self._too_large()
@@ -76,6 +80,14 @@ class BodyReader:
         self._timer = None
         if self._deadlines:  # a body that begins until then has at least the whole time
             self._watch(min(self._timeout_s, min(self._deadlines.values()) - now))
+
+
+def refuse_coding(content_encoding: bytes) -> None:
+    """Raise a 415 for a body that is encoded, such as compressed, by a Content-Encoding (RFC 9110, section 15.5.16)."""
+    codings = {part.strip() for part in bounded(content_encoding, "Content-Encoding").lower().split(b",")}
+    if codings - {b"", b"identity"}:
+        text = f"The body must come without Content-Encoding, not as {shown(content_encoding)}."
+        raise ProblemError(UNSUPPORTED_CODING, text, headers=[(b"accept-encoding", b"identity")])
 
 
 def content_length(headers: Headers) -> int | None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import msgspec
 
-from service.http.problems import CONTENT_TYPE, HEADER_TOO_LARGE, NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, ProblemError
+from service.http.problems import (
+    CONTENT_TYPE,
+    HEADER_TOO_LARGE,
+    NOT_ACCEPTABLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    ProblemError,
+)
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: it is a key of dictionaries
@@ -49,6 +55,7 @@ MERGE_PATCH = BodyTypes({**ANY_BODY.by_name, "application/merge-patch+json": JSO
 # Of a header that is parsed, which stops the event loop: 1 KiB of Accept for 0.6 ms at most, of entity tags for 0.5 ms,
 # and the 64 KiB that a request's head may have for 40 ms. A browser's Accept has some 200 bytes.
 HEADER_BYTES_MAX = 1024
+SHOWN_CHARACTERS_MAX = 100
 
 
 def bounded(header: bytes, name: str) -> bytes:
@@ -84,8 +91,15 @@ def for_content_type(content_type: bytes | None, body_types: BodyTypes) -> Media
     charset = dict(_parameter(part) for part in parameters).get("charset", "utf-8").strip('"')
     if name in body_types.by_name and charset in {"utf-8", "utf8"}:
         return body_types.by_name[name]
+    sent = f"not {shown(content_type)}" if content_type else "but there is none"
     headers = [(name, body_types.offered.encode()) for name in body_types.headers]
-    raise ProblemError(UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {body_types.offered}.", headers=headers)
+    text = f"Content-Type must be one of {body_types.offered}, {sent}."
+    raise ProblemError(UNSUPPORTED_MEDIA_TYPE, text, headers=headers)
+
+
+def shown(header: bytes) -> str:
+    """Return a header's text as a problem repeats it."""
+    return header.decode("latin-1")[:SHOWN_CHARACTERS_MAX]
 
 
 def _parameter(text: str) -> tuple[str, str]:

@@ -30,7 +30,15 @@ from service.http.idempotency import (
     secret_fields,
     without_secrets,
 )
-from service.http.media_types import ANY_BODY, JSON, MEDIA_TYPES, BodyTypes, MediaType, for_content_type, negotiate
+from service.http.media_types import (
+    ANY_BODY,
+    JSON,
+    MEDIA_TYPES,
+    BodyTypes,
+    MediaType,
+    for_content_type,
+    negotiate,
+)
 from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, NO_SUCH_PATH, ProblemError, ProblemType, render
 from service.http.query import NoParameters, QueryDecoder
 from service.http.response import NO_CACHE, Header, Response, Result, send_response

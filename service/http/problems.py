@@ -54,6 +54,7 @@ CONFLICT = ProblemType(409, "conflict", "The change conflicts with what is store
 KEY_IN_USE = ProblemType(409, "idempotency-key-in-use", "The request with this key is not finished", retryable=True)
 BODY_TOO_LARGE = ProblemType(413, "body-too-large", "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = ProblemType(415, "unsupported-media-type", "The body has an unsupported media type")
+UNSUPPORTED_CODING = ProblemType(415, "unsupported-content-coding", "The body has an unsupported content coding")
 INVALID_BODY = ProblemType(422, "invalid-body", "The body is not what is expected here")
 UNKNOWN_REFERENCE = ProblemType(422, "unknown-reference", "A field refers to what does not exist")
 REFUSED = ProblemType(422, "refused", "The database refused the values")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from service.http.media_types import MEDIA_TYPES, MediaType
+from service.http.media_types import JSON, MEDIA_TYPES, MediaType
 from service.http.problems import INVALID_BODY, MALFORMED_BODY, FieldError, ProblemError
 
 ERRORS_MAX = 100
@@ -33,8 +33,7 @@ class BodyDecoder:
             errors = self.field_errors(media_type, body) or [from_exception(error)]
             raise ProblemError(INVALID_BODY, "It does not have the form that is expected.", errors) from None
         except UNDECODABLE as error:
-            detail = "It is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise ProblemError(MALFORMED_BODY, f"{detail}.") from None
+            raise ProblemError(MALFORMED_BODY, f"{_why(error, media_type, body)}.") from None
 
     def field_errors(self, media_type: MediaType, body: bytes) -> list[FieldError]:
         """Return the errors of a body's fields, as far as it can be decoded."""
@@ -42,6 +41,15 @@ class BodyDecoder:
             return list(islice(_errors(self._kind, media_type.decoder(Any).decode(body), ""), ERRORS_MAX))
         except UNDECODABLE:
             return []
+
+
+def _why(error: Exception, media_type: MediaType, body: bytes) -> str:
+    """Return why a body cannot be decoded."""
+    if not (body.strip() if media_type is JSON else body):
+        return "It is empty"
+    if isinstance(error, RecursionError):
+        return "It is nested too deeply"
+    return "It is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def from_exception(error: msgspec.ValidationError) -> FieldError:

@@ -33,17 +33,18 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     "Cache-Control": ("`no-cache`: to be asked for before each use; `no-store`: not to be stored.", CACHE_CONTROL),
     "Allow": ("The methods of this path.", TEXT),
     "Accept": ("The media types that a body may have.", {"enum": [OFFERED, MERGE_PATCH.offered]}),
+    "Accept-Encoding": ("The content codings that a body may have.", {"const": "identity"}),
     "Accept-Patch": ("The media types that a patch may have.", {"enum": [OFFERED, MERGE_PATCH.offered]}),
     "Retry-After": ("How many seconds to wait.", NUMBER),
     "Idempotency-Replayed": ("The write was made before, and this was its response.", {"const": "true"}),
     "Link": ("The next page, if there is one.", TEXT),
     "X-Total-Count": ("How many the list has, if `count` asks for it.", NUMBER),
 }
-OPTIONAL = {"Accept-Patch", "Idempotency-Replayed", "Link", "X-Total-Count"}
+OPTIONAL = {"Accept", "Accept-Encoding", "Accept-Patch", "Idempotency-Replayed", "Link", "X-Total-Count"}
 REFERENCE = re.compile("_(id|to)$")  # the names of fields that refer to another resource, for examples
 ALWAYS = ("Cache-Control", "X-Request-ID")
 REFUSALS = {404, 409, 412, 422}  # what the database may refuse a write with, which a repeat gets again
-PROBLEM_HEADERS = {405: ["Allow", "Accept-Patch"], 415: ["Accept"], 503: ["Retry-After"]}
+PROBLEM_HEADERS = {405: ["Allow", "Accept-Patch"], 415: ["Accept", "Accept-Encoding"], 503: ["Retry-After"]}
 
 
 class Endpoint(NamedTuple):
@@ -162,7 +163,8 @@ def possible_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
         yield problems.INVALID_CURSOR
     if operation.body:
         yield from (problems.MALFORMED_BODY, problems.REQUEST_TIMEOUT, problems.BODY_TOO_LARGE)
-        yield from (problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_BODY, problems.REFUSED, problems.CONFLICT)
+        yield from (problems.UNSUPPORTED_MEDIA_TYPE, problems.UNSUPPORTED_CODING)
+        yield from (problems.INVALID_BODY, problems.REFUSED, problems.CONFLICT)
     if operation.takes_call:  # then the database is asked
         yield from (problems.OVERLOADED, problems.UNAVAILABLE, problems.TIMED_OUT)
         if method not in SAFE:

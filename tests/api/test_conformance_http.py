@@ -163,11 +163,26 @@ async def test_every_operation_refuses_what_it_can_neither_read_nor_respond_to(r
         if request.body is not None:
             unread = await resource.send(request, **{"content-type": "text/plain"})
             assert code(unread) == (415, "unsupported-media-type")
+            assert unread.json()["detail"].endswith(", not text/plain.")
+            for coding in ("gzip", "identity, br", "GZIP", "x"):
+                encoded = await resource.send(request, **{"content-encoding": coding})
+                assert code(encoded) == (415, "unsupported-content-coding")
+                assert (encoded.headers["accept-encoding"], "accept" in encoded.headers) == ("identity", False)
+                assert encoded.json()["detail"].endswith(f", not as {coding}.")
             for media_type in ENCODE:
                 headers = {"content-type": media_type}
                 broken = await resource.client.request(request.method, request.url, content=b"\xc1", headers=headers)
                 assert code(broken) == (400, "malformed-body")
+                empty = await resource.client.request(request.method, request.url, content=b"", headers=headers)
+                assert (code(empty), empty.json()["detail"]) == ((400, "malformed-body"), "It is empty.")
     assert await resource.everything() == rows
+
+
+@documented
+@pytest.mark.parametrize("coding", ["identity", "Identity", "", " , "])
+async def test_a_body_may_say_that_it_is_not_encoded(resource: ResourceClient, coding: str) -> None:
+    async for request, status in resource.each_write():
+        assert (await resource.send(request, **{"content-encoding": coding})).status_code == status
 
 
 @documented

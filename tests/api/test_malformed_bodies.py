@@ -205,3 +205,14 @@ async def test_without_a_body_nothing_is_done(client: httpx.AsyncClient) -> None
             response = await client.request(method, url, headers={"content-type": form})
             assert code(response) == (400, "malformed-body")
     assert await everything(client) == items
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_body_that_is_no_text_is_told_in_plain_words(client: httpx.AsyncClient) -> None:
+    details = {b"": "It is empty.", b" \r\n\t": "It is empty.", b'{"name": "\xff"}': "It is not UTF-8."}
+    for body, detail in details.items():
+        response = await client.post("/items", content=body, headers={"content-type": JSON})
+        assert (code(response), response.json()["detail"]) == ((400, "malformed-body"), detail)
+    response = await client.post("/items", content=body)
+    assert code(response) == (415, "unsupported-media-type")
+    assert response.json()["detail"] == f"Content-Type must be one of {JSON}, {MSGPACK}, but there is none."

@@ -34,6 +34,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "stale": ("DELETE", "/items/1", {"headers": {"if-match": '"2-json"'}}),
     "body-too-large": ("POST", "/items", {"headers": {"content-type": JSON, "content-length": "9" * 18}}),
     "unsupported-media-type": ("POST", "/items", {"content": b"", "headers": {"content-type": "text/html"}}),
+    "unsupported-content-coding": ("POST", "/items", {"json": {}, "headers": {"content-encoding": "gzip"}}),
     "invalid-body": ("POST", "/items", {"json": {}}),
 }
 FAILING_WRITES = {
