@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
+from service.http.messages import GOT_STRING, plain_message
 from service.http.problems import INVALID_QUERY, FieldError, ProblemError
-from service.http.validation import type_parts
+from service.http.validation import choices, type_parts
 
 Q = TypeVar("Q", bound=Struct)
 
@@ -42,6 +43,7 @@ class QueryDecoder(Generic[Q]):
         self._lists = {name for name, length_max in lengths.items() if length_max}
         self._parameters_max = PARAMETERS_MAX + sum(lengths.values())
         self._readers = {field.name: _reader(field.type) for field in fields(kind)}
+        self._choices = {field.name: choices(field.type) for field in fields(kind)}
         self._required = [field.name for field in fields(kind) if field.required]
         self._decode_cached = lru_cache(CACHED_MAX)(self._decode)
 
@@ -62,7 +64,7 @@ class QueryDecoder(Generic[Q]):
                 given.add(name)
                 values[name] = self._readers[name](text)
             except msgspec.ValidationError as invalid:
-                detail = str(invalid).partition(" - at `")[0]
+                detail = GOT_STRING.sub("", plain_message(invalid, self._choices.get(name, ())))
                 errors.append(FieldError(f"/{name[:REPEATED_CHARACTERS_MAX]}", detail[:REPEATED_CHARACTERS_MAX]))
         errors += [FieldError(f"/{name}", "Missing") for name in self._required if name not in given]
         if errors:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from service.http.media_types import JSON, MEDIA_TYPES, MediaType
+from service.http.messages import plain_message
 from service.http.problems import INVALID_BODY, MALFORMED_BODY, FieldError, ProblemError
 
 ERRORS_MAX = 100
@@ -57,7 +58,9 @@ def from_exception(error: msgspec.ValidationError) -> FieldError:
     detail, _, path = str(error).partition(" - at `")
     pointer = "".join(f"/{index or name}" for index, name in STEP.findall(path))
     field = FIELD.search(detail)
-    return FieldError(pointer + _step(field[1]) if field else pointer, detail)
+    return (
+        FieldError(pointer + _step(field[1]), "Unknown field") if field else FieldError(pointer, plain_message(error))
+    )
 
 
 def union_members(kind: Any) -> tuple[Any, ...]:
@@ -71,6 +74,11 @@ def type_parts(kind: Any) -> Iterator[Any]:
     yield kind
     for part in get_args(kind):
         yield from type_parts(part)
+
+
+def choices(kind: Any) -> list[object]:
+    """Return the values of the enumerations in a type."""
+    return [value for part in type_parts(kind) if get_origin(part) is Literal for value in get_args(part)]
 
 
 def struct_fields(kind: Any) -> dict[str, FieldInfo]:
@@ -103,7 +111,17 @@ def _struct_errors(kind: type[msgspec.Struct], value: dict[Any, Any], pointer: s
             yield FieldError(f"{pointer}/{name}", "Missing")
     for name in value:
         if name not in known:
-            yield FieldError(pointer + _step(str(name)), "Unknown field")
+            detail = "Unknown field" if isinstance(name, str) else "Expected a string as the name of a field"
+            yield FieldError(pointer + _step(_text(name)), detail)
+
+
+def _text(name: Any) -> str:
+    """Return the name of a field, which is a string, as text; in MessagePack it may be anything."""
+    if isinstance(name, str):
+        return name
+    if isinstance(name, bytes):
+        return name.decode(errors="replace")
+    return msgspec.json.encode(name, enc_hook=lambda _: None).decode()  # an extension type is not JSON
 
 
 def _step(name: str) -> str:
@@ -120,4 +138,4 @@ def _value_errors(kind: Any, value: Any, pointer: str) -> Iterator[FieldError]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        yield FieldError(pointer, str(error).partition(" - at `")[0])
+        yield FieldError(pointer, plain_message(error, choices(kind)))

@@ -165,6 +165,26 @@ async def test_a_parameter_of_the_list_that_is_wrong_is_named(client: httpx.Asyn
         assert pointers(response) == [f"/{name}" for name in names], query[:50]
 
 
+async def test_a_parameter_that_is_wrong_is_told_what_it_may_be(client: httpx.AsyncClient) -> None:
+    details = {
+        "/items?in_stock=True": "Expected true or false",
+        "/items?count=1": "Expected true or false",
+        "/items?limit=abc": "Expected an integer",
+        "/items?limit=0": "Expected an integer >= 1",
+        "/items?ids=1,x": "Expected an integer",
+        "/items?price_min=abc": "Expected a number",
+        "/items?name_prefix=": "Expected a string of length >= 1",
+        "/items?name_prefix=%00": r"Expected a string that matches ^[^\x00]*$",
+        "/users?order=x": "Expected one of id, -id, username, -username, email, -email, created_at, -created_at",
+        "/users?role=x": "Expected one of reader, writer, admin",
+        "/users/1?include=x": "Expected one of items",
+    }
+    for url, detail in details.items():
+        response = await client.get(url)
+        assert code(response) == (400, "invalid-query")
+        assert [error["detail"] for error in response.json()["errors"]] == [detail], url
+
+
 async def test_a_query_that_cannot_be_read_is_refused(client: httpx.AsyncClient) -> None:
     for query in UNREADABLE:
         for path in ("/items", "/items/1", "/openapi.json"):

@@ -1,12 +1,15 @@
 """BodyReader that cannot be decoded, or hardly: refused, whatever is in them, and nothing changes."""
 
 import struct
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tests.support.responses import JSON, MSGPACK, code, create_batch, everything, pointers
 
+LAMP = {"name": "lamp", "price": 1}
 DEPTH = 200_000
 DIGITS = b"9" * 5000
 
@@ -96,8 +99,8 @@ UNFIT_MSGPACK = {
     "a timestamp out of all bounds": (b"\xc7\x0c\xff" + b"\xff" * 12, [""]),
     "a list that announces 2**32 members": (b"\xdd\xff\xff\xff\xff", [""]),
     "a number as a field": (b"\x83\xa4name\xa1x\xa5price\x01\x07\x01", ["/7"]),
-    "nil as a field": (b"\x83\xa4name\xa1x\xa5price\x01\xc0\x01", ["/None"]),
-    "a list as a field": (b"\x83\xa4name\xa1x\xa5price\x01\x91\x01\x01", ["/(1,)"]),
+    "nil as a field": (b"\x83\xa4name\xa1x\xa5price\x01\xc0\x01", ["/null"]),
+    "a list as a field": (b"\x83\xa4name\xa1x\xa5price\x01\x91\x01\x01", ["/[1]"]),
     "an object as a field": (b"\x83\xa4name\xa1x\xa5price\x01\x81\x01\x01\x01", [""]),
     "an object as a field in a list": (b"\x91\x83\xa4name\xa1x\xa5price\x01\x81\x01\x01\x01", ["/0"]),
 }
@@ -216,3 +219,26 @@ async def test_a_body_that_is_no_text_is_told_in_plain_words(client: httpx.Async
     response = await client.post("/items", content=body)
     assert code(response) == (415, "unsupported-media-type")
     assert response.json()["detail"] == f"Content-Type must be one of {JSON}, {MSGPACK}, but there is none."
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_name_of_a_field_that_is_no_string_is_pointed_to_in_plain_words(client: httpx.AsyncClient) -> None:
+    names: dict[str, Any] = {
+        "price": b"price",
+        "1": 1,
+        "null": None,
+        "1.5": 1.5,
+        "true": True,
+        '["a",1]': ("a", 1),
+        "a~1b~0": b"a/b~",
+    }
+    for text, name in names.items():
+        for body, place in (({"name": "x", name: 1}, ""), ([LAMP, {**LAMP, name: 1}], "/1")):
+            sent = msgspec.msgpack.encode(body)
+            response = await client.post("/items", content=sent, headers={"content-type": MSGPACK})
+            assert code(response) == (422, "invalid-body")
+            [error] = [error for error in response.json()["errors"] if error["detail"] != "Missing"]
+            assert error == {"pointer": f"{place}/{text}", "detail": "Expected a string as the name of a field"}
+    key_with_extension = b"\x82\xa4name\xa1x\x92\x01\xd5\x05ab\x01"
+    response = await client.post("/items", content=key_with_extension, headers={"content-type": MSGPACK})
+    assert code(response) in {(400, "malformed-body"), (422, "invalid-body")}

@@ -22,6 +22,8 @@ PROBLEM = "application/problem+json"
 ENCODE: dict[str, Callable[[Any], bytes]] = {JSON: msgspec.json.encode, MSGPACK: msgspec.msgpack.encode}
 DECODE: dict[str, Callable[[bytes], Any]] = {JSON: msgspec.json.decode, MSGPACK: msgspec.msgpack.decode}
 NEXT = re.compile('<(.*)>; rel="next"')
+# Of what a client need not know: types, and how values are written.
+PYTHON = re.compile(r"`|\b(str|int|float|bool|bytes|dict|list|None|True|False)\b|b?'")
 # A machine that is busy must not look like a service that is.
 PATIENT: dict[str, Any] = {
     "queue_wait_ms_max": 60_000,
@@ -60,6 +62,7 @@ def problem(response: httpx.Response) -> dict[str, Any]:
     assert body["detail"].endswith(".")
     assert isinstance(body["retryable"], bool)
     assert all(error.keys() == {"pointer", "detail"} and error["detail"] for error in body["errors"])
+    assert not [error for error in body["errors"] if PYTHON.search(error["detail"])]
     waits = response.status_code in {429, 503} or body["code"] == "idempotency-key-in-use"
     assert ("retry-after" in response.headers) == waits
     return body
