@@ -23,6 +23,7 @@ from service.http.middleware import RequestMiddleware
 from service.http.problems import NO_SUCH_PATH, ProblemError
 from service.openapi.document import document
 from service.passwords import Passwords
+from service.resources.health import ready
 from service.resources.items import ItemResponse
 from service.resources.users import UserResponse
 from service.routes import ROUTES
@@ -60,7 +61,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
                 await migrate.upgrade(database)
             cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)
             async with storage, context.passwords, cleaner:
-                worker_state.start()
+                await worker_state.start(partial(ready, context))
                 yield {"context": context}
         finally:
             await database.close()

@@ -1,6 +1,6 @@
 """The state of a worker process, which its parent process changes and its requests read."""
 
-from collections.abc import MutableSequence
+from collections.abc import Awaitable, Callable, MutableSequence
 
 
 class WorkerState:
@@ -11,5 +11,8 @@ class WorkerState:
         self.is_shutting_down = False  # or to another instance: the whole service ends
         self.latest_primary = latest_primary
 
-    def start(self) -> None:
-        """Note that the worker serves. A worker with a parent process reports it there."""
+    async def start(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Note that the worker serves; `check` raises a problem unless it is ready.
+
+        A worker with a parent process reports it there, and a successor waits until it is ready.
+        """

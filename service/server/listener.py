@@ -4,6 +4,8 @@ import socket
 import sys
 
 BACKLOG = 2048
+# Whether each worker has a socket of its own, which it listens at when it serves (granian 2.8.7: there alone).
+LISTENS_LATER = sys.platform == "linux"
 
 
 def address(host: str, port: int) -> tuple[str, int]:
@@ -20,20 +22,38 @@ def address(host: str, port: int) -> tuple[str, int]:
 
 
 def listeners(host: str, port: int, count: int) -> list[socket.socket]:
-    """Return a listening socket for each worker, for as long as the service runs: what waits in it outlives the worker.
+    """Return a socket for each worker, for as long as the service runs: what waits in it outlives the worker.
 
     A worker of Granian's opens a socket of its own, and its end loses what waits there. With one socket for all, as
     Granian has it elsewhere, the worker that wakes up first gets everything: 64 of 64 connections at once. Linux
     spreads connections evenly over all that listen at the address; where a system does not, the workers share one.
     """
-    if sys.platform != "linux":
+    if not LISTENS_LATER:
         return [_listener(host, port)] * count
     return [_listener(host, port) for _ in range(count)]
 
 
+def reopened(listener: socket.socket) -> socket.socket:
+    """Close a listening socket, which resets what waits there, and return one at the same address.
+
+    A socket that workers share is returned as it is.
+    """
+    if not LISTENS_LATER:
+        return listener
+    host, port = listener.getsockname()[:2]
+    listener.close()
+    return _listener(host, port)
+
+
 def _listener(host: str, port: int) -> socket.socket:
     is_ipv6 = ":" in host
-    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
-    one = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=True, dualstack_ipv6=is_ipv6)
+    one = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if is_ipv6:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which its connections inherit
+    one.bind((host, port))
+    if not LISTENS_LATER:
+        one.listen(BACKLOG)
     return one

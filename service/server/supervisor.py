@@ -13,18 +13,22 @@ from multiprocessing.sharedctypes import RawArray
 from db.engines.url import Host
 from service.app import create_app
 from service.server.granian import Granian
-from service.server.listener import listeners
-from service.server.worker import DRAIN, EXIT, GROUP_SIGNALS, SHUTDOWN, Worker, load
+from service.server.listener import listeners, reopened
+from service.server.worker import DRAIN, EXIT, GROUP_SIGNALS, SHUTDOWN, ChildState, Worker, load
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 START_TIMEOUT_S = 60.0
+# After a start that failed while another worker serves.
+RETRY_S = 5.0
+# The signals of this time are one: `make serve` passes on a SIGTERM that its whole group has got already.
+SIGNALS_S = 1.0
 # How long a worker lives at least: workers that die or grow too large again and again must not take all of the machine.
 LIFE_S_MIN = 1.0
 LARGE_LIFE_S_MIN = 5.0
-# In a row, and not by a kill: then the service cannot work at all, and must not look as if it did.
+# In a row, not by a kill, while none serves: then the service cannot work at all, and must not look as if it did.
 FAILED_STARTS_MAX = 3
 
 
@@ -38,9 +42,11 @@ class Supervisor:
         self._sockets = listeners(settings.host, settings.port, settings.workers)
         self._latest_primary = RawArray("Q", 2)  # without a lock, which a worker that is killed would keep
         self._workers: list[Worker] = []
-        self._replaced: list[Worker] = []  # that have not ended
+        self._extra: list[Worker] = []  # beside those: successors that do not serve yet, and workers that they replace
         self._failed_starts = 0
+        self._due: dict[int, float] = {}  # the indices of workers to replace, and from when on
         self._replaces_all = self._ends = False  # which a signal changes
+        self._ended_at = 0.0
         self._woken, self._waker = Pipe(duplex=False)
 
     def run(self) -> int:
@@ -52,10 +58,7 @@ class Supervisor:
             self._workers.append(self._start(index))
         while not self._is_over():
             self._wait(lambda: self._replaces_all, TICK_S)
-            replaces_all, self._replaces_all = self._replaces_all, False
-            for index in range(self._settings.workers):
-                if (replaces_all or self._is_due(self._workers[index])) and not self._is_over():
-                    self._replace(index)
+            self._replace_due()
         return self._shut_down()
 
     def _on_signal(self, number: int, _frame: object) -> None:
@@ -64,23 +67,25 @@ class Supervisor:
         if number == signal.SIGHUP:
             self._replaces_all = True
             return
-        if self._ends:
-            for worker in (*self._workers, *self._replaced):
+        if not self._ends:
+            self._ends, self._ended_at = True, time.monotonic()
+        elif time.monotonic() - self._ended_at > SIGNALS_S:
+            for worker in (*self._workers, *self._extra):
                 worker.process.kill()
             os._exit(1)
-        self._ends = True
         if number == signal.SIGINT:
             self._drain_delay_s = 0
 
     def _is_over(self) -> bool:
         return self._ends or self._failed_starts >= FAILED_STARTS_MAX
 
-    def _start(self, index: int) -> Worker:
+    def _start(self, index: int, *, is_successor: bool = False) -> Worker:
         ours, theirs = Pipe()
-        pipes = [ours, *(worker.pipe for worker in (*self._workers, *self._replaced))]
+        pipes = [ours, *(worker.pipe for worker in (*self._workers, *self._extra))]
         others = [one for one in self._sockets if one is not self._sockets[index]]
         create = partial(create_app, self._settings)
-        application = partial(load, create, theirs, self._latest_primary, [*pipes, *others])
+        state = partial(ChildState, theirs, self._latest_primary, is_successor=is_successor)
+        application = partial(load, create, state, [*pipes, *others])
         process = self._granian.process(index, self._sockets[index], application)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # which the worker inherits
         process.start()
@@ -95,16 +100,30 @@ class Supervisor:
         deadline = time.monotonic() + limit_s
         while not self._is_over() and not condition() and time.monotonic() < deadline:
             self._pause(deadline)
-            for index, worker in enumerate(self._workers):
+            for worker in list(self._workers):
                 if not worker.process.is_alive() and worker.age_s > LIFE_S_MIN and not self._is_over():
-                    log.error("Unexpected exit from %s", worker.name)
-                    self._failed_starts = self._failed_starts + 1 if worker.failed_to_start else 0
-                    self._workers[index] = self._start(index)
-                    worker.end()
+                    self._restart(worker)
+
+    def _restart(self, dead: Worker) -> None:
+        """Start a worker in the place of a dead one, which may have to wait: see RETRY_S."""
+        index = dead.index
+        if not dead.is_reported:
+            dead.is_reported = True
+            log.error("Unexpected exit from %s", dead.name)
+            failed, others_serve = dead.failed_to_start, any(worker.serves for worker in self._workers)
+            self._failed_starts = self._failed_starts + 1 if failed and not others_serve else 0
+            if failed and others_serve:
+                log.warning("%s cannot start; the next attempt is in %d s", dead.name, RETRY_S)
+                self._due[index] = time.monotonic() + RETRY_S
+                self._sockets[index] = reopened(self._sockets[index])  # none waits where none accepts
+        if not self._is_over() and time.monotonic() >= self._due.get(index, 0):
+            self._due.pop(index, None)
+            self._workers[index] = self._start(index)
+            dead.end()
 
     def _pause(self, deadline: float) -> None:
         """Wait for a signal, the end of a worker, or a tick."""
-        processes = [worker.process for worker in (*self._workers, *self._replaced)]
+        processes = [worker.process for worker in (*self._workers, *self._extra)]
         ends = [process.sentinel for process in processes if process.is_alive()]
         wait([self._woken, *ends], max(0, min(TICK_S, deadline - time.monotonic())))
         while self._woken.poll():
@@ -117,28 +136,56 @@ class Supervisor:
         bytes_max = self._settings.worker_memory_mib_max * 2**20
         return worker.age_s >= LARGE_LIFE_S_MIN and 0 < bytes_max < self._granian.resident_bytes(worker.process.pid)
 
+    def _replace_due(self) -> None:
+        """Replace each worker that has grown old or too large, or all after SIGHUP; try those later that failed."""
+        replaces_all, self._replaces_all = self._replaces_all, False
+        for worker in list(self._workers):
+            if replaces_all:
+                self._due[worker.index] = 0
+            elif self._is_due(worker):
+                self._due.setdefault(worker.index, 0)
+        for index, due in list(self._due.items()):
+            if time.monotonic() >= due and self._workers[index].process.is_alive() and not self._is_over():
+                self._due.pop(index)
+                self._replace(index)
+
     def _replace(self, index: int) -> None:
-        """Start a successor; when it serves, drain the old worker, and then end it."""
-        old = self._workers[index]
-        log.info("Replacing %s", old.name)
-        self._replaced.append(old)
-        self._workers[index] = self._start(index)
-        self._wait(lambda: self._workers[index].has_started, START_TIMEOUT_S)
+        """Start a successor; when it serves, drain the old worker, and then end it. If it does not, end the successor.
+
+        A successor is ready before it accepts connections, which it would take from the worker that serves.
+        """
+        name = self._workers[index].name
+        log.info("Replacing %s", name)
+        successor = self._start(index, is_successor=self._workers[index].serves)
+        self._extra.append(successor)
+        self._wait(lambda: successor.has_started or not successor.process.is_alive(), START_TIMEOUT_S)
+        if self._is_over():
+            return
+        self._extra.remove(successor)
+        if not successor.serves:
+            log.warning("%s is not replaced, as its successor cannot serve; the next attempt is in %d s", name, RETRY_S)
+            self._due[index] = time.monotonic() + RETRY_S
+            successor.end()
+            return
+        old, self._workers[index] = self._workers[index], successor
+        self._extra.append(old)
         for message, limit_s in ((DRAIN, self._drain_delay_s), (EXIT, self._settings.shutdown_timeout_s)):
             if not self._is_over():
                 old.send(message)
                 self._wait(lambda: not old.process.is_alive(), limit_s)
         if not self._is_over():
             old.end()
-            self._replaced.remove(old)
+            self._extra.remove(old)
 
     def _shut_down(self) -> int:
         """Wait while clients and load balancers go elsewhere, then end the workers."""
         log.info("Shutting down")
-        workers, serving = [*self._workers, *self._replaced], list(self._workers)
+        workers, serving = [*self._workers, *self._extra], list(self._workers)
         for worker in workers:
             worker.send(SHUTDOWN)
-        deadline = time.monotonic() + self._drain_delay_s
+        # No client can have come to a service none of whose workers has started.
+        delay_s = self._drain_delay_s if any(worker.has_started for worker in workers) else 0
+        deadline = time.monotonic() + delay_s
         while serving and time.monotonic() < deadline:
             self._pause(deadline)
             for worker in [one for one in serving if not one.process.is_alive()]:

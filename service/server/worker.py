@@ -3,15 +3,17 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
-from collections.abc import Callable, Iterable, MutableSequence
+from collections.abc import Awaitable, Callable, Iterable, MutableSequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from socket import socket
 from typing import Any
 
+from service.http.problems import ProblemError
 from service.server.granian import stop_accepting
 from service.worker_state import WorkerState
 
@@ -23,18 +25,19 @@ STARTED, DRAIN, SHUTDOWN, EXIT = b"started", b"drain", b"shutdown", b"exit"
 # A terminal or a process supervisor may send these to every process of the service: only the parent acts on them.
 GROUP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 
+READINESS_INTERVAL_S = 0.25
+
 
 def load(
     create_app: Callable[[WorkerState], Any],
-    parent: Connection,
-    latest_primary: MutableSequence[int],
+    create_state: "Callable[[asyncio.AbstractEventLoop], ChildState]",
     others: Iterable[socket | Connection],
 ) -> Any:
     """Return a worker's application, made in the worker, where sockets and pipes of other processes are closed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # a process that is spawned, not forked, inherits not all
     for one in others:
         one.close()
-    app = create_app(ChildState(parent, latest_primary))
+    app = create_app(create_state(asyncio.get_event_loop()))
     # What exists by now stays: each full collection that traverses it would stop the worker for 50 ms.
     gc.collect()
     gc.freeze()
@@ -42,17 +45,47 @@ def load(
 
 
 class ChildState(WorkerState):
-    """The state of a worker that has a parent process, which changes it through a pipe."""
+    """The state of a worker that has a parent process, which changes it through a pipe.
 
-    def __init__(self, parent: Connection, latest_primary: MutableSequence[int]) -> None:
+    Messages are read from the first moment of the event loop: a worker that does not serve yet exits at once.
+    """
+
+    def __init__(
+        self,
+        parent: Connection,
+        latest_primary: MutableSequence[int],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_successor: bool,
+    ) -> None:
         super().__init__(latest_primary)
         self._parent = parent
+        self._loop = loop
+        self._is_successor = is_successor
+        self._has_started = False
+        loop.add_reader(parent.fileno(), self._read_message)
 
-    def start(self) -> None:
-        """Report to the parent that this worker serves, and read its messages from now on."""
+    async def start(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Report to the parent that this worker serves; a successor of one that serves has to be ready first."""
+        if self._is_successor:
+            await self._until_ready(check)
+        self._has_started = True
         with suppress(OSError):  # the parent was killed, which the first read will find
             self._parent.send_bytes(STARTED)
-        asyncio.get_running_loop().add_reader(self._parent.fileno(), self._read_message)
+
+    async def _until_ready(self, check: Callable[[], Awaitable[object]]) -> None:
+        """Wait until `check` raises no problem; the parent ends a worker that waits too long."""
+        reason = ""
+        while True:
+            try:
+                await check()
+            except ProblemError as problem:
+                if str(problem) != reason:
+                    reason = str(problem)
+                    log.warning("The successor of a worker is not ready, and does not replace it: %s", reason)
+                await asyncio.sleep(READINESS_INTERVAL_S)
+            else:
+                return
 
     def _read_message(self) -> None:
         message = EXIT  # if the parent was killed, as no message will come
@@ -61,7 +94,9 @@ class ChildState(WorkerState):
         self.is_draining = True
         self.is_shutting_down = self.is_shutting_down or message == SHUTDOWN
         if message == EXIT:
-            asyncio.get_running_loop().remove_reader(self._parent.fileno())
+            self._loop.remove_reader(self._parent.fileno())
+            if not self._has_started:
+                os._exit(0)
             stop_accepting()
 
 
@@ -73,6 +108,7 @@ class Worker:
         self.name = f"worker-{index + 1}"  # as Granian logs it
         self._born = time.monotonic()
         self._has_started = False
+        self.is_reported = False  # as dead
 
     @property
     def age_s(self) -> float:
@@ -85,6 +121,11 @@ class Worker:
         with suppress(EOFError, OSError):  # it has ended
             self._has_started = self._has_started or (self.pipe.poll() and self.pipe.recv_bytes() == STARTED)
         return self._has_started
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has started, and has not ended."""
+        return self.has_started and self.process.is_alive()
 
     @property
     def failed_to_start(self) -> bool:
