@@ -1,149 +1,31 @@
-"""The command line: python -m service serve | migrate | check | openapi."""
+"""python -m service: signals are heard from the first moment, before the command line is even imported."""
 
-import argparse
-import asyncio
-import json
-import logging.config
+import errno
 import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import TypeVar
 
-from msgspec.structs import replace
-
-from db import migrate
-from db.engines.database import Database, Options
-from db.engines.engine import open_database
-from db.errors import DatabaseError, NoSuchRevision
-from service.observability.logging import log_settings
-from service.openapi.document import document
-from service.routes import ROUTES
-from service.server.listener import address
-from service.server.supervisor import Supervisor, connection_budget
-from service.settings import Settings, SettingsError, read_settings
-
-T = TypeVar("T")
-
-log = logging.getLogger("service")
-
-# The settings that options of `serve` override.
-OPTIONS = {"host": "ITEMSVC_HOST", "port": "PORT", "workers": "ITEMSVC_WORKERS"}
-# A migration may rewrite a table: it is not a request.
-MIGRATION_TIMEOUT_MS = 3_600_000
+from service.signals import exit_at_signals
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 1 if it failed, with all errors listed."""
-    given = parser().parse_args(arguments)
-    run: Callable[[Settings, argparse.Namespace], int] = given.run
-    chosen = {OPTIONS[name]: value for name, value in vars(given).items() if name in OPTIONS and value is not None}
+def main() -> int:
+    """Run the command line, and return its exit code: 141 if what reads the output does not want all of it."""
+    exit_at_signals()
+    from service.command_line import main as run  # noqa: PLC0415 - it takes a second, in which a signal may come
+
     try:
-        settings = read_settings(os.environ, Path(".env"), chosen)
-    except SettingsError as error:
-        return fail("The settings cannot be used", error.errors)
-    logging.config.dictConfig(log_settings(debug=settings.debug))
-    try:
-        return run(settings, given)
-    except NoSuchRevision as error:
-        return fail("Nothing was changed", [str(error)])
-    except DatabaseError as error:
-        return fail(f"The database {settings.described()[0].value} cannot be used", [str(error)])
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    commands = argparse.ArgumentParser(prog="python -m service", description="Store items, and serve them over HTTP.")
-    add = commands.add_subparsers(required=True, metavar="COMMAND").add_parser
-    command = add("serve", help="serve until SIGTERM or Ctrl-C")
-    for option, variable in OPTIONS.items():
-        command.add_argument(f"--{option}", help=f"in place of {variable}")
-    command.set_defaults(run=serve)
-    command = add("migrate", help="bring the database's schema to a revision")
-    command.add_argument("action", nargs="?", default="upgrade", choices=["upgrade", "downgrade", "current"])
-    command.add_argument("revision", nargs="?", help="default: head; a downgrade needs one, base for an empty schema")
-    command.set_defaults(run=change_schema)
-    command = add("check", help="connect, and print the database's version, its schema and the settings")
-    command.set_defaults(run=check)
-    command = add("openapi", help="print the OpenAPI document")
-    command.set_defaults(run=print_document)
-    return commands
-
-
-def fail(what: str, errors: Sequence[str]) -> int:
-    """Print errors, and return the exit code 1."""
-    print(f"{what}:", *(f"- {error}" for error in errors), sep="\n", file=sys.stderr)
-    return 1
-
-
-def serve(settings: Settings, _given: argparse.Namespace) -> int:
-    """Serve until stopped."""
-    try:
-        host, port = address(settings.host, settings.port)
-    except (OSError, UnicodeError) as error:
-        return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [str(error)])
-    if open_database(settings.database_url).auto_migrate:
-        asyncio.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
-    else:
-        log.info(connection_budget(settings))
-    return Supervisor(replace(settings, host=host, port=port)).run()
-
-
-def change_schema(settings: Settings, given: argparse.Namespace) -> int:
-    """Run a migration, and print the schema's revision."""
-
-    async def run(database: Database) -> migrate.Schema:
-        if given.action == "upgrade":
-            await migrate.upgrade(database, given.revision or "head")
-        elif given.action == "downgrade":
-            await migrate.downgrade(database, given.revision)
-        return await migrate.current(database)
-
-    if given.action == "downgrade" and given.revision is None:
-        return fail("Nothing was changed", ["a downgrade needs a revision; base is the empty schema"])
-    schema = asyncio.run(with_database(settings, run))
-    print(f"The schema is at {schema.revision}.")
-    return 0
-
-
-def check(settings: Settings, _given: argparse.Namespace) -> int:
-    """Print the settings, the database and its schema, and the reason if the service could not become ready."""
-    width = max(len(setting.variable) for setting in settings.described())
-    for setting in settings.described():
-        print(f"{setting.variable:{width}}  {setting.value}")
-    if settings.database_url.startswith("postgresql"):
-        print(connection_budget(settings))
-    version, schema = asyncio.run(with_database(settings, _version_and_schema))
-    print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
-    if not schema.is_usable:
-        reason = f"the schema is at {schema.revision}, not at {migrate.head()}: run python -m service migrate"
-        return fail("The service cannot become ready", [reason])
-    return 0
-
-
-def print_document(_settings: Settings, _given: argparse.Namespace) -> int:
-    """Print the OpenAPI document."""
-    print(json.dumps(document(ROUTES), indent=2))
-    return 0
-
-
-async def with_database(settings: Settings, use: Callable[[Database], Awaitable[T]]) -> T:
-    """Return the result of `use`, called with a database whose statements may take an hour."""
-    options = Options(
-        connect_timeout_ms=settings.connect_timeout_ms,
-        statement_timeout_ms=MIGRATION_TIMEOUT_MS,
-        pgbouncer=settings.pgbouncer,
-        echo=settings.debug,
-    )
-    database = open_database(settings.database_url, options)
-    try:
-        return await use(database)
-    finally:
-        await database.close()
-
-
-async def _version_and_schema(database: Database) -> tuple[str, migrate.Schema]:
-    return await database.version(), await migrate.current(database)
+        try:
+            return run()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in {errno.EPIPE, errno.ENOSPC}:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the interpreter flushes at its end
+        if error.errno == errno.EPIPE:
+            return 128 + signal.SIGPIPE
+        print("The output cannot be written:", f"- {error.strerror}", sep="\n", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

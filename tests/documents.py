@@ -18,7 +18,7 @@ import msgspec
 from bench.record import Run
 from bench.report.files import RESULTS
 from bench.report.tables import summary
-from service.__main__ import main
+from service.command_line import main
 from service.http.operation import Resource
 from service.routes import ROUTES
 from service.settings import Settings

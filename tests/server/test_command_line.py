@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from db import migrate
 from db.engines.database import Database
 from db.engines.engine import open_database
-from service.__main__ import main
+from service.command_line import main
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
