@@ -2,6 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from service.http.media_types import MEDIA_TYPES, bounded
 from service.http.problems import INVALID_HEADER, ProblemError
@@ -19,8 +23,9 @@ ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
 VERSION_TAG = re.compile(
     "([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + ")(?:-(?:gzip|br|zstd))?"
 )
-# Seconds above 0, with up to three decimals.
-TIME_LIMIT = re.compile(rb"(?!0*(\.0*)?$)[0-9]{1,6}(\.[0-9]{1,3})?")
+# X-Request-Timeout, in seconds.
+TimeLimit = Annotated[float, Meta(gt=0, le=999_999, examples=[2.5])]
+read_time_limit = msgspec.json.Decoder(TimeLimit).decode
 IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
@@ -68,6 +73,7 @@ def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
 
 def time_limit(header: bytes) -> float:
     """Return X-Request-Timeout: the seconds that the client waits for the response. Raises a 400, and a 431."""
-    if TIME_LIMIT.fullmatch(bounded(header, "X-Request-Timeout")):
-        return float(header)
-    raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be a number of seconds above 0, like 2.5.")
+    try:
+        return read_time_limit(bounded(header, "X-Request-Timeout"))
+    except ValueError:  # msgspec's errors, and text that is no UTF-8
+        raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be a number of seconds above 0, like 2.5.") from None

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from db import errors as db_errors
 from service.http.response import NO_STORE, Header, Response
@@ -25,9 +25,9 @@ class Problem(Struct, frozen=True):
 
     type: str
     title: str
-    status: int
+    status: Annotated[int, Meta(ge=400, le=599)]
     detail: str
-    code: str
+    code: Annotated[str, Meta(description="What a client may rely on; a later version may have others.")]
     errors: Sequence[FieldError]
     retryable: bool
     request_id: str

@@ -111,7 +111,11 @@ def _reader(kind: Any) -> Callable[[str], Any]:
         return lambda text: msgspec.convert(SWITCH.get(text, text), kind)
     splits_max = tuple_length_max(kind)
     if splits_max:  # with one part more, the length is refused
-        return lambda text: _without_repeats(msgspec.convert(text.split(",", splits_max), kind, strict=False))
+        return lambda text: _without_repeats(
+            msgspec.convert(text.split(",", splits_max), kind, strict=_has_fraction(text))
+        )
+    if int in parts:
+        return lambda text: msgspec.convert(text, kind, strict=_has_fraction(text))
     return lambda text: msgspec.convert(text, kind, strict=False)
 
 
@@ -120,6 +124,11 @@ def tuple_length_max(kind: Any) -> int:
     parts = list(type_parts(kind))
     lengths = (part.max_length or 0 for part in parts if isinstance(part, Meta))
     return max(lengths) if any(get_origin(part) is tuple for part in parts) else 0
+
+
+def _has_fraction(text: str) -> bool:
+    """Return whether a text may be like 1.0 or 1e0, which lax mode reads as an integer, and no body may have."""
+    return "." in text or "e" in text or "E" in text
 
 
 def _without_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from service.http.headers import ENTITY_TAG, IDEMPOTENCY_KEY, TIME_LIMIT
+from service.http.headers import ENTITY_TAG, IDEMPOTENCY_KEY, TimeLimit
 from service.http.media_types import OFFERED
 from service.http.middleware import REQUEST_ID
 from service.http.operation import SAFE, Resource
@@ -23,6 +23,7 @@ Stores resources, and serves them to other services: all in the same way.
   `date-time` in JSON is a timestamp in MessagePack.
 - **Problems**: every error is {CONTENT_TYPE.decode()} (RFC 9457). Rely on `status`, `code` and `retryable`; `errors`
   has a JSON Pointer to each error in the request.
+- **Integers** are written in digits alone, wherever they stand: `1.0` and `1e0` are none.
 - **Everywhere**: an unknown path is a 404, a method that a path does not have is a 405 with `Allow`, and a query
   parameter that is unknown is a 400, as is one that is repeated and no list. Probes disregard both.
 - **Batches** are written all or nothing.
@@ -39,7 +40,7 @@ REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
     ),
     "X-Request-Timeout": (
         "How many seconds the client waits for the response; the service's own limit may be shorter.",
-        TEXT | {"pattern": f"^{TIME_LIMIT.pattern.decode()}$", "examples": ["2.5"]},
+        Schemas().of(TimeLimit),
     ),
     "Idempotency-Key": (
         "A key of the client's own: the write happens once, and a repeat has the first response.",
@@ -54,6 +55,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     schemas.of(Problem)
     responses = Responses(schemas)
     paths = {route.path_format: path_item(route, schemas, responses) for route in routes}
+    components = responses.components()
+    schemas.components["Problem"]["properties"]["code"]["enum"] = responses.codes
     tags = dict.fromkeys(operation["tags"][0] for path in paths.values() for operation in path.values())
     return {
         "openapi": "3.1.0",
@@ -65,7 +68,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "components": {
             "schemas": schemas.components,
             "parameters": {name: request_header(name, *described) for name, described in REQUEST_HEADERS.items()},
-            **responses.components(),
+            **components,
         },
     }
 

@@ -21,22 +21,22 @@ from service.openapi.schemas import Schema, Schemas
 
 REQUEST_ID_EXAMPLE = "order-7.1"
 TEXT: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "integer", "format": "int64", "minimum": 0}
 ETAG = TEXT | {"pattern": f'^"[1-9][0-9]*-({"|".join(one.name for one in MEDIA_TYPES)})(-[0-9a-f]+)?"$'}
 ETAG_TEXT = "The {}'s version, in this media type."
-CACHE_CONTROL: Schema = {"enum": [NO_CACHE[1].decode(), NO_STORE[1].decode()]}
+CACHE_CONTROL = TEXT | {"enum": [NO_CACHE[1].decode(), NO_STORE[1].decode()]}
 
 # The headers of responses: their descriptions and schemas, and those that a response may lack.
 HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": ("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
-    "Vary": ("What else the response depends on.", {"const": "Accept"}),
+    "Vary": ("What else the response depends on.", TEXT | {"const": "Accept"}),
     "Cache-Control": ("`no-cache`: to be asked for before each use; `no-store`: not to be stored.", CACHE_CONTROL),
     "Allow": ("The methods of this path.", TEXT),
-    "Accept": ("The media types that a body may have.", {"enum": [OFFERED, MERGE_PATCH.offered]}),
-    "Accept-Encoding": ("The content codings that a body may have.", {"const": "identity"}),
-    "Accept-Patch": ("The media types that a patch may have.", {"enum": [OFFERED, MERGE_PATCH.offered]}),
+    "Accept": ("The media types that a body may have.", TEXT | {"enum": [OFFERED, MERGE_PATCH.offered]}),
+    "Accept-Encoding": ("The content codings that a body may have.", TEXT | {"const": "identity"}),
+    "Accept-Patch": ("The media types that a patch may have.", TEXT | {"enum": [OFFERED, MERGE_PATCH.offered]}),
     "Retry-After": ("How many seconds to wait.", NUMBER),
-    "Idempotency-Replayed": ("The write was made before, and this was its response.", {"const": "true"}),
+    "Idempotency-Replayed": ("The write was made before, and this was its response.", TEXT | {"const": "true"}),
     "Link": ("The next page, if there is one.", TEXT),
     "X-Total-Count": ("How many the list has, if `count` asks for it.", NUMBER),
 }
@@ -72,6 +72,11 @@ class Responses:
         headers = {name: header(*described, required=name not in OPTIONAL) for name, described in HEADERS.items()}
         not_allowed = self._problem(None, [problems.METHOD_NOT_ALLOWED])
         return {"headers": headers, "responses": {"MethodNotAllowed": not_allowed}, "examples": self._examples}
+
+    @property
+    def codes(self) -> list[str]:
+        """Return the codes of the problems that have been described."""
+        return sorted({example["value"]["code"] for example in self._examples.values()})
 
     def of(self, endpoint: Endpoint) -> dict[str, Any]:
         """Return the responses of an operation, by status."""

@@ -23,7 +23,7 @@ Username = Annotated[
     Meta(
         min_length=3,
         max_length=50,
-        pattern=r"^[a-z0-9._-]*$(?!\n)",  # where `$` stands before a final line feed, too
+        pattern=r"^[a-z0-9._-]*\Z",  # `$` stands before a final line feed, too
         description="A name of its own, in 3 to 50 of a-z, 0-9 and `._-`.",
         examples=["ada"],
     ),

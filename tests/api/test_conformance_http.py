@@ -250,3 +250,19 @@ def test_the_examples_of_problems_point_to_fields_of_their_own_operation(collect
             for name, problem in examples(response).items():
                 found = {error["pointer"].rpartition("/")[2] for error in problem["errors"]}
                 assert found <= names, (method, path, name)
+
+
+@documented
+async def test_an_integer_with_a_fraction_is_refused_wherever_it_stands(resource: ResourceClient) -> None:
+    [row] = await resource.create()
+    for text in ("1.0", "1e0", "1E0"):
+        headers = {"content-type": JSON}
+        response = await resource.client.get(f"{resource.path}/{text}")
+        assert code(response) == (404, "no-such-path")
+        for name in ("limit", "offset", "ids", *resource.collection.references):
+            response = await resource.client.get(f"{resource.path}?{name}={text}")
+            assert (code(response), pointers(response)) == ((400, "invalid-query"), [f"/{name}"])
+        for name in ("id", "version"):
+            body = f'[{{"id": {row["id"]}, "{name}": {text}}}]'.encode()
+            response = await resource.client.patch(resource.path, content=body, headers=headers)
+            assert (code(response), pointers(response)) == ((422, "invalid-body"), [f"/0/{name}"])

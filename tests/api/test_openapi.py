@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import openapi_spec_validator
 import pytest
+import re2
 
 from service.http import problems
 from service.http.media_types import MEDIA_TYPES
@@ -21,7 +22,15 @@ from service.http.operation import Operation, Resource
 from service.http.problems import Problem, ProblemType
 from service.http.query import QueryDecoder
 from service.routes import ROUTES
-from tests.support.documented import DOCUMENT, check, check_headers, check_response, codes, resolved
+from tests.support.documented import (
+    DOCUMENT,
+    check,
+    check_headers,
+    check_response,
+    codes,
+    resolved,
+    validator,
+)
 from tests.support.resources import COLLECTIONS, RESOURCES, ResourceClient
 from tests.support.responses import ENCODE
 
@@ -77,6 +86,62 @@ def test_every_problem_is_documented_under_its_status(kind: ProblemType) -> None
     )
     shown = msgspec.convert(DOCUMENT["components"]["examples"][kind.code]["value"], Problem)
     assert (shown.code, shown.status, shown.retryable) == (kind.code, kind.status, kind.retryable)
+
+
+def test_every_code_of_a_problem_is_listed() -> None:
+    listed = DOCUMENT["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    assert listed == sorted({kind.code for kind in KINDS})
+
+
+def parts(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of the document."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from parts(part)
+
+
+def schemas_with(keyword: str, kind: type) -> list[dict[str, Any]]:
+    """Return the schemas that have a keyword."""
+    found = [part for part in parts(DOCUMENT) if isinstance(part.get(keyword), kind)]
+    assert found
+    return found
+
+
+def test_every_pattern_compiles_in_an_engine_without_lookaheads() -> None:
+    for schema in schemas_with("pattern", str):
+        assert re2.compile(schema["pattern"])
+        assert "\\Z" not in schema["pattern"]  # which other dialects do not have
+
+
+def test_every_number_says_how_wide_it_is_and_every_enumeration_of_what_type() -> None:
+    widths = {"integer": {"int32", "int64"}, "number": {"double"}}
+    for schema in [one for one in schemas_with("type", str) if one["type"] in widths]:
+        assert schema["format"] in widths[schema["type"]], schema
+        assert schema["format"] == "int64" or schema.get("maximum", 0) < 2**31 or schema["type"] == "number"
+    for schema in [*schemas_with("enum", list), *schemas_with("const", str)]:
+        assert schema["type"] == "string"
+
+
+def test_one_or_several_are_one_of_two_forms() -> None:
+    bodies = [described["requestBody"] for operation, described in operations() if operation.body]
+    schemas = [media["schema"] for body in bodies for media in body["content"].values()]
+    assert not [schema for schema in schemas if "anyOf" in schema]
+    of_two = [[form.get("type", "object") for form in schema["oneOf"]] for schema in schemas if "oneOf" in schema]
+    assert of_two == [["object", "array"]] * len(COLLECTIONS) * len(MEDIA_TYPES)
+
+
+def test_a_time_limit_is_a_number() -> None:
+    schema = DOCUMENT["components"]["parameters"]["X-Request-Timeout"]["schema"]
+    assert schema["type"] == "number"
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("limit", "status"), [("9", 200), ("0.25e1", 200), ("999999", 200), ("1e7", 400), ("0", 400)])
+async def test_a_time_limit_is_read_as_it_is_documented(client: httpx.AsyncClient, limit: str, status: int) -> None:
+    check_it = validator(json.dumps(DOCUMENT["components"]["parameters"]["X-Request-Timeout"]["schema"])).is_valid
+    assert check_it(float(limit)) == (status == 200)
+    assert (await client.get("/items", headers={"x-request-timeout": limit})).status_code == status
 
 
 def test_every_response_has_a_schema_and_an_example_that_fits_it() -> None:
