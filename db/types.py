@@ -10,6 +10,28 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 
+class WholeSecond(datetime):
+    """A timestamp without a fraction of a second, as a type of its own: encoders may write that fraction, too."""
+
+
+def timestamp(value: datetime) -> datetime:
+    """Return a timestamp, as a WholeSecond if it is one."""
+    if value.microsecond:
+        return value
+    return WholeSecond.combine(value.date(), value.timetz())
+
+
+class PostgreSQLTimestamp(TypeDecorator[datetime]):
+    """An aware datetime, as sessions read it; batchers have the driver's codec for it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the stored time."""
+        return value and timestamp(value)
+
+
 class SQLiteTimestamp(TypeDecorator[datetime]):
     """An aware UTC datetime, which SQLite stores as text without a zone."""
 
@@ -22,7 +44,7 @@ class SQLiteTimestamp(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Return the stored time with its zone, UTC."""
-        return value and value.replace(tzinfo=UTC)
+        return value and timestamp(value.replace(tzinfo=UTC))
 
 
 class SQLiteFloat64(TypeDecorator[float]):
@@ -36,8 +58,10 @@ class SQLiteFloat64(TypeDecorator[float]):
         return value if value is None else float(value)
 
 
-# Variants, so that on PostgreSQL no Python code runs between the driver and the value.
-Timestamp = DateTime(timezone=True).with_variant(SQLiteTimestamp(), "sqlite")
+# Variants, so that on PostgreSQL no Python code runs between the driver and the value; of timestamps only in sessions.
+Timestamp = (
+    DateTime(timezone=True).with_variant(SQLiteTimestamp(), "sqlite").with_variant(PostgreSQLTimestamp(), "postgresql")
+)
 Float64: TypeEngine[float] = Double().with_variant(SQLiteFloat64(), "sqlite")
 # SQLite generates ids only for an INTEGER PRIMARY KEY; PostgreSQL sorts by code point only with the collation C.
 BigIntId = BigInteger().with_variant(Integer(), "sqlite")

@@ -12,7 +12,12 @@ BATCH = Meta(min_length=1, max_length=BATCH_LENGTH_MAX)
 Id = Annotated[int, Meta(ge=1, le=INT64_MAX, description="A number of its own, never used again.", examples=[7])]
 Version = Annotated[int, Meta(ge=1, le=INT64_MAX, description="Starts at 1; every change adds 1.", examples=[1])]
 Timestamp = Annotated[
-    datetime, Meta(tz=True, description="A timestamp, in UTC.", examples=["2026-01-31T12:00:00.000000Z"])
+    datetime,
+    Meta(
+        tz=True,
+        description="A timestamp, in UTC; in JSON its seconds have six decimals.",
+        examples=["2026-01-31T12:00:00.000000Z"],
+    ),
 ]
 Ids = Annotated[
     tuple[Id, ...],

@@ -39,6 +39,7 @@ from db.errors import (
     TimedOut,
     Unavailable,
 )
+from db.types import timestamp
 
 APPLICATION_NAME = "items-service"
 # Otherwise PostgreSQL plans small batches anew each time: it takes an array of unknown size for one of ten. And the
@@ -165,7 +166,7 @@ class PostgreSQL(Database):
 
 @cached
 def _timestamp(microseconds: tuple[int]) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds[0])
+    return timestamp(EPOCH + timedelta(microseconds=microseconds[0]))
 
 
 def _microseconds(timestamp: datetime) -> tuple[int]:

@@ -44,6 +44,11 @@ class Filter(NamedTuple):
         """Return the column that is filtered by."""
         return self.bounds[0].column
 
+    @property
+    def is_prefix(self) -> bool:
+        """Return whether it selects the texts that start with its value."""
+        return [bound.compare for bound in self.bounds] == [ge, lt]
+
     def parameters(self, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield the parameters of the filter at this value."""
         for bound, limit in zip(self.bounds, self.values(value), strict=True):

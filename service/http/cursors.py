@@ -10,9 +10,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
+from service.http.media_types import MSGPACK
 from service.http.problems import INVALID_CURSOR, ProblemError
 
 CHECK_BYTES = 6
+SHARED_BYTES_MIN = 512
 
 
 class Cursors:
@@ -26,21 +28,40 @@ class Cursors:
             for order in orders
         }
 
-    def write(self, order: str, last: Any) -> str:
-        """Return the cursor of the page that follows the row `last` in an order such as `-price`."""
-        return self._encode(order, getattr(last, order.removeprefix("-")), last.id)
+    def write(self, order: str, last: Any, prefix: str = "") -> str:
+        """Return the cursor of the page that follows the row `last` in an order such as `-price`.
 
-    def read(self, order: str, cursor: str) -> tuple[Any, int]:
+        With a long `prefix`, the filter of the ordered field, only what follows it is written: both stand in one link,
+        and proxies have 4 KiB for the head of a response. Such a cursor needs the same filter to be read.
+        """
+        value = getattr(last, order.removeprefix("-"))
+        shared = _shared(prefix)
+        if not shared or not value.startswith(shared):
+            return self._encode(order, value, last.id)
+        return self._encode(order, value[len(shared) :], last.id, shared)
+
+    def read(self, order: str, cursor: str, prefix: str = "") -> tuple[Any, int]:
         """Return the value and the id of the last row before a cursor's page. Raises a 400."""
+        decoder = self._decoders[order.removeprefix("-")]
         with suppress(ValueError, OverflowError, msgspec.DecodeError):
             content = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[CHECK_BYTES:]
-            cursor_order, value, id = self._decoders[order.removeprefix("-")].decode(content)
-            if cursor_order == order and cursor == self._encode(order, value, id):  # each has one encoding
-                return value, id
+            cursor_order, value, id = decoder.decode(content)
+            if cursor_order == order:  # each has one encoding
+                if cursor == self._encode(order, value, id):
+                    return value, id
+                shared = _shared(prefix)
+                if shared and cursor == self._encode(order, value, id, shared):
+                    _, value, id = decoder.decode(MSGPACK.encode((order, shared + value, id)))
+                    return value, id
         raise ProblemError(INVALID_CURSOR, f"The cursor `after` is not one of this list in the order {order}.")
 
-    def _encode(self, order: str, value: Any, id: int) -> str:
+    def _encode(self, order: str, value: Any, id: int, shared: str = "") -> str:
         """Return a cursor: a checksum, then its content. It detects damage and guesses; nothing in it is a secret."""
-        payload = msgspec.msgpack.encode((order, value, id))
-        check = blake2s(self._name + payload, digest_size=CHECK_BYTES, person=b"cursor").digest()
+        payload = MSGPACK.encode((order, value, id))
+        check = blake2s(self._name + shared.encode() + payload, digest_size=CHECK_BYTES, person=b"cursor").digest()
         return urlsafe_b64encode(check + payload).rstrip(b"=").decode()
+
+
+def _shared(prefix: str) -> str:
+    """Return what the values of a list share that a cursor leaves out: all but one character, as none may be empty."""
+    return prefix[:-1] if len(prefix.encode()) > SHARED_BYTES_MIN else ""

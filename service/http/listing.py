@@ -27,6 +27,7 @@ class Listing(Generic[T]):
         self.cursors = Cursors(table.name, kind, table.orders)
         self._path = path
         self._filters = tuple(table.filters)
+        self._prefixes = {one.column: name for name, one in table.filters.items() if one.is_prefix}
         self._page_query = lru_cache(CACHED_MAX)(self._make_page_query)  # queries are cached, too
         # A page is one object for all requests that were deduplicated, and is forgotten with the last of them.
         self._results: WeakKeyDictionary[Page[T], Result[list[T]]] = WeakKeyDictionary()
@@ -46,15 +47,21 @@ class Listing(Generic[T]):
     def _make_page_query(self, query: ListQuery) -> Query:
         values = [(name, getattr(query, name)) for name in self._filters]
         filters = tuple((name, value) for name, value in values if value is not UNSET)
-        after = None if query.after is UNSET else self.cursors.read(query.order, query.after)
+        after = None if query.after is UNSET else self.cursors.read(query.order, query.after, self._prefix(query))
         order, descending = query.order.removeprefix("-"), query.order.startswith("-")
         return Query(order, descending, after, query.limit, query.offset, filters, query.count)
+
+    def _prefix(self, query: ListQuery) -> str:
+        """Return what every value of the ordered field starts with."""
+        name = self._prefixes.get(query.order.removeprefix("-"))
+        value = getattr(query, name) if name else UNSET
+        return "" if value is UNSET else value
 
     def _headers(self, page: Page[T], query: ListQuery) -> list[Header]:
         headers: list[Header] = []
         if page.more:
             given = [(name, getattr(query, name)) for name in ("limit", "order", *self._filters)]
-            given.append(("after", self.cursors.write(query.order, page.rows[-1])))
+            given.append(("after", self.cursors.write(query.order, page.rows[-1], self._prefix(query))))
             written = [f"{name}={quote_plus(_text(value))}" for name, value in given if value is not UNSET]
             headers.append((b"link", f'<{self._path}?{"&".join(written)}>; rel="next"'.encode()))
         if page.total is not None:

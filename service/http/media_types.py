@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from db.types import WholeSecond
 from service.http.problems import (
     CONTENT_TYPE,
     HEADER_TOO_LARGE,
@@ -26,8 +28,25 @@ class MediaType:
     decoder: Callable[[Any], msgspec.json.Decoder[Any] | msgspec.msgpack.Decoder[Any]]
 
 
-JSON = MediaType("json", "application/json", msgspec.json.Encoder().encode, msgspec.json.Decoder)
-MSGPACK = MediaType("msgpack", "application/msgpack", msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder)
+@lru_cache(maxsize=1024)  # the rows of one batch, and what a catalogue brought along, have few of them
+def _text(value: Any) -> str:
+    """Return a timestamp with six digits of a second, as all others have: msgspec leaves out a fraction of zero."""
+    if isinstance(value, WholeSecond):
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    raise NotImplementedError
+
+
+def _timestamp(value: Any) -> datetime:
+    """Return a timestamp of the type that msgspec encodes."""
+    if isinstance(value, WholeSecond):
+        return datetime.combine(value.date(), value.timetz())
+    raise NotImplementedError
+
+
+JSON = MediaType("json", "application/json", msgspec.json.Encoder(enc_hook=_text).encode, msgspec.json.Decoder)
+MSGPACK = MediaType(
+    "msgpack", "application/msgpack", msgspec.msgpack.Encoder(enc_hook=_timestamp).encode, msgspec.msgpack.Decoder
+)
 MEDIA_TYPES = (JSON, MSGPACK)  # the first is preferred
 
 PROBLEM_TYPE = CONTENT_TYPE.decode()

@@ -1,0 +1,75 @@
+"""Timestamps have one width in JSON: six digits of a second, also where they are all zero."""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from sqlalchemy import update
+
+from db.engines.engine import open_database
+from tests.support.resources import COLLECTIONS, Request, ResourceClient
+from tests.support.responses import JSON, MSGPACK, walked
+
+WHOLE = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+WRITTEN = "2026-01-31T12:00:00.000000Z"
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+NAMES = ("created_at", "updated_at")
+
+
+@pytest.fixture
+async def rows(resource: ResourceClient, database_url: str) -> list[dict[str, Any]]:
+    """Create three rows, and make the timestamps of all whole seconds."""
+    rows = await resource.create(count=3)
+    database = open_database(database_url)
+    try:
+        async with database.engine.begin() as connection:
+            for collection in COLLECTIONS:
+                await connection.execute(update(collection.table).values(dict.fromkeys(NAMES, WHOLE)))
+    finally:
+        await database.close()
+    return rows
+
+
+def timestamps(value: Any) -> list[Any]:
+    """Return the timestamps of rows, also of embedded ones."""
+    if isinstance(value, list):
+        return [found for part in value for found in timestamps(part)]
+    embedded = [found for part in value.values() if isinstance(part, list) for found in timestamps(part)]
+    return [*(value[name] for name in NAMES), *embedded]
+
+
+async def test_whole_seconds_have_six_decimals_however_they_are_read(
+    resource: ResourceClient, rows: list[dict[str, Any]]
+) -> None:
+    first, second, third = rows
+    patches = [{"id": row["id"]} for row in (second, third)]  # which change nothing
+    reads = [*resource.reads(first, second), Request("PATCH", resource.url(third), {})]
+    keyed = [Request("PATCH", resource.path, patches, {"idempotency-key": str(number)}) for number in (1, 1, 2)]
+    for request in [*reads, Request("PATCH", resource.path, patches), *keyed]:
+        response = await resource.send(request)
+        assert set(timestamps(response.json())) == {WRITTEN}, request
+        packed = msgspec.msgpack.decode((await resource.send(request._replace(headers={}), MSGPACK)).content)
+        assert set(timestamps(packed)) == {WHOLE}, request
+
+
+async def test_every_width_is_the_same_from_the_first_write_on(resource: ResourceClient) -> None:
+    found = []
+    async for request, _ in resource.each_write():
+        response = await resource.send(request, JSON)
+        if response.content and request.method != "DELETE":
+            found += timestamps(response.json())
+    assert found
+    assert all(TIMESTAMP.fullmatch(text) for text in found)
+
+
+async def test_a_walk_goes_on_behind_a_whole_second(
+    resource: ResourceClient, rows: list[dict[str, Any]], client: httpx.AsyncClient
+) -> None:
+    for order in ("created_at", "-created_at"):
+        walk = await walked(client, f"{resource.path}?limit=1&order={order}")
+        assert {row["id"] for row in walk} >= {row["id"] for row in rows}
+        assert len(json.dumps(walk)) == len(json.dumps(await walked(client, f"{resource.path}?limit=2&order={order}")))
