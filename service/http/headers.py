@@ -24,7 +24,7 @@ VERSION_TAG = re.compile(
     "([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + ")(?:-(?:gzip|br|zstd))?"
 )
 # X-Request-Timeout, in seconds.
-TimeLimit = Annotated[float, Meta(gt=0, le=999_999, examples=[2.5])]
+TimeLimit = Annotated[float, Meta(ge=0.001, le=999_999, examples=[2.5])]
 read_time_limit = msgspec.json.Decoder(TimeLimit).decode
 IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
@@ -76,4 +76,4 @@ def time_limit(header: bytes) -> float:
     try:
         return read_time_limit(bounded(header, "X-Request-Timeout"))
     except ValueError:  # msgspec's errors, and text that is no UTF-8
-        raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be a number of seconds above 0, like 2.5.") from None
+        raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be seconds, at least 0.001, like 2.5.") from None
