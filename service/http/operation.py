@@ -198,7 +198,7 @@ class Operation:
             if self.location:
                 response_headers.append((b"location", self.location % value.id))
             if b"if-none-match" in headers and has_tag(headers[b"if-none-match"], etag[1:-1]):
-                return Response(304, response_headers)
+                return Response(304, [header for header in response_headers if header[0] != b"content-type"])
         return response
 
 

@@ -68,6 +68,8 @@ async def check_response(response: httpx.Response) -> None:
     method, path = response.request.method, response.request.url.path
     described = documented(method, path, response.status_code)
     check_headers(response, described["headers"])
+    if method != "HEAD" and "content" not in described:
+        assert "content-type" not in response.headers
     if method == "HEAD" or "content" not in described:
         assert response.content == b"", (method, path, response.content)
         return
