@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import errno
 import json
 import logging.config
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +32,14 @@ log = logging.getLogger("service")
 
 # The settings that options of `serve` override.
 OPTIONS = {"host": "ITEMSVC_HOST", "port": "PORT", "workers": "ITEMSVC_WORKERS"}
+ADDRESS_HINTS = {
+    errno.EADDRINUSE: ": another process listens there; PORT= chooses another port, or 0 for any free one",
+    errno.EACCES: ": ports below 1024 may need rights; PORT= chooses another port",
+    errno.EADDRNOTAVAIL: ": this machine has no such address; ITEMSVC_HOST= chooses another one",
+}
+NO_AUTHENTICATION = (
+    "there is no authentication yet: every client that reaches the service may read and write everything"
+)
 # A migration may rewrite a table: it is not a request.
 MIGRATION_TIMEOUT_MS = 3_600_000
 
@@ -82,7 +92,10 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
     try:
         host, port = signals.run(asyncio.to_thread(address, settings.host, settings.port))
     except (OSError, UnicodeError) as error:
-        return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [str(error)])
+        hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+        return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [f"{error}{hint}"])
+    if not ip_address(host).is_loopback:
+        log.warning(NO_AUTHENTICATION, extra={"address": host})
     if open_database(settings.database_url).auto_migrate:
         signals.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
     else:
