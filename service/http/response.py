@@ -18,6 +18,10 @@ Header = tuple[bytes, bytes]
 NO_CACHE: Header = (b"cache-control", b"no-cache")
 # For a response that says nothing of the next request's: a probe's, and every problem.
 NO_STORE: Header = (b"cache-control", b"no-store")
+# In the place of Granian's own name, which it would add.
+SERVER: Header = (b"server", b"items-service")
+# A browser that is led to a response must not take what somebody sent for another media type than Content-Type has.
+NO_SNIFFING: Header = (b"x-content-type-options", b"nosniff")
 # Where the rest of a body would stand before the next request.
 CLOSE: Header = (b"connection", b"close")
 
@@ -46,7 +50,7 @@ async def send_response(scope: Scope, send: Send, response: Response) -> None:
     """
     status, body = response.status, response.body
     scope["status"] = status
-    sent = [*response.headers, (b"x-request-id", scope["request_id"])]
+    sent = [*response.headers, SERVER, NO_SNIFFING, (b"x-request-id", scope["request_id"])]
     if scope["worker_state"].is_draining and CLOSE not in response.headers:
         sent.append(CLOSE)
     if status not in {204, 304}:

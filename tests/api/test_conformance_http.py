@@ -50,7 +50,7 @@ async def test_a_read_is_a_304_if_it_has_the_etag_already_and_only_then(resource
         for tags in ("*", '"1-json"', 'W/"1-json"', '"9-json", "1-json"'):
             response = await resource.send(request, **{"if-none-match": tags})
             assert (response.status_code, response.headers["etag"]) == (304, '"1-json"')
-            assert response.headers.keys() == {"etag", "vary", "cache-control", "x-request-id"}
+            assert not [name for name in response.headers if name.startswith("content-")]
         for tags in ('"2-json"', '"1-msgpack"', '"1"', 'W/"2-json", "etag"'):
             assert (await resource.send(request, **{"if-none-match": tags})).status_code == 200
 

@@ -78,6 +78,36 @@ def test_a_start_on_postgresql_logs_how_many_connections_it_has_to_allow(service
     )
 
 
+def test_every_response_has_the_name_of_the_service_and_may_not_be_sniffed(shared: ServiceProcess) -> None:
+    requests: list[tuple[str, str, dict[str, str], int]] = [
+        ("GET", "/items", {}, 200),
+        ("HEAD", "/items", {}, 200),
+        ("POST", "/items", {"content-length": "0"}, 415),
+        ("GET", "/%3Cscript%3E", {}, 404),
+        ("DELETE", "/items?ids=999999", {}, 200),
+        ("GET", "/items?%3Cscript%3E=1", {}, 400),
+        ("OPTIONS", "/items", {}, 405),
+        ("GET", "/livez", {}, 200),
+        ("GET", "/items", {"accept": "a," * 1000}, 431),
+    ]
+    with connected(shared) as connection:
+        connection.sendall(b"".join(request(method, path, headers) for method, path, headers, _ in requests))
+        found = responses(connection, [method for method, *_ in requests])
+    assert [response.status for response in found] == [status for *_, status in requests]
+    for response in found:
+        assert response.headers.get_all("server") == ["items-service"]
+        assert response.headers.get_all("x-content-type-options") == ["nosniff"]
+
+
+@pytest.mark.parametrize("head", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"y" * 2**17 + b"\r\n\r\n"])
+def test_a_response_of_the_server_itself_does_not_name_it(shared: ServiceProcess, head: bytes) -> None:
+    with connected(shared) as connection:
+        connection.sendall(head)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 4")
+    assert b"granian" not in received.lower()
+
+
 def test_pipelined_requests_have_their_responses_in_their_order(shared: ServiceProcess) -> None:
     body = json.dumps(LAMP).encode()
     requests = [
