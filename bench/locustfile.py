@@ -120,7 +120,7 @@ class ResourceUser(FastHttpUser):
             expect({name: getattr(row, name) for name in sent} == sent, "other values than those sent")
             expect(row.version == 1, "a new row is not at version 1")
             location = response.headers and response.headers.get("location")
-            expect(str(location).endswith(f"{resource.path}/{row.id}"), "Location is not where the row is")
+            expect(str(location).endswith(f"{resource.path}/{row.id}".lstrip("/")), "Location is not where the row is")
 
         self.ask(Question("POST", resource.path, resource.path, sent, HTTPStatus.CREATED), check)
 

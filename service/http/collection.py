@@ -61,14 +61,15 @@ class Collection(Generic[C, R]):
         _check_fields(create, table.row_fields, tuple(columns.get(name, name) for name in create.__struct_fields__))
         self._table, self._store, self._conversions = table, store, conversions
         self.path = f"/{table.name}"
-        self.listing = Listing(self.path, table, response)
+        self.listing = Listing(table, response)
         patch, id_type = merge_patch(create), struct_fields(response)["id"].type
         self._types = {"C": create, "P": patch, "B": batch_patch(patch, id_type), "R": response, "I": id_type}
         self._types["Q"] = list_query(table, response)
 
     def routes(self, **own: Operation) -> list[Route]:
         """Return the routes of a row and of the list; an operation that is given, by method, is for a row."""
-        noun, location = self._table.noun, f"{self.path}/%d".encode()
+        # Relative to the list's own URL, as a proxy may have it below another path (RFC 9110, section 10.2.2).
+        noun, location = self._table.noun, f"{self._table.name}/%d".encode()
         refused = [already_exists(noun)] if self._table.unique else []
         refused += [UNKNOWN_REFERENCE] if self._table.references else []
         owns = [owned(reference.other.name) for reference in self._table.referenced_by]

@@ -21,11 +21,11 @@ T = TypeVar("T", bound=Struct)
 
 
 class Listing(Generic[T]):
-    """The list of a table at a path: its rows are Structs of one type, its filters those of the table."""
+    """The list of a table: its rows are Structs of one type, its filters those of the table."""
 
-    def __init__(self, path: str, table: Table, kind: type[T]) -> None:
+    def __init__(self, table: Table, kind: type[T]) -> None:
         self.cursors = Cursors(table.name, kind, table.orders)
-        self._path = path
+        self._here = table.name  # relative to the list's own URL, wherever a proxy has it (RFC 8288, section 3.1)
         self._filters = tuple(table.filters)
         self._prefixes = {one.column: name for name, one in table.filters.items() if one.is_prefix}
         self._page_query = lru_cache(CACHED_MAX)(self._make_page_query)  # queries are cached, too
@@ -63,7 +63,7 @@ class Listing(Generic[T]):
             given = [(name, getattr(query, name)) for name in ("limit", "order", *self._filters)]
             given.append(("after", self.cursors.write(query.order, page.rows[-1], self._prefix(query))))
             written = [f"{name}={quote_plus(_text(value))}" for name, value in given if value is not UNSET]
-            headers.append((b"link", f'<{self._path}?{"&".join(written)}>; rel="next"'.encode()))
+            headers.append((b"link", f'<{self._here}?{"&".join(written)}>; rel="next"'.encode()))
         if page.total is not None:
             headers.append((b"x-total-count", b"%d" % page.total))
         return headers

@@ -61,7 +61,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Item service", "version": VERSION, "description": DESCRIPTION, "license": LICENSE},
-        "servers": [{"url": "/", "description": "Where this document is served."}],
+        "servers": [{"url": ".", "description": "Relative to where this document is served."}],
         "tags": [{"name": tag} for tag in tags],
         "security": [],
         "paths": paths,

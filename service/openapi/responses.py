@@ -37,7 +37,7 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     "Accept-Patch": ("The media types that a patch may have.", TEXT | {"enum": [OFFERED, MERGE_PATCH.offered]}),
     "Retry-After": ("How many seconds to wait.", NUMBER),
     "Idempotency-Replayed": ("The write was made before, and this was its response.", TEXT | {"const": "true"}),
-    "Link": ("The next page, if there is one.", TEXT),
+    "Link": ("The next page, if there is one, relative to the request's URL.", TEXT),
     "X-Total-Count": ("How many the list has, if `count` asks for it.", NUMBER),
 }
 OPTIONAL = {"Accept", "Accept-Encoding", "Accept-Patch", "Idempotency-Replayed", "Link", "X-Total-Count"}
@@ -95,7 +95,8 @@ class Responses:
         is_tagged = all(operation.tagged)
         headers = {}
         if operation.location:
-            text = f"The path of the new {noun}{'' if is_tagged else ', if the body is one'}."
+            which = "" if is_tagged else ", if the body is one"
+            text = f"Where the new {noun} is, relative to the request's URL{which}."
             headers["Location"] = header(text, TEXT | {"format": "uri-reference"}, required=is_tagged)
         if any(operation.tagged):
             headers["ETag"] = header(ETAG_TEXT.format(noun), ETAG, required=is_tagged)

@@ -3,17 +3,20 @@
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
+import httpx
 import pytest
 
 from service.http.operation import Resource
 from service.http.validation import struct_fields
 from service.routes import ROUTES
+from service.settings import Settings
 from tests.support.documented import DOCUMENT, resolved
 from tests.support.refusals import UNKNOWN_ID
 from tests.support.resources import COLLECTIONS, Collection, Request, ResourceClient, content
-from tests.support.responses import ENCODE, JSON, MSGPACK, PROBLEM, code, pointers
+from tests.support.responses import ENCODE, JSON, MSGPACK, PROBLEM, code, pointers, serving, walked
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 NAMES = {JSON: "json", MSGPACK: "msgpack"}
@@ -267,3 +270,29 @@ async def test_an_integer_with_a_fraction_is_refused_wherever_it_stands(resource
             body = f'[{{"id": {row["id"]}, "{name}": {text}}}]'.encode()
             response = await resource.client.patch(resource.path, content=body, headers=headers)
             assert (code(response), pointers(response)) == ((422, "invalid-body"), [f"/0/{name}"])
+
+
+@pytest.mark.parametrize("prefix", ["", "/shop", "/a/b"])
+async def test_behind_a_proxy_that_strips_a_prefix_every_reference_leads_to_its_resource(
+    collection: Collection, settings: Settings, prefix: str
+) -> None:
+    async with serving(settings) as inner:
+
+        async def proxy(request: httpx.Request) -> httpx.Response:
+            path = request.url.raw_path.removeprefix(prefix.encode())
+            assert path != request.url.raw_path or not prefix, f"{request.url} is outside of the prefix"
+            headers = {name: value for name, value in request.headers.items() if name != "host"}
+            return await inner.request(request.method, path.decode(), content=request.content, headers=headers)
+
+        transport = httpx.MockTransport(proxy)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://items.test{prefix}") as client:
+            resource = await ResourceClient(collection, client, count(1)).prepared()
+            created = await client.post(resource.path.lstrip("/"), json=resource.new())
+            location = created.request.url.join(created.headers["location"])
+            assert location == f"http://items.test{prefix}{resource.url(created.json())}"
+            assert (await client.get(location)).json() == created.json()
+            await resource.create(count=4)
+            assert len(await walked(client, f"{resource.path.lstrip('/')}?limit=2")) == 5
+            document = await client.get("openapi.json")
+            [server] = document.json()["servers"]
+            assert document.request.url.join(server["url"]) == f"http://items.test{prefix}/"

@@ -16,7 +16,7 @@ async def test_a_new_item_is_returned_whole_with_its_place_and_its_tag(client: h
     assert response.status_code == 201
     assert list(item) == ["id", "name", "price", "in_stock", "owner_id", "version", "created_at", "updated_at"]
     assert (item["name"], item["price"], item["in_stock"], item["version"]) == ("lamp", 9.5, False, 1)
-    assert response.headers["location"] == f"/items/{item['id']}"
+    assert response.headers["location"] == f"items/{item['id']}"
     assert response.headers["etag"] == '"1-json"'
     assert response.headers["content-type"] == "application/json"
     assert int(response.headers["content-length"]) == len(response.content)

@@ -30,7 +30,7 @@ async def test_a_new_user_has_defaults_for_what_it_is_not_given(client: httpx.As
     response = await client.post("/users", json={"username": "ada", "email": "Ada@Example.org", "name": "Ada L."})
     user = response.json()
     assert response.status_code == 201
-    assert response.headers["location"] == f"/users/{user['id']}"
+    assert response.headers["location"] == f"users/{user['id']}"
     assert response.headers["etag"] == '"1-json"'
     assert user == {
         "id": user["id"],

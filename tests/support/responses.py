@@ -115,7 +115,7 @@ def next_url(response: httpx.Response) -> str | None:
         return None
     match = NEXT.fullmatch(response.headers["link"])
     assert match is not None, response.headers["link"]
-    return match[1]
+    return str(response.url.join(match[1]))
 
 
 async def walked(client: httpx.AsyncClient, url: str) -> list[Item]:
