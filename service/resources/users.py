@@ -109,7 +109,7 @@ class UserDeleteQuery(Struct, frozen=True):
 
 async def read_user(
     context: Context, call: Call, id: UserId, query: UserReadQuery
-) -> Result[UserResponse | UserWithItems]:
+) -> Result[UserWithItems | UserResponse]:  # clients try the forms in this order, and the second is a part of the first
     """Read one user."""
     if query.include is UNSET:
         return Result(await context.users.get(call, id))
