@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableSequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from socket import socket
 from typing import Any
 
@@ -37,6 +38,7 @@ def load(
     signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # a process that is spawned, not forked, inherits not all
     for one in others:
         one.close()
+    Finalize(None, logging.shutdown, exitpriority=0)  # no other exit handler runs in a process of multiprocessing's
     app = create_app(create_state(asyncio.get_event_loop()))
     # What exists by now stays: each full collection that traverses it would stop the worker for 50 ms.
     gc.collect()
@@ -96,6 +98,7 @@ class ChildState(WorkerState):
         if message == EXIT:
             self._loop.remove_reader(self._parent.fileno())
             if not self._has_started:
+                logging.shutdown()
                 os._exit(0)
             stop_accepting()
 
