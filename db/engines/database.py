@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.types import TypeEngine
 
+from db.engines.advisory_locks import Lock
 from db.engines.row_parameters import RowParameter
 from db.engines.statement import Statement
 from db.errors import ConnectionLost, OutcomeUnknown, Overloaded, error_class, is_connection_lost, is_undone
@@ -125,8 +126,12 @@ class Database(ABC):
         """Set the time after which the database cancels a statement of this transaction."""
 
     @abstractmethod
-    async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:
-        """Try to lock each of these 64-bit numbers until the transaction ends; return for each whether it is locked."""
+    async def try_lock(self, session: AsyncSession, locks: Sequence[Lock]) -> list[Collection[int] | None]:
+        """Try to lock each number until the transaction ends.
+
+        Return None for each that is locked now, and the marks, as far as they are known, on each that another
+        transaction has locked.
+        """
 
     def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
         """Return a row parameter with these columns."""

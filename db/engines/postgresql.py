@@ -1,6 +1,6 @@
 """PostgreSQL, by asyncpg."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
@@ -8,11 +8,12 @@ from typing import Any
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID  # takes a fraction of the time of the standard library's
-from sqlalchemy import URL, BigInteger, ExceptionContext, Select, UpdateBase, event, func, select, text
+from sqlalchemy import URL, ExceptionContext, Select, UpdateBase, event, func, select, text
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from db.batching.batch import TOKEN_BYTES
+from db.engines.advisory_locks import AdvisoryLocks, Lock
 from db.engines.commit_records import FIND, with_commit_record
 from db.engines.database import (
     DRIVER_ERRORS,
@@ -28,7 +29,7 @@ from db.engines.database import (
 from db.engines.failover import Driver, HostSelector
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.replication import WARNING_SETTINGS
-from db.engines.row_parameters import ORDINALITY, UnnestRows
+from db.engines.row_parameters import UnnestRows
 from db.engines.statement import Statement, cached
 from db.engines.url import hosts_of
 from db.errors import (
@@ -82,7 +83,7 @@ class PostgreSQL(Database):
             pool_use_lifo=True,
         )
         self._connect_arguments = {**engine.dialect.create_connect_args(url)[1], **arguments}
-        self._numbers = UnnestRows({"number": BigInteger()})
+        self._advisory_locks = AdvisoryLocks()
         event.listen(engine.sync_engine, "checkout", self._check_open)
         event.listen(engine.sync_engine, "handle_error", self._check_lost)
         # The pool alone would let every transaction wait, and refuse it only after that.
@@ -101,12 +102,9 @@ class PostgreSQL(Database):
         """Set the time after which the database cancels a statement of this transaction."""
         await session.execute(text(f"SET LOCAL statement_timeout = {timeout_ms:d}"))
 
-    async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:
-        """Try to lock each of these 64-bit numbers until the transaction ends; return for each whether it is locked."""
-        position, number = self._numbers.table.c[ORDINALITY], self._numbers.table.c.number
-        tried = select(position, func.pg_try_advisory_xact_lock(number))
-        found = await session.execute(tried, self._numbers.bind([(number,) for number in numbers]))
-        return [locked for _, locked in sorted(map(tuple, found))]
+    async def try_lock(self, session: AsyncSession, locks: Sequence[Lock]) -> list[Collection[int] | None]:
+        """Try to lock each number until the transaction ends; see Database."""
+        return await self._advisory_locks.try_lock(session, locks)
 
     def statement(self, source: Select[Any] | UpdateBase) -> Statement:
         """Return a compiled statement; in batchers, a write inserts its commit record."""

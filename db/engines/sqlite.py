@@ -1,7 +1,7 @@
 """SQLite, by aiosqlite."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ import aiosqlite
 from sqlalchemy import URL, NullPool, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
+from db.engines.advisory_locks import Lock
 from db.engines.database import (
     HIDE_PARAMETERS,
     BatchConnection,
@@ -84,9 +85,9 @@ class SQLite(Database):
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
         """Do nothing: SQLite has no such limit."""
 
-    async def try_lock(self, session: AsyncSession, numbers: Sequence[int]) -> list[bool]:  # noqa: ARG002
-        """Return True for each number: no other transaction writes."""
-        return [True for _ in numbers]
+    async def try_lock(self, session: AsyncSession, locks: Sequence[Lock]) -> list[Collection[int] | None]:  # noqa: ARG002
+        """Return None for each lock: no other transaction writes."""
+        return [None for _ in locks]
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Any]:

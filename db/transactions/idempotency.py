@@ -5,13 +5,14 @@ See draft-ietf-httpapi-idempotency-key-header.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Text, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.engines.advisory_locks import Lock
 from db.engines.database import Database, translate_errors
 from db.engines.statement import Statement
 from db.errors import KeyInUse, KeyReused, TimedOut
@@ -143,12 +144,13 @@ class Idempotency:
 
         The keys stay locked until the transaction ends.
         """
-        locked = await self._database.try_lock(session, [int(key.scope[:15], 16) for key in keys])
+        locks = [Lock(int(key.scope[:15], 16), int(key.fingerprint[:8], 16) >> 1) for key in keys]
+        held = await self._database.try_lock(session, locks)
         scopes = self._scopes.bind([(key.scope,) for key in keys])
         records = {scope: rest for scope, *rest in await session.execute(self._find, scopes)}
         return [
-            _stored_error(key, records.get(key.scope)) if is_locked else KeyInUse(IN_USE)
-            for key, is_locked in zip(keys, locked, strict=True)
+            _stored_error(key, records.get(key.scope)) if marks is None else _running_error(lock, marks)
+            for key, lock, marks in zip(keys, locks, held, strict=True)
         ]
 
     async def _save(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
@@ -159,6 +161,11 @@ class Idempotency:
         ]
         if rows:
             await session.execute(insert(idempotency_records), rows)
+
+
+def _running_error(lock: Lock, marks: Collection[int]) -> Exception:
+    """Return why a key that another worker has cannot be had: its mark is of the fingerprint, if it put one."""
+    return KeyInUse(IN_USE) if lock.mark in marks or not marks else KeyReused(REUSED)
 
 
 def _stored_error(key: IdempotencyKey, record: Sequence[Any] | None) -> Exception | None:

@@ -206,6 +206,9 @@ async def test_another_instance_refuses_it_as_well(resource: ResourceClient, set
             assert not first.done()
         repeat = await other.post(resource.path, json=request.body, headers=with_key())
         assert code(repeat) == (409, "idempotency-key-in-use")
+        for body in (resource.new(), [request.body]):
+            another = await other.post(resource.path, json=body, headers=with_key())
+            assert code(another) == (422, "idempotency-key-reused")
     assert (await first).status_code == 201
 
 
