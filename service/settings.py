@@ -77,6 +77,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     idle_timeout_ms: Annotated[  # longer than load balancers' 60 s: the client's side has to close first
         int, bounds(1, 3_600_000, "How long a connection may wait for a request's whole head.")
     ] = 65_000
+    send_timeout_ms: Annotated[
+        int, bounds(100, 600_000, "How long a client may take nothing of a response; then its connection is closed.")
+    ] = 10_000
     requests_max: Annotated[int, bounds(1, 10**6, "Requests that a worker serves at the same time; then 503.")] = 4096
     access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
     slow_request_ms: Annotated[int, bounds(1, 600_000, "Always log requests slower than this.")] = 1000

@@ -21,7 +21,7 @@ def address(host: str, port: int) -> tuple[str, int]:
         return free
 
 
-def listeners(host: str, port: int, count: int) -> list[socket.socket]:
+def listeners(host: str, port: int, count: int, send_timeout_ms: int) -> list[socket.socket]:
     """Return a socket for each worker, for as long as the service runs: what waits in it outlives the worker.
 
     A worker of Granian's opens a socket of its own, and its end loses what waits there. With one socket for all, as
@@ -29,8 +29,8 @@ def listeners(host: str, port: int, count: int) -> list[socket.socket]:
     spreads connections evenly over all that listen at the address; where a system does not, the workers share one.
     """
     if not LISTENS_LATER:
-        return [_listener(host, port)] * count
-    return [_listener(host, port) for _ in range(count)]
+        return [_listener(host, port, send_timeout_ms)] * count
+    return [_listener(host, port, send_timeout_ms) for _ in range(count)]
 
 
 def reopened(listener: socket.socket) -> socket.socket:
@@ -41,11 +41,12 @@ def reopened(listener: socket.socket) -> socket.socket:
     if not LISTENS_LATER:
         return listener
     host, port = listener.getsockname()[:2]
+    send_timeout_ms = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     listener.close()
-    return _listener(host, port)
+    return _listener(host, port, send_timeout_ms)
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, send_timeout_ms: int) -> socket.socket:
     is_ipv6 = ":" in host
     one = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,6 +54,8 @@ def _listener(host: str, port: int) -> socket.socket:
     if is_ipv6:
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which its connections inherit
+    if sys.platform == "linux":  # Granian writes without a limit of time; so does this, where nothing is taken
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, send_timeout_ms)
     one.bind((host, port))
     if not LISTENS_LATER:
         one.listen(BACKLOG)

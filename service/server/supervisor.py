@@ -39,7 +39,7 @@ class Supervisor:
         self._settings = settings
         self._drain_delay_s = settings.drain_delay_ms / 1000
         self._granian = Granian(settings)
-        self._sockets = listeners(settings.host, settings.port, settings.workers)
+        self._sockets = listeners(settings.host, settings.port, settings.workers, settings.send_timeout_ms)
         self._latest_primary = RawArray("Q", 2)  # without a lock, which a worker that is killed would keep
         self._workers: list[Worker] = []
         self._extra: list[Worker] = []  # beside those: successors that do not serve yet, and workers that they replace
