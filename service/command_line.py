@@ -22,6 +22,7 @@ from service import signals
 from service.observability.logging import log_settings
 from service.openapi.document import document
 from service.routes import ROUTES
+from service.server.descriptors import TooFewFiles
 from service.server.listener import address
 from service.server.supervisor import Supervisor, connection_budget
 from service.settings import Settings, SettingsError, read_settings
@@ -100,7 +101,11 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
         signals.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
     else:
         log.info(connection_budget(settings))
-    return Supervisor(replace(settings, host=host, port=port)).run()
+    try:
+        supervisor = Supervisor(replace(settings, host=host, port=port))
+    except TooFewFiles as error:
+        return fail("The service cannot start", [str(error)])
+    return supervisor.run()
 
 
 def change_schema(settings: Settings, given: argparse.Namespace) -> int:

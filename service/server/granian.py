@@ -16,11 +16,10 @@ from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
 
 from service.observability.logging import log_settings
+from service.server.descriptors import connections_max
 from service.server.listener import BACKLOG
 from service.settings import Settings
 
-# Granian counts idle connections, too.
-CONNECTIONS_MAX = 8192
 # Of a request's head; beyond, 431, as for more than 100 headers. A connection may hold so much before it is complete,
 # and the longest address that is of use here has some 20,000.
 HEAD_BYTES_MAX = 64 * 1024
@@ -46,7 +45,7 @@ class Granian(MPServer):
                 max_buffer_size=HEAD_BYTES_MAX,
             ),
             backlog=BACKLOG,
-            backpressure=CONNECTIONS_MAX,
+            backpressure=connections_max(settings.batch_connections + settings.pool_size),
             log_dictconfig=log_settings(debug=settings.debug),
         )
         self._collector: Any = ProcInfoCollector()  # its types are wrong, as SocketHolder's; to make one takes 7 ms

@@ -25,9 +25,11 @@ QUICK = {"PORT": "0", "ITEMSVC_DRAIN_DELAY_MS": "0"}
 class ServiceProcess:
     """`python -m service serve` on a free port, there from entering the block until leaving it."""
 
-    def __init__(self, database_url: str, *, workers: int = 1, **settings: str) -> None:
+    def __init__(self, database_url: str, *, workers: int = 1, files_max: str = "", **settings: str) -> None:
         self._environ = {**QUICK, "DATABASE_URL": database_url, "ITEMSVC_WORKERS": str(workers), **settings}
         self._workers = workers
+        # As a shell limits the files that a process may open.
+        self._limit = ["sh", "-c", f'ulimit -n {files_max}; exec "$@"', "sh"] if files_max else []
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -36,7 +38,7 @@ class ServiceProcess:
             self._log = folder / "log"
             with self._log.open("wb") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "service", "serve"],
+                    [*self._limit, sys.executable, "-m", "service", "serve"],
                     stdout=log,
                     stderr=log,
                     cwd=folder,

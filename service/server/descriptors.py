@@ -1,0 +1,44 @@
+"""File descriptors: how many connections of clients a worker can accept, when the database's come first."""
+
+import logging
+import resource
+
+log = logging.getLogger(__name__)
+
+# Granian counts idle connections, too.
+CONNECTIONS_MAX = 8192
+# What a connection to the database takes: three files with SQLite, one with PostgreSQL and one to cancel a statement.
+DATABASE_CONNECTION_FILES = 3
+# Sockets, pipes, event loops, logs, and what libraries open for a moment.
+OTHER_FILES = 64
+CONNECTIONS_MIN = 16
+
+
+class TooFewFiles(Exception):
+    """The process may not open as many files as a worker needs."""
+
+
+def connections_max(database_connections: int) -> int:
+    """Return how many connections of clients a worker may accept, once it may open as many files as the system allows.
+
+    Beyond, connections wait to be accepted. Raises TooFewFiles.
+    """
+    reserved = DATABASE_CONNECTION_FILES * database_connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited, wanted = resource.RLIM_INFINITY, CONNECTIONS_MAX + reserved
+    if soft not in {unlimited, hard} and soft < wanted:
+        soft = wanted if hard == unlimited else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == unlimited or soft >= wanted:
+        return CONNECTIONS_MAX
+    if soft < reserved + CONNECTIONS_MIN:
+        raise TooFewFiles(f"a process may open {soft} files; a worker needs {reserved + CONNECTIONS_MIN} (ulimit -n)")
+    log.warning(
+        "A worker accepts at most %d connections, as a process may open %d files (ulimit -n), of which %d are kept for "
+        "the database and the rest; %d would be enough",
+        soft - reserved,
+        soft,
+        reserved,
+        wanted,
+    )
+    return soft - reserved
