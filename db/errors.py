@@ -91,6 +91,13 @@ class SchemaMismatch(Unavailable):
     """A table or column that the statement names does not exist: the schema is at another revision."""
 
 
+class StatementFailed(DatabaseError):
+    """The database could not run the statement for a reason of its own: privileges, triggers, corruption, its version.
+
+    Nothing was changed by this statement. It may have been for one row alone, so a batch is bisected.
+    """
+
+
 class NoSuchRevision(DatabaseError):
     """The schema has no such revision, or none that is reachable from its current one; nothing was changed."""
 
@@ -119,18 +126,24 @@ class KeyReused(DatabaseError):
     """The idempotency key was used before, for another request."""
 
 
-# PostgreSQL's SQLSTATE codes, or their first two digits: a class (PostgreSQL documentation, appendix A).
+# PostgreSQL's SQLSTATE codes, or their first two digits: a class (PostgreSQL documentation, appendix A). Any other code
+# is StatementFailed: the statements are fixed, so it is the deployment's doing, or that of its triggers.
 SQLSTATES: dict[str, type[DatabaseError]] = {
     "23505": Conflict,
     "23503": Conflict,
     "23P01": Conflict,
-    "23502": InvalidValue,
-    "23514": InvalidValue,
+    "23001": Conflict,  # a foreign key with ON DELETE RESTRICT
+    "23": InvalidValue,  # 23502 NOT NULL, 23514 CHECK, 23000 raised by a trigger
+    "2200H": StorageFull,  # a sequence has no more ids
     "22": InvalidValue,
+    "44": InvalidValue,  # the check option of a view
+    "54000": InvalidValue,  # a value is too long for its index
+    "P0001": InvalidValue,  # RAISE EXCEPTION: a trigger that refuses the row
     "55P03": TimedOut,
     "57014": TimedOut,
     "25P02": SerializationFailure,  # a statement after one that failed: the transaction is to be run again
     "40": SerializationFailure,  # a deadlock or a serialization failure
+    "72": SerializationFailure,  # the snapshot is too old
     "0A000": SerializationFailure,  # a cached plan whose result has another type since a table was changed
     "42P01": SchemaMismatch,  # no such table
     "42703": SchemaMismatch,  # no such column
@@ -138,18 +151,21 @@ SQLSTATES: dict[str, type[DatabaseError]] = {
     "3D": Unavailable,
     "53100": StorageFull,
     "53": Unavailable,
+    "57": Unavailable,  # an operator intervened
     "58": Unavailable,  # its disk, or its system
 }
 
-# SQLite's result codes, extended ones first (sqlite.org/rescode.html).
+# SQLite's result codes, extended ones first (sqlite.org/rescode.html). Any other code is StatementFailed.
 SQLITE_CODES: dict[int, type[DatabaseError]] = {
     275: InvalidValue,  # CONSTRAINT_CHECK
     1299: InvalidValue,  # CONSTRAINT_NOTNULL
+    1811: InvalidValue,  # CONSTRAINT_TRIGGER: RAISE in a trigger that refuses the row
     19: Conflict,  # CONSTRAINT, any other
     18: InvalidValue,  # TOOBIG
     20: InvalidValue,  # MISMATCH
     25: InvalidValue,  # RANGE
     9: TimedOut,  # INTERRUPT
+    1: SchemaMismatch,  # ERROR: no such table or column
     5: Unavailable,  # BUSY
     6: Unavailable,  # LOCKED
     7: Unavailable,  # NOMEM
@@ -159,13 +175,16 @@ SQLITE_CODES: dict[int, type[DatabaseError]] = {
     13: StorageFull,
     14: Unavailable,  # CANTOPEN
     15: Unavailable,  # PROTOCOL
+    17: Unavailable,  # SCHEMA: it changes all the time
+    22: StorageFull,  # NOLFS: the file system has no larger files
     26: Unavailable,  # NOTADB
 }
 
 # The server reported that this connection ends, or is of no more use: 08 connection, 25006 read only (a demoted
-# primary), 57P0x shutdown. A statement in flight may or may not have happened.
+# primary), 25P03 and 25P04 time limits of a transaction, 57P0x shutdown. A statement in flight may or may not have
+# happened.
 READ_ONLY = "25006"
-CONNECTION_LOST = ("08", READ_ONLY, "57P0")
+CONNECTION_LOST = ("08", READ_ONLY, "25P03", "25P04", "57P0")
 
 
 def sqlstate_of(error: BaseException) -> str | None:
@@ -195,13 +214,14 @@ def is_undone(error: BaseException) -> bool:
 
 
 def error_class(error: BaseException) -> type[DatabaseError] | None:
-    """Return the class of db.errors for a driver's error, by its code; None if the tables above do not have it."""
+    """Return the class of db.errors for a driver's error, by its code; None without one, or for a lost connection."""
     sqlstate = sqlstate_of(error)
     if sqlstate:
-        return SQLSTATES.get(sqlstate) or SQLSTATES.get(sqlstate[:2])
+        known = SQLSTATES.get(sqlstate) or SQLSTATES.get(sqlstate[:2], StatementFailed)
+        return None if sqlstate.startswith(CONNECTION_LOST) else known
     code = getattr(error, "sqlite_errorcode", None)
     if code:
-        return SQLITE_CODES.get(code) or SQLITE_CODES.get(code & 0xFF)
+        return SQLITE_CODES.get(code) or SQLITE_CODES.get(code & 0xFF, StatementFailed)
     return None
 
 

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, String, column, inspect, select, table
 from db.batching.batcher import Batcher
 from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database, translate_errors
+from db.engines.privileges import described, lacked_privileges
 from db.engines.statement import Statement
-from db.errors import NoSuchRevision, SchemaMismatch
+from db.errors import NoSuchRevision, SchemaMismatch, StatementFailed
 from db.models import ServedRevision
 from db.models import table as core_table
 from db.tables.storage import Storage
@@ -28,11 +29,20 @@ log = logging.getLogger(__name__)
 class Schema(NamedTuple):
     """The revision that a schema is at, "base" before the first, and whether this code can use it.
 
-    It can use the schema of its own revision, and a newer one that differs from that by additions only.
+    It can use the schema of its own revision, and a newer one that differs from that by additions only. `lacked`
+    describes the privileges on its tables that the role lacks; "" for none.
     """
 
     revision: str
     is_usable: bool
+    lacked: str = ""
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the service cannot become ready with this schema, and what to do; None if it can."""
+        if not self.is_usable:
+            return f"the schema is at {self.revision}, not at {head()}: run python -m service migrate"
+        return self.lacked or None
 
 
 BASE = "base"  # before the first revision
@@ -89,14 +99,26 @@ async def current(database: Database) -> Schema:
     """Return the schema. Raise Unavailable."""
     with translate_errors():
         async with database.engine.connect() as connection:
-            return await connection.run_sync(_schema)
+            rows = await connection.execute(lacked_privileges()) if database.has_roles else ()
+            lacked = described(rows)
+            try:
+                with translate_errors():
+                    return (await connection.run_sync(_schema))._replace(lacked=lacked)
+            except StatementFailed:
+                return _unreadable(lacked)
+
+
+def _unreadable(lacked: str) -> Schema:
+    """Return the schema whose revision a role may not read: what the role lacks is then the obstacle."""
+    return Schema("unreadable", is_usable=bool(lacked), lacked=lacked)
 
 
 def probe(storage: Storage) -> Batcher[BatchConnection, None, Schema]:
-    """Return a batcher whose members, all None, get what `current` returns; concurrent ones share one statement."""
+    """Return a batcher whose members, all None, get what `current` returns; concurrent ones share its statements."""
     version = column("version_num", String())
     revision = storage.database.statement(select(version).select_from(table("alembic_version", version)))
     served = storage.database.statement(select(core_table(ServedRevision).c.revision))
+    privileges = storage.database.statement(lacked_privileges()) if storage.database.has_roles else None
 
     async def texts(connection: BatchConnection, statement: Statement) -> list[str]:
         try:
@@ -105,8 +127,12 @@ def probe(storage: Storage) -> Batcher[BatchConnection, None, Schema]:
             return []
 
     async def run(connection: BatchConnection, members: Sequence[None], _token: bytes) -> list[Schema]:
-        at = (await texts(connection, revision) or [BASE])[0]
-        is_usable = at == head() or (at != BASE and {at, head()} <= set(await texts(connection, served)))
-        return [Schema(at, is_usable)] * len(members)
+        lacked = described(await connection.fetch(privileges, {})) if privileges else ""
+        try:
+            at = (await texts(connection, revision) or [BASE])[0]
+            is_usable = at == head() or (at != BASE and {at, head()} <= set(await texts(connection, served)))
+        except StatementFailed:
+            return [_unreadable(lacked)] * len(members)
+        return [Schema(at, is_usable, lacked)] * len(members)
 
     return Batcher("schema", storage.connections, run, Limits(), deduplicate=True, idempotent=True)

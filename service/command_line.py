@@ -134,9 +134,8 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         print(connection_budget(settings))
     version, schema = signals.run(with_database(settings, _version_and_schema))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
-    if not schema.is_usable:
-        reason = f"the schema is at {schema.revision}, not at {migrate.head()}: run python -m service migrate"
-        return fail("The service cannot become ready", [reason])
+    if schema.obstacle is not None:
+        return fail("The service cannot become ready", [schema.obstacle])
     return 0
 
 

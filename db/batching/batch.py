@@ -7,7 +7,7 @@ from secrets import randbits
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from db.batching.queue import Entry
-from db.errors import DatabaseError, OutcomeUnknown, SerializationFailure, Unavailable
+from db.errors import DatabaseError, OutcomeUnknown, SerializationFailure, StatementFailed, Unavailable
 
 if TYPE_CHECKING:  # it imports this module
     from db.batching.batcher import Batcher
@@ -83,7 +83,8 @@ class Batch(Generic[C, M, R]):
 
     def is_ambiguous_after(self, error: Exception) -> bool:
         """Return whether `error` leaves it unknown if a write that may have been committed was."""
-        return self.maybe_committed and not isinstance(error, DatabaseError)
+        # A statement that was refused as such, such as after a REVOKE, does not show what became of the one before it.
+        return self.maybe_committed and (not isinstance(error, DatabaseError) or isinstance(error, StatementFailed))
 
     @property
     def is_cancelled(self) -> bool:

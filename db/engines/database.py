@@ -101,6 +101,7 @@ class Database(ABC):
     can_disconnect: bool  # whether a connection can be lost, and with it the outcome of a write
     read_options: Mapping[str, Any]  # execution options of a transaction that reads: all of it sees one state
     auto_migrate: bool  # whether the service migrates the schema when it starts
+    has_roles: bool  # whether there are roles, which may lack privileges on tables
     has_statistics: bool  # whether its planner estimates how many rows a filter matches
 
     def __init__(self, engine: AsyncEngine, options: Options, locks: Locks) -> None:

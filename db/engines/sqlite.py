@@ -36,6 +36,7 @@ class SQLite(Database):
     can_disconnect = False
     read_options: Mapping[str, Any] = {READ_ONLY: True}
     auto_migrate = True  # no other service uses the file
+    has_roles = False
     has_statistics = False
 
     def __init__(self, url: URL, options: Options) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from db import migrate
 from db.errors import DatabaseError
 from service.context import Context
 from service.http.problems import NOT_READY, ProblemError
@@ -17,7 +16,7 @@ async def live(context: Context) -> Health:  # noqa: ARG001 - it needs nothing
 
 
 async def ready(context: Context) -> Health:
-    """Return whether requests can be served: the database answers, and its schema can be used."""
+    """Return whether requests can be served: the database answers, and its schema and tables can be used."""
     if context.worker_state.is_shutting_down:
         raise ProblemError(NOT_READY, "The service is stopping.")
     try:
@@ -25,6 +24,6 @@ async def ready(context: Context) -> Health:
             schema = await context.schema()
     except (DatabaseError, TimeoutError):
         raise ProblemError(NOT_READY, "The database does not respond.") from None
-    if not schema.is_usable:
-        raise ProblemError(NOT_READY, f"The schema is at {schema.revision}, not at {migrate.head()}: run migrate.")
+    if schema.obstacle is not None:
+        raise ProblemError(NOT_READY, f"{schema.obstacle[:1].upper()}{schema.obstacle[1:]}.")
     return Health("ready")

@@ -69,7 +69,10 @@ async def test_a_service_with_an_older_schema_is_not_ready_until_it_is_migrated(
         response = await client.get("/readyz")
         assert code(response) == (503, "not-ready")
         assert response.json()["retryable"] is True
-        assert response.json()["detail"] == f"The schema is at base, not at {migrate.head()}: run migrate."
+        assert (
+            response.json()["detail"]
+            == f"The schema is at base, not at {migrate.head()}: run python -m service migrate."
+        )
         assert (await client.get("/livez")).status_code == 200
         await migrate.upgrade(database)
     finally:

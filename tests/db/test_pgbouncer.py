@@ -186,7 +186,7 @@ async def test_migrations_run_through_it_one_after_the_other(
     await asyncio.gather(*map(migrate.upgrade, databases))
     assert (await migrate.current(databases[0])).revision == migrate.head()
     await migrate.downgrade(databases[0], "base")
-    assert await migrate.current(databases[0]) is None
+    assert (await migrate.current(databases[0])).revision == migrate.BASE
     for database in databases:
         await database.close()
 
