@@ -3,72 +3,77 @@
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+import time
 from contextlib import suppress
 from typing import Self
 
-from sqlalchemy import Table, delete, select
-
 from db.engines.database import Database
-from db.errors import DatabaseError
+from db.errors import TimedOut
 from db.models import CommitRecord, IdempotencyRecord, table
 from db.session import transaction
-from db.types import seconds_ago
+from db.transactions.sweeps import Sweep, SweepByPages, SweepByTime
 
 log = logging.getLogger(__name__)
 
-STEP_ROWS = 1000
 INTERVAL_S = 30
+RETRY_S = 1  # after a failure, and twice as long after each further one, up to INTERVAL_S
 # A commit record is needed until the request that looks it up ends, which may take 600 s.
 COMMIT_RECORD_LIFETIME_S = 1200
 
 
 class ExpiredRowsCleaner:
-    """Deletes idempotency keys and commit records that are older than their lifetimes, about every INTERVAL_S."""
+    """Deletes idempotency keys and commit records that are older than their lifetimes, about every INTERVAL_S.
+
+    Each table has a task, which outlives every error: it is logged, and the next attempt is made soon.
+    """
 
     def __init__(self, database: Database, *, key_lifetime_s: int) -> None:
         self._database = database
-        self._lifetimes: Mapping[Table, int] = {
-            table(IdempotencyRecord): key_lifetime_s,
-            table(CommitRecord): COMMIT_RECORD_LIFETIME_S,
-        }
+        self._sweeps: list[Sweep] = [SweepByTime(table(IdempotencyRecord), key_lifetime_s)]
+        if database.can_disconnect:  # else there are no commit records
+            self._sweeps.append(SweepByPages(table(CommitRecord), COMMIT_RECORD_LIFETIME_S))
         self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._clean_periodically())
+        self._tasks = [asyncio.create_task(self._clean_periodically(sweep)) for sweep in self._sweeps]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closing.set()
-        await self._task
+        await asyncio.gather(*self._tasks)
 
     async def clean(self) -> int:
         """Delete the expired rows, and return how many they were. Raise the errors of db.errors."""
+        return sum([await self._clean(sweep) for sweep in self._sweeps])
+
+    async def _clean(self, sweep: Sweep) -> int:
+        """Delete the expired rows of a table, step by step, and return how many they were."""
         deleted = 0
-        for rows, lifetime_s in self._lifetimes.items():
-            while not self._closing.is_set():
-                step = await self._delete_step(rows, lifetime_s)
-                deleted += step
-                if step < STEP_ROWS:
-                    break
+        while not self._closing.is_set():
+            try:
+                async with transaction(self._database) as session:
+                    started = time.monotonic()
+                    step = await sweep.step(session)
+            except TimedOut:
+                if not sweep.shrink():
+                    raise
+                continue
+            deleted += step
+            sweep.took(time.monotonic() - started)
+            if sweep.advance():
+                break
         return deleted
 
-    async def _delete_step(self, rows: Table, lifetime_s: int) -> int:
-        [id] = rows.primary_key
-        # By the database's clock, which `created_at` is from: this machine's may differ.
-        expiry = seconds_ago(lifetime_s)
-        # Rows that another worker is deleting are left to it.
-        expired = select(id).where(rows.c.created_at < expiry).limit(STEP_ROWS).with_for_update(skip_locked=True)
-        async with transaction(self._database) as session:
-            deleted = await session.scalars(delete(rows).where(id.in_(expired)).returning(id))
-            return len(deleted.all())
-
-    async def _clean_periodically(self) -> None:
-        while not await self._closed_within(INTERVAL_S * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
+    async def _clean_periodically(self, sweep: Sweep) -> None:
+        delay_s = retry_s = INTERVAL_S
+        while not await self._closed_within(delay_s * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
             try:
-                await self.clean()
-            except DatabaseError as error:
-                log.info("expired rows were not deleted: %s", error)
+                await self._clean(sweep)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the rows of tomorrow expire as well
+                log.warning("expired rows of %s were not deleted: %s", sweep.rows.name, str(error) or repr(error))
+                delay_s = retry_s = min(INTERVAL_S, RETRY_S if delay_s == INTERVAL_S else 2 * retry_s)
+            else:
+                delay_s = INTERVAL_S
 
     async def _closed_within(self, delay_s: float) -> bool:
         with suppress(TimeoutError):

@@ -14,7 +14,8 @@ from sqlalchemy import insert
 
 from db.engines.engine import open_database
 from db.transactions.idempotency import idempotency_records
-from db.transactions.retention import STEP_ROWS, ExpiredRowsCleaner
+from db.transactions.retention import ExpiredRowsCleaner
+from db.transactions.sweeps import STEP_ROWS_MAX
 from service.settings import Settings
 from tests.support.resources import Request, ResourceClient
 from tests.support.responses import (
@@ -233,7 +234,9 @@ async def test_keys_are_deleted_after_their_lifetime_and_not_before(
     client: httpx.AsyncClient, database_url: str
 ) -> None:
     old = datetime.now(UTC) - timedelta(seconds=90)
-    rows = [{"scope": str(n), "fingerprint": "", "response": b"", "created_at": old} for n in range(2 * STEP_ROWS + 1)]
+    rows = [
+        {"scope": str(n), "fingerprint": "", "response": b"", "created_at": old} for n in range(2 * STEP_ROWS_MAX + 1)
+    ]
     database = open_database(database_url)
     async with database.engine.begin() as connection:
         await connection.execute(insert(idempotency_records), rows)
@@ -242,7 +245,7 @@ async def test_keys_are_deleted_after_their_lifetime_and_not_before(
         cleaner = ExpiredRowsCleaner(database, key_lifetime_s=120)
         assert await cleaner.clean() == 0
         cleaner = ExpiredRowsCleaner(database, key_lifetime_s=60)
-        assert await cleaner.clean() == 2 * STEP_ROWS + 1
+        assert await cleaner.clean() == 2 * STEP_ROWS_MAX + 1
     finally:
         await database.close()
     assert (await client.post("/items", json=LAMP, headers=with_key())).headers["idempotency-replayed"] == "true"
