@@ -30,8 +30,8 @@ C = TypeVar("C", bound=ClosableConnection)
 class BatchConnections(Generic[C]):
     """A bounded set of connections that batchers borrow, a batch at a time; it is entered to connect.
 
-    Of batches that are not idempotent no more than `writes_max` are in flight at the same time, so that a read does not
-    wait for the disk: all connections but one, unless it says otherwise.
+    Of slow batches no more than `slow_max` are in flight at the same time, so that a read waits neither for the disk
+    nor for a count of every row: all connections but one, unless it says otherwise.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class BatchConnections(Generic[C]):
         connect: Callable[[], AbstractAsyncContextManager[C]],
         size: int,
         *,
-        writes_max: int | None = None,
+        slow_max: int | None = None,
     ) -> None:
         self.name = name
         self.refusal: DatabaseError | None = None  # raised at once while no call can be queued
         self._connect = connect
         self.size = size
-        self._writes_max = max(1, size - 1) if writes_max is None else writes_max
-        self._writes = 0  # batches in flight
+        self._slow_max = max(1, size - 1) if slow_max is None else slow_max
+        self._slow = 0  # slow batches in flight
         self._batchers: list[Batcher[C, Any, Any]] = []
         self._ready: deque[Batcher[C, Any, Any]] = deque()  # that have a batch to run, the first one offered first
         self._idle: list[asyncio.Future[None]] = []  # of connections that wait for a batch
@@ -90,7 +90,7 @@ class BatchConnections(Generic[C]):
             self._wake()
 
     def _may_run(self, batcher: "Batcher[C, Any, Any]") -> bool:
-        return batcher.idempotent or self._writes < self._writes_max
+        return not batcher.slow or self._slow < self._slow_max
 
     def _next(self) -> Batch[C, Any, Any] | None:
         """Return the next batch to run, if there is one that may.
@@ -100,7 +100,7 @@ class BatchConnections(Generic[C]):
         while (batcher := next(filter(self._may_run, self._ready), None)) is not None:
             self._ready.remove(batcher)
             if (batch := batcher.take()) is not None:
-                self._writes += not batcher.idempotent
+                self._slow += batcher.slow
                 return batch
         return None
 
@@ -192,9 +192,9 @@ class BatchConnections(Generic[C]):
             self._release(batch, pending)
 
     def _release(self, batch: Batch[C, Any, Any], pending: list[Batch[C, Any, Any]]) -> None:
-        """Count the end of a write, of which nothing is pending; one that had to wait for it may run."""
-        if not pending and not batch.batcher.idempotent:
-            self._writes -= 1
+        """Count the end of a slow batch, of which nothing is pending; one that had to wait for it may run."""
+        if not pending and batch.batcher.slow:
+            self._slow -= 1
 
     async def _run_batches(self, connection: C, pending: list[Batch[C, Any, Any]]) -> bool:
         """Run batches until the connection is lost, or the set closes and there is none to run.

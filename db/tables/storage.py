@@ -10,7 +10,7 @@ from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database
 from db.transactions.idempotency import Idempotency
 
-# A list may take long, and a second connection serves shorter ones meanwhile.
+# A list may take long, and a second connection serves shorter ones meanwhile; lists with a count have one of the two.
 LIST_CONNECTIONS = 2
 
 
@@ -33,7 +33,7 @@ class Storage:
         self.list_connections = BatchConnections[BatchConnection](
             "list connections", database.connect, LIST_CONNECTIONS
         )
-        self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, writes_max=pool_size)
+        self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, slow_max=pool_size)
         self.idempotency = Idempotency(database)
         self._opened = AsyncExitStack()
 

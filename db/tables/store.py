@@ -58,15 +58,10 @@ class Store(Generic[T]):
         self._bulk_read_batcher = batcher("bulk read", _run, idempotent=True, **alone)
         self._bulk_write_batcher = batcher("bulk write", _run, **alone)
         self._keyed_batcher = batcher("keyed", self._run_once, connections=storage.transactions, unique_keys=self._keys)
-        self._page_batcher = batcher(
-            "page",
-            self._page_batch,
-            connections=storage.list_connections,
-            limits=single,
-            in_flight_max=LIST_CONNECTIONS,
-            deduplicate=storage.coalesce,
-            idempotent=True,
-        )
+        lists = {"connections": storage.list_connections, "limits": single, "idempotent": True}
+        lists["deduplicate"] = storage.coalesce
+        self._page_batcher = batcher("page", self._page_batch, in_flight_max=LIST_CONNECTIONS, **lists)
+        self._counted_page_batcher = batcher("counted page", self._page_batch, in_flight_max=1, slow=True, **lists)
         # The verbs of the batches of keyed writes, by the type of their members.
         self._verbs: dict[type, tuple[Callable[..., Any], Callable[..., Collection[Hashable]]]] = {
             tuple: (statements.create, table.unique_in_row),
@@ -87,8 +82,9 @@ class Store(Generic[T]):
         return self._get_batcher.submit(id, call.deadline)
 
     def page(self, call: Call, query: Query) -> Awaitable[Page[T]]:
-        """Return a page of the list."""
-        return self._page_batcher.submit(query, call.deadline)
+        """Return a page of the list. One with a count, which reads every row, waits for others of its kind alone."""
+        batcher = self._counted_page_batcher if query.count else self._page_batcher
+        return batcher.submit(query, call.deadline)
 
     def create(self, call: Call, row: Row) -> Awaitable[T]:
         """Create a row, and return it. Raise AlreadyExists, UnknownReference, Conflict or InvalidValue."""

@@ -62,8 +62,26 @@ async def test_a_read_does_not_wait_for_writes_however_many_there_are(database: 
         assert await outcomes(writes) == [0, 1, 2, 3]
 
 
+async def test_a_slow_read_leaves_a_connection_to_the_others(database: PretendedDatabase) -> None:
+    async with opened(database, 2) as borrowers:
+        counters = [borrowers.batcher(f"count {n}", idempotent=True, slow=True) for n in range(3)]
+        lister = borrowers.batcher("list", idempotent=True)
+        database.blocks = True
+        counts = [counter.submit(n) for n, counter in enumerate(counters)]
+        await in_flight(database, 1)
+        database.blocks = False
+        assert await outcomes([lister.submit(9)]) == [9]
+        database.blocks = True
+        database.crash(Unavailable("it is gone"))  # it is run again, after those that were queued before
+        await until(lambda: len(database.in_flight) == 1 and len(database.open) == 2)
+        database.blocks = False
+        assert await outcomes([lister.submit(8)]) == [8]
+        database.let_go()
+        assert await outcomes(counts) == [0, 1, 2]
+
+
 async def test_writes_that_wait_run_as_soon_as_another_one_is_over(database: PretendedDatabase) -> None:
-    async with opened(database, 4, writes_max=1) as borrowers:
+    async with opened(database, 4, slow_max=1) as borrowers:
         first, second = borrowers.batcher("first"), borrowers.batcher("second")
         database.blocks = True
         writes = [first.submit(1), second.submit(2)]
@@ -194,7 +212,7 @@ async def test_a_busy_batcher_does_not_wake_connections_that_have_nothing_to_run
 @pytest.mark.parametrize("seed", range(20))
 async def test_whatever_ends_in_whatever_order_nothing_waits_for_ever(database: PretendedDatabase, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - repeatable, not a secret
-    async with opened(database, chance.randint(1, 4), writes_max=chance.choice([None, 1, 2])) as borrowers:
+    async with opened(database, chance.randint(1, 4), slow_max=chance.choice([None, 1, 2])) as borrowers:
         batchers = [
             borrowers.batcher(
                 f"{number}",

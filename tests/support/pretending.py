@@ -72,7 +72,7 @@ class PretendedDatabase:
         self, limits: Limits = BOUNDS, connections: int = 1, **choices: Any
     ) -> tuple[BatchConnections[PretendedConnection], PretendedBatcher]:
         """Make a pool of connections to it, and a batcher that may use all of them at once."""
-        borrowed = BatchConnections("pretended", self.connect, connections, writes_max=connections)
+        borrowed = BatchConnections("pretended", self.connect, connections, slow_max=connections)
         return borrowed, Batcher("pretended", borrowed, self.run, limits, in_flight_max=connections, **choices)
 
     @asynccontextmanager
