@@ -2,18 +2,24 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain, islice
+from math import inf
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
+from service.http.body_values import UNCHECKED_BYTES_MAX, Size
 from service.http.media_types import JSON, MEDIA_TYPES, MediaType
 from service.http.messages import plain_message
 from service.http.problems import INVALID_BODY, MALFORMED_BODY, FieldError, ProblemError
 
 ERRORS_MAX = 100
+SECOND_PASS_BYTES_MAX = 1_048_576  # of JSON, which is decoded again for the errors after the first
+POINTER_CHARACTERS_MAX = 255  # of the name of a field
+FORM = "It does not have the form that is expected."
 STEP = re.compile(r"\[(\d+)\]|\.(\w+)")
 FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -24,20 +30,36 @@ class BodyDecoder:
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
+        self._size = _size(kind)
         self._decoders = {media_type: media_type.decoder(kind) for media_type in MEDIA_TYPES}
 
     def decode(self, media_type: MediaType, body: bytes) -> Any:
         """Return the value of a body. Raises a 422 with an error for each wrong field, at most 100, and a 400."""
+        if len(body) > UNCHECKED_BYTES_MAX and self._size.is_exceeded(media_type, body):
+            raise ProblemError(INVALID_BODY, FORM, [self._first_error(media_type, body[:UNCHECKED_BYTES_MAX])])
         try:
             return self._decoders[media_type].decode(body)
         except msgspec.ValidationError as error:
             errors = self.field_errors(media_type, body) or [from_exception(error)]
-            raise ProblemError(INVALID_BODY, "It does not have the form that is expected.", errors) from None
+            raise ProblemError(INVALID_BODY, FORM, errors) from None
         except UNDECODABLE as error:
             raise ProblemError(MALFORMED_BODY, f"{_why(error, media_type, body)}.") from None
 
+    def _first_error(self, media_type: MediaType, beginning: bytes) -> FieldError:
+        """Return the first error of a body with too many values: that of its beginning, or that they are too many."""
+        try:
+            self._decoders[media_type].decode(beginning)
+        except msgspec.ValidationError as error:
+            return from_exception(error)
+        except UNDECODABLE:  # it ends too early
+            pass
+        return FieldError("", f"Too many values: {self._size}")
+
     def field_errors(self, media_type: MediaType, body: bytes) -> list[FieldError]:
-        """Return the errors of a body's fields, as far as it can be decoded."""
+        """Return the errors of a body's fields, as far as it can be decoded; none if that may take long."""
+        # What is unknown in MessagePack may have as many values as bytes.
+        if len(body) > (UNCHECKED_BYTES_MAX if media_type.name == "msgpack" else SECOND_PASS_BYTES_MAX):
+            return []
         try:
             return list(islice(_errors(self._kind, media_type.decoder(Any).decode(body), ""), ERRORS_MAX))
         except UNDECODABLE:
@@ -86,6 +108,18 @@ def struct_fields(kind: Any) -> dict[str, FieldInfo]:
     return {field.encode_name: field for part in type_parts(kind) if _is_struct(part) for field in fields(part)}
 
 
+def _size(kind: Any) -> Size:
+    """Return the size of the largest body of a type."""
+    structs = [part for part in type_parts(kind) if _is_struct(part)]
+    lengths = [part.max_length for part in type_parts(kind) if isinstance(part, msgspec.Meta) and part.max_length]
+    if not structs or any(
+        _is_struct(part) for one in structs for field in fields(one) for part in type_parts(field.type)
+    ):
+        return Size()  # what is nested is not counted
+    is_batch = any(get_origin(part) is list for part in type_parts(kind))
+    return Size(max(lengths, default=inf) if is_batch else 1, max(len(fields(one)) for one in structs))
+
+
 def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
@@ -125,17 +159,32 @@ def _text(name: Any) -> str:
 
 
 def _step(name: str) -> str:
-    return f"/{name.replace('~', '~0').replace('/', '~1')[:255]}"
+    return f"/{name[:POINTER_CHARACTERS_MAX].replace('~', '~0').replace('/', '~1')[:POINTER_CHARACTERS_MAX]}"
 
 
 def _list_errors(element: Any, metas: list[Any], value: list[Any], pointer: str) -> Iterator[FieldError]:
     length_errors = list(_value_errors(Annotated[(list[Any], *metas)] if metas else Any, value, pointer))
-    member_errors = (_errors(element, member, f"{pointer}/{index}") for index, member in enumerate(value))
+    wrong = ((index, member) for index, member in enumerate(value) if not _is_valid(element, member))
+    member_errors = (_errors(element, member, f"{pointer}/{index}") for index, member in wrong)
     yield from length_errors or chain.from_iterable(member_errors)
+
+
+@cache
+def _holder(kind: Any) -> type[msgspec.Struct]:
+    """Return a Struct with a value of a type: its decoder is kept, while one of the type is made anew each time."""
+    return msgspec.defstruct("Holder", [("value", kind)])
+
+
+def _is_valid(kind: Any, value: Any) -> bool:
+    try:
+        msgspec.convert({"value": value}, _holder(kind))
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _value_errors(kind: Any, value: Any, pointer: str) -> Iterator[FieldError]:
     try:
-        msgspec.convert(value, kind)
+        msgspec.convert({"value": value}, _holder(kind))
     except msgspec.ValidationError as error:
         yield FieldError(pointer, plain_message(error, choices(kind)))
