@@ -83,6 +83,7 @@ async def downgrade(database: Database, revision: str) -> None:
 async def _migrate(database: Database, run: Callable[[Config], None], *, unless_usable: bool = False) -> None:
     with translate_errors():
         async with database.migration() as connection:
+            database.check_version(connection.dialect.server_version_info or ())
             before = await connection.run_sync(_schema)
             if before.is_usable and unless_usable:
                 return
@@ -99,6 +100,7 @@ async def current(database: Database) -> Schema:
     """Return the schema. Raise Unavailable."""
     with translate_errors():
         async with database.engine.connect() as connection:
+            database.check_version(connection.dialect.server_version_info or ())
             rows = await connection.execute(lacked_privileges()) if database.has_roles else ()
             lacked = described(rows)
             try:

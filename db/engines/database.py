@@ -18,7 +18,15 @@ from sqlalchemy.types import TypeEngine
 from db.engines.advisory_locks import Lock
 from db.engines.row_parameters import RowParameter
 from db.engines.statement import Statement
-from db.errors import ConnectionLost, OutcomeUnknown, Overloaded, error_class, is_connection_lost, is_undone
+from db.errors import (
+    ConnectionLost,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+    error_class,
+    is_connection_lost,
+    is_undone,
+)
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +109,8 @@ class Database(ABC):
     can_disconnect: bool  # whether a connection can be lost, and with it the outcome of a write
     read_options: Mapping[str, Any]  # execution options of a transaction that reads: all of it sees one state
     auto_migrate: bool  # whether the service migrates the schema when it starts
+    product: str  # the name of the database system
+    version_min: tuple[int, ...]  # the oldest that its statements run on
     has_roles: bool  # whether there are roles, which may lack privileges on tables
     has_statistics: bool  # whether its planner estimates how many rows a filter matches
 
@@ -157,7 +167,13 @@ class Database(ABC):
         with translate_errors():
             async with self.engine.connect() as connection:
                 numbers = connection.dialect.server_version_info or ()
-        return f"{self.engine.dialect.name} {'.'.join(map(str, numbers))}"
+        return f"{self.engine.dialect.name} {_dotted(numbers)}"
+
+    def check_version(self, numbers: tuple[int | str, ...]) -> None:
+        """Raise Unavailable if the database system, of this version, is too old."""
+        if tuple(map(int, numbers)) < self.version_min:
+            needed = f"{_dotted(self.version_min)} or newer is needed"
+            raise Unavailable(f"{self.product} {_dotted(numbers)} is too old: {needed}")
 
     def abandon(self, task: "asyncio.Task[Any]", *, cancel: bool) -> None:
         """Leave a task that may still run to its end, or cancel it; `close` waits for it."""
@@ -179,6 +195,10 @@ class Database(ABC):
 
     async def _disconnect(self) -> None:
         await self.engine.dispose()
+
+
+def _dotted(numbers: Sequence[int | str]) -> str:
+    return ".".join(map(str, numbers))
 
 
 @contextmanager

@@ -8,7 +8,10 @@ from db.engines.url import parse_url
 
 
 def open_database(url: str, options: Options = Options()) -> Database:
-    """Return the database of a URL, not connected yet. Raises ValueError or ArgumentError if the URL is invalid."""
+    """Return the database of a URL, not connected yet.
+
+    Raises ValueError or ArgumentError if the URL is invalid, and Unavailable if the system's SQLite is too old.
+    """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return SQLite(parsed, options)

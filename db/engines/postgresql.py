@@ -64,6 +64,8 @@ class PostgreSQL(Database):
     can_disconnect = True
     read_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
     auto_migrate = False  # several instances may share it: a step of the deployment does it
+    product = "PostgreSQL"
+    version_min = (12,)  # plan_cache_mode
     has_roles = True
     has_statistics = True
     target = "read-write"  # of the URL's hosts, unless it says otherwise

@@ -1,6 +1,7 @@
 """SQLite, by aiosqlite."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
@@ -36,10 +37,13 @@ class SQLite(Database):
     can_disconnect = False
     read_options: Mapping[str, Any] = {READ_ONLY: True}
     auto_migrate = True  # no other service uses the file
+    product = "SQLite"
+    version_min = (3, 35, 0)  # RETURNING
     has_roles = False
     has_statistics = False
 
     def __init__(self, url: URL, options: Options) -> None:
+        self.check_version(sqlite3.sqlite_version_info)  # the system's library, that Python was linked with
         # Statements commit by themselves; a transaction begins explicitly, below.
         arguments = {"isolation_level": None, "async_creator_fn": _open_file}
         make = partial(create_async_engine, url, connect_args=arguments, hide_parameters=HIDE_PARAMETERS)
