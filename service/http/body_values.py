@@ -34,9 +34,9 @@ class Size(NamedTuple):
 
     def is_exceeded(self, media_type: MediaType, body: bytes) -> bool:
         """Return whether a body of more than UNCHECKED_BYTES_MAX has so many values that it cannot be of the type."""
-        if self.fields == inf:
-            return False
         values_max = SLACK * self.members * (self.fields + 1)
+        if values_max == inf:
+            return False
         return (_json if media_type.name == "json" else _msgpack)(body, int(values_max), SLACK * int(self.fields))
 
 
