@@ -83,6 +83,13 @@ class SerializationFailure(Unavailable):
     """The transaction was rolled back because of a concurrent one; the same transaction may succeed when repeated."""
 
 
+class UnexpectedPooler(Unavailable):
+    """The database is reached through a pooler, whose connections hold for a transaction, and the settings deny it."""
+
+    def __init__(self) -> None:
+        super().__init__("it is reached through a pooler, such as PgBouncer: set ITEMSVC_PGBOUNCER=on")
+
+
 class StorageFull(Unavailable):
     """The database's disk is full; nothing was changed."""
 

@@ -18,6 +18,7 @@ from db.tables.storage import Storage
 from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
 from service.context import Context
+from service.credentials import read_credentials
 from service.http.body import BodyReader
 from service.http.middleware import RequestMiddleware
 from service.http.problems import NO_SUCH_PATH, ProblemError
@@ -80,6 +81,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
 
 def database_options(settings: Settings, worker_state: WorkerState) -> Options:
     """Return the options of the connections to the database."""
+    path = settings.database_url_file
     return Options(
         pool_size=settings.pool_size,
         pool_wait_ms=settings.pool_wait_ms,
@@ -88,6 +90,7 @@ def database_options(settings: Settings, worker_state: WorkerState) -> Options:
         pgbouncer=settings.pgbouncer,
         echo=settings.debug,
         latest_primary=worker_state.latest_primary,
+        reread_credentials=partial(read_credentials, path, settings.database_url) if path else None,
     )
 
 

@@ -49,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The settings: each field is an environment variable, and its type says which values it takes."""
 
     database_url: Annotated[str, Meta(description="The database that stores the items.", examples=EXAMPLES)] = DEFAULT
+    database_url_file: str | None = None  # the path in DATABASE_URL_FILE, if that was read; not a setting of its own
     port: Annotated[int, bounds(0, PORT_MAX, "The TCP port; 0 takes any free one.")] = 8000
     host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
     workers: Annotated[int, bounds(1, 64, "Worker processes.")] = 1
@@ -107,7 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True):
                 expected=_expected(field),
                 description=_kind(field)[1].description or "",
             )
-            for field in fields(Settings)
+            for field in _fields()
         ]
 
 
@@ -125,20 +126,34 @@ def read_settings(
     ours = {name for name in environ if name.upper().startswith(PREFIX)}
     errors = [*dotenv.errors, *_unknown({*sources[0], *ours, *dotenv.values})]
     values: dict[str, Any] = {}
-    for field in fields(Settings):
+    for field in _fields():
         try:
             values[field.name] = _read(field, sources)
         except SettingsError as error:
             errors += error.errors
-    settings = Settings(**values)
+    settings = Settings(**values, database_url_file=_database_url_file(sources))
     errors += _contradictions(settings)
     if errors:
         raise SettingsError(errors)
     return settings
 
 
+def _fields() -> list[FieldInfo]:
+    """Return the fields that are settings."""
+    return [field for field in fields(Settings) if field.name != "database_url_file"]
+
+
+def _database_url_file(sources: Sequence[Mapping[str, str]]) -> str | None:
+    """Return the path of the file that DATABASE_URL is read from, None if it has its value from elsewhere."""
+    variable = PLATFORM_NAMES["database_url"]
+    for source in sources:
+        if variable in source or variable + FILE_SUFFIX in source:
+            return source.get(variable + FILE_SUFFIX)
+    return None
+
+
 def _known() -> set[str]:
-    return {_variable(field) + suffix for field in Settings.__struct_fields__ for suffix in ("", FILE_SUFFIX)}
+    return {_variable(field.name) + suffix for field in _fields() for suffix in ("", FILE_SUFFIX)}
 
 
 def _unknown(names: set[str]) -> Iterator[str]:
@@ -148,7 +163,7 @@ def _unknown(names: set[str]) -> Iterator[str]:
         if upper in known or upper.startswith(PREFIX):
             # Compared without the prefix, as DATABASE_URL and PORT have none.
             field = upper.removeprefix(PREFIX).removesuffix(FILE_SUFFIX).lower()
-            nearest = get_close_matches(field, Settings.__struct_fields__, n=1)
+            nearest = get_close_matches(field, [one.name for one in _fields()], n=1)
             yield f"{name} is not a setting" + "".join(f"; did you mean {_variable(field)}?" for field in nearest)
 
 

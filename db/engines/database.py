@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.types import TypeEngine
 
 from db.engines.advisory_locks import Lock
+from db.engines.connector import Credentials
 from db.engines.row_parameters import RowParameter
 from db.engines.statement import Statement
 from db.errors import (
@@ -45,6 +46,7 @@ class Options(NamedTuple):
     pgbouncer: bool = False
     echo: bool = False  # log the SQL of batchers; SQLAlchemy logs its own by its logger's level
     latest_primary: MutableSequence[int] | None = None  # memory shared by the workers of a service: see failover
+    reread_credentials: Callable[[], Credentials] | None = None  # called when the server refuses a connection
 
 
 class Connection(Protocol):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import asyncpg
 
+from db.engines.connector import Connector
 from db.engines.replication import ConfirmedConnection
 from db.engines.url import Host
 from db.errors import is_connection_lost, is_demoted
@@ -27,7 +28,7 @@ SERVER, HOST = 0, 1
 # the old one until a checkpoint is done after a promotion (findings/promoted-timeline.sh). In recovery no log is
 # written, and pg_current_wal_lsn() raises: 0, which is behind every primary of the cluster.
 IDENTIFY = """
-    SELECT system_identifier,
+    SELECT pg_backend_pid(), system_identifier,
         CASE WHEN NOT pg_is_in_recovery()
             THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int ELSE 0 END,
         extract(epoch FROM pg_postmaster_start_time())::bigint
@@ -51,7 +52,7 @@ class Server(NamedTuple):
 
     @classmethod
     def of(cls, system_identifier: int, timeline: int, started: int) -> Self:
-        """Return the identity from the columns of IDENTIFY."""
+        """Return the identity from the columns of IDENTIFY, but the first."""
         folded = (system_identifier >> 32) ^ system_identifier
         return cls((folded >> 16 ^ folded) & 0xFFFF, timeline & 0xFFFF, started & 0xFFFFFFFF)
 
@@ -81,11 +82,17 @@ class HostSelector:
     """
 
     def __init__(
-        self, hosts: Sequence[Host], target: str, timeout_s: float, shared: MutableSequence[int] | None = None
+        self,
+        hosts: Sequence[Host],
+        target: str,
+        timeout_s: float,
+        connector: Connector,
+        shared: MutableSequence[int] | None = None,
     ) -> None:
         self._hosts = list(enumerate(hosts))
         self._target = target
         self._timeout_s = timeout_s
+        self._connector = connector
         self._latest: MutableSequence[int] = shared or [0, 0]
         self._server = self._latest[SERVER]  # packed: that of the connections in _callbacks
         self._demotions = 0
@@ -192,7 +199,7 @@ class HostSelector:
             except asyncpg.TargetServerAttributeNotMatched:
                 errors.append(f"{host} is not {self._target}")
             except Exception as error:
-                if len(hosts) == 1 or not is_connection_lost(error):
+                if not is_connection_lost(error):
                     raise
                 errors.append(f"{host}: {str(error) or type(error).__name__}")
         raise ConnectionError("; ".join(errors))
@@ -201,14 +208,17 @@ class HostSelector:
         """Return a connection to a host, and its server. Raises ConnectionError if a newer primary was found before."""
         address = {"host": host.name, "port": host.port, "target_session_attrs": self._target}
         try:
-            driver: Driver = await asyncpg.connect(**{**arguments, **address}, connection_class=ConfirmedConnection)
+            driver = await self._connector.connect(**{**arguments, **address})
         except ValueError as error:  # of the environment: a certificate that is not there, a PGPORT that is no number
             raise ConnectionError(str(error)) from error
         try:
-            return driver, await self._identify(driver) if self._target in SINGLE_SERVER_TARGETS else None
+            if self._target in SINGLE_SERVER_TARGETS:
+                return driver, await self._identify(driver)
+            await self._connector.check_direct(driver)
         except BaseException:
             driver.terminate()
             raise
+        return driver, None
 
     async def _identify(self, driver: Driver) -> Server | None:
         """Return the server of a connection, None if it is not identified.
@@ -218,11 +228,15 @@ class HostSelector:
         try:
             row = await driver.fetchrow(IDENTIFY)
         except asyncpg.PostgresError as error:
+            self._connector.check_error(error)
             if error.sqlstate.startswith(UNSUPPORTED):
+                await self._connector.check_direct(driver)
                 return None
             raise ConnectionError(f"it cannot be identified: {error}") from error
         assert row is not None  # noqa: S101 - narrows the type: it is one
-        server, latest = Server.of(*row.values()), Server.unpack(self._latest[SERVER])
+        process, *identity = row.values()
+        self._connector.check_process(driver, process)
+        server, latest = Server.of(*identity), Server.unpack(self._latest[SERVER])
         if server.is_behind(latest):
             raise ConnectionError(f"its timeline is {server.timeline}, and {latest.timeline} was reached before")
         return server

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 from db.batching.batch import TOKEN_BYTES
 from db.engines.advisory_locks import AdvisoryLocks, Lock
 from db.engines.commit_records import FIND, with_commit_record
+from db.engines.connector import Connector
 from db.engines.database import (
     DRIVER_ERRORS,
     HIDE_PARAMETERS,
@@ -73,7 +74,9 @@ class PostgreSQL(Database):
 
     def __init__(self, url: URL, options: Options) -> None:
         target = str(url.query.get(TARGET, self.target))
-        self._primary = HostSelector(hosts_of(url), target, options.connect_timeout_ms / 1000, options.latest_primary)
+        timeout_s = options.connect_timeout_ms / 1000
+        connector = Connector(timeout_s, options.reread_credentials, direct=not options.pgbouncer)
+        self._primary = HostSelector(hosts_of(url), target, timeout_s, connector, options.latest_primary)
         arguments = self._arguments(options)
         url = url.difference_update_query(["host", "port", TARGET])
         engine = create_async_engine(

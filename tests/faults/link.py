@@ -1,8 +1,12 @@
 """A connection through a proxy."""
 
 import asyncio
+import ctypes
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
@@ -14,6 +18,8 @@ from tests.faults.wire import Batch, Dialogue
 CHUNK_BYTES = 2**16
 CHUNKS_MAX = 1024
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+SO_ATTACH_FILTER = 26  # Linux's, which Python does not name
+DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a filter of one instruction: return 0
 
 
 class DroppedError(Exception):
@@ -93,6 +99,17 @@ class Link:
         if self._task is not None:
             self._task.cancel()
 
+    async def lose(self) -> None:
+        """Drop all that the client sends before it is acknowledged, as a network does that has forgotten it.
+
+        What it was sent has arrived: it would be sent again, and be taken for a sign of life.
+        """
+        connection: socket.socket = self._client.get_extra_info("socket")
+        while unacknowledged(connection):  # noqa: ASYNC110 - the kernel sets no event
+            await asyncio.sleep(0)
+        program = struct.pack("HP", 1, ctypes.addressof(DROP_ALL))
+        connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
     async def _run(self, host: str, port: int) -> None:
         filling = [asyncio.create_task(self._up.fill())]
         try:
@@ -154,6 +171,11 @@ class Link:
     def _reset(self) -> None:
         close(self._client, reset=True)
         raise DroppedError
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Return how many bytes the other side has not acknowledged (tcp(7), SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def close(writer: StreamWriter, *, reset: bool = False) -> None:

@@ -94,6 +94,10 @@ class Proxy:
         """Reset every connection."""
         self._thread.run(self._reset_all())
 
+    def lose_all(self) -> None:
+        """Let the kernel drop all that arrives from the clients of open connections, and acknowledge nothing."""
+        self._thread.run(self._lose_all())
+
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         if self.rules.refusing:
             close(writer)
@@ -126,6 +130,10 @@ class Proxy:
         for link in list(self._links):
             link.drop(reset=True)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _lose_all(self) -> None:
+        for link in list(self._links):
+            await link.lose()
 
     async def _count(self) -> Connections:
         return Connections(sum(link.is_open for link in self._links), self._total)

@@ -18,9 +18,10 @@ STARTED = "process up"
 class PgBouncerServer:
     """PgBouncer in a folder of its own, there from entering the block until leaving it."""
 
-    def __init__(self, server_url: str, connections: int = 2) -> None:
+    def __init__(self, server_url: str, connections: int = 2, *, ignored: str = "") -> None:
         self._server = make_url(server_url)
         self._connections = connections
+        self._ignored = ignored  # settings of clients that it drops without a word
         self._port = _free_port()
         self._resources = ExitStack()
 
@@ -86,4 +87,5 @@ auth_file = {self._folder / "users"}
 pool_mode = transaction
 default_pool_size = {self._connections}
 max_client_conn = 300
+ignore_startup_parameters = {self._ignored}
 """

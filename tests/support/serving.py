@@ -26,7 +26,8 @@ class ServiceProcess:
     """`python -m service serve` on a free port, there from entering the block until leaving it."""
 
     def __init__(self, database_url: str, *, workers: int = 1, files_max: str = "", **settings: str) -> None:
-        self._environ = {**QUICK, "DATABASE_URL": database_url, "ITEMSVC_WORKERS": str(workers), **settings}
+        address = {"DATABASE_URL": database_url} if database_url else {}  # or it is in a file
+        self._environ = {**QUICK, **address, "ITEMSVC_WORKERS": str(workers), **settings}
         self._workers = workers
         # As a shell limits the files that a process may open.
         self._limit = ["sh", "-c", f'ulimit -n {files_max}; exec "$@"', "sh"] if files_max else []
