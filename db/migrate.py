@@ -50,7 +50,8 @@ BASE = "base"  # before the first revision
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    folder = str(Path(__file__).parent / "migrations").replace("%", "%%")  # or it would stand for an option
+    config.set_main_option("script_location", folder)
     return config
 
 

@@ -8,6 +8,7 @@ import logging.config
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
@@ -41,6 +42,7 @@ ADDRESS_HINTS = {
 NO_AUTHENTICATION = (
     "there is no authentication yet: every client that reaches the service may read and write everything"
 )
+NO_HOME = "/nonexistent"
 # A migration may rewrite a table: it is not a request.
 MIGRATION_TIMEOUT_MS = 3_600_000
 
@@ -55,12 +57,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return fail("The settings cannot be used", error.errors)
     logging.config.dictConfig(log_settings(debug=settings.debug))
+    leave_closed_home()
     try:
         return run(settings, given)
     except NoSuchRevision as error:
         return fail("Nothing was changed", [str(error)])
     except DatabaseError as error:
         return fail(f"The database {settings.described()[0].value} cannot be used", [str(error)])
+
+
+def leave_closed_home() -> None:
+    """Set HOME to a folder that does not exist if it may not be entered, as Debian does for users that have none.
+
+    asyncpg 0.32 looks there for certificates, and connects to no server if it may not, even if it needs none.
+    """
+    with suppress(RuntimeError, KeyError):  # there is none
+        home = Path.home()
+        try:
+            (home / ".postgresql" / "postgresql.key").stat()
+        except PermissionError:
+            log.info("no certificate is looked for in %s, which may not be entered", home)
+            os.environ["HOME"] = NO_HOME
+        except OSError:  # there is no key
+            pass
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from db.engines.url import PORT_MAX, InvalidURL
 from service.database_url import DEFAULT, EXAMPLES, SWITCH, is_in_memory, normalized
 from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
+from service.service_links import is_link
 
 PREFIX = "ITEMSVC_"
 SEPARATORS = re.compile("[-._]+")
@@ -123,7 +124,7 @@ def read_settings(
     dotenv = read_dotenv(dotenv_path, _known()) if dotenv_path else Dotenv({}, [])
     sources = [options or {}, environ, dotenv.values]
     # The environment is shared: a port in lower case there may be another program's.
-    ours = {name for name in environ if name.upper().startswith(PREFIX)}
+    ours = {name for name, value in environ.items() if name.upper().startswith(PREFIX) and not is_link(name, value)}
     errors = [*dotenv.errors, *_unknown({*sources[0], *ours, *dotenv.values})]
     values: dict[str, Any] = {}
     for field in _fields():

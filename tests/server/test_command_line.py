@@ -251,7 +251,16 @@ def test_a_url_without_a_user_is_one_line_where_the_process_has_no_name(
 
 
 @pytest.mark.parametrize(
-    ("query", "environ"), [("?ssl=verify-full", {}), ("?ssl=verify-ca", {}), ("", {"PGPORT": "abc"})], ids=str
+    ("query", "environ"),
+    [
+        ("?ssl=verify-full", {}),
+        ("?ssl=verify-ca", {}),
+        ("", {"PGPORT": "abc"}),
+        ("", {"PGSSLMODE": "nonsense"}),
+        ("", {"PGSSLCERT": "missing"}),
+        ("", {"PGSSLMINPROTOCOLVERSION": "nonsense"}),
+    ],
+    ids=str,
 )
 def test_what_the_environment_of_a_driver_lacks_is_printed_without_a_traceback(
     run: Run, tmp_path: Path, query: str, environ: dict[str, str]

@@ -113,6 +113,35 @@ def test_an_unknown_name_is_an_error_that_suggests_the_nearest(unknown: str, mea
     assert errors({unknown: HIDDEN}) == [f"{unknown} is not a setting; did you mean {meant}?"]
 
 
+LINKS = {
+    "SERVICE_HOST": "10.0.0.1",
+    "SERVICE_PORT": "5432",
+    "SERVICE_PORT_POSTGRES_TLS": "5432",
+    "PORT": "tcp://10.0.0.1:5432",
+    "PORT_5432_TCP": "tcp://10.0.0.1:5432",
+    "PORT_5432_TCP_PROTO": "tcp",
+    "PORT_5432_TCP_PORT": "5432",
+    "PORT_5432_TCP_ADDR": "10.0.0.1",
+    "PORT_53_UDP": "udp://[fd00::1]:53",
+    "PORT_53_UDP_PROTO": "udp",
+    "PORT_53_UDP_ADDR": "fd00::1",
+}
+
+
+@pytest.mark.parametrize("service", ["ITEMSVC", "ITEMSVC_DB", "ITEMSVC_POOL_SIZE", "ITEMSVC_2_PORT"])
+def test_the_variables_that_kubernetes_sets_for_services_are_left_alone(service: str) -> None:
+    environ = {f"{service}_{name}": value for name, value in LINKS.items()}
+    assert read_settings(environ | {"PORT": "9000"}) == Settings(port=9000)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_variable_that_only_looks_like_one_of_kubernetes_is_an_error(name: str, dotenv: Path) -> None:
+    variable = f"ITEMSVC_{name}"
+    assert len(errors({variable: "on"})) == len(errors({variable.lower(): LINKS[name]})) == 1
+    dotenv.write_text(f"{variable}={LINKS[name]}\n")  # Kubernetes writes none
+    assert len(errors({}, dotenv)) == 1
+
+
 def test_a_name_in_another_case_is_an_error() -> None:
     assert errors({"itemsvc_port": HIDDEN}) == ["itemsvc_port is not a setting; did you mean PORT?"]
 
