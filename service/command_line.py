@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from db import migrate
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
-from db.errors import DatabaseError, NoSuchRevision
+from db.errors import DatabaseError, NoSuchRevision, UnexpectedPooler
 from service import signals
 from service.observability.logging import log_settings
 from service.openapi.document import document
@@ -43,6 +43,7 @@ NO_AUTHENTICATION = (
     "there is no authentication yet: every client that reaches the service may read and write everything"
 )
 NO_HOME = "/nonexistent"
+NOT_READY = "The service cannot become ready"
 # A migration may rewrite a table: it is not a request.
 MIGRATION_TIMEOUT_MS = 3_600_000
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NoSuchRevision as error:
         return fail("Nothing was changed", [str(error)])
     except DatabaseError as error:
-        return fail(f"The database {settings.described()[0].value} cannot be used", [str(error)])
+        return fail(_unusable(settings), [str(error)])
 
 
 def leave_closed_home() -> None:
@@ -118,13 +119,35 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
         log.warning(NO_AUTHENTICATION, extra={"address": host})
     if open_database(settings.database_url).auto_migrate:
         signals.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
+        outage = False
     else:
         log.info(connection_budget(settings))
+        outage, obstacle = signals.run(_obstacle(settings))
+        if obstacle:
+            log.warning(obstacle)
     try:
-        supervisor = Supervisor(replace(settings, host=host, port=port))
+        supervisor = Supervisor(replace(settings, host=host, port=port), outage_logged=outage)
     except TooFewFiles as error:
         return fail("The service cannot start", [str(error)])
     return supervisor.run()
+
+
+async def _obstacle(settings: Settings) -> tuple[bool, str]:
+    """Return whether the database cannot be used, and why the service cannot become ready yet; or advice, or "".
+
+    Raises UnexpectedPooler, which is an error of the settings.
+    """
+    try:
+        _, schema, advice = await with_database(settings, _look, settings.statement_timeout_ms)
+    except UnexpectedPooler:
+        raise
+    except DatabaseError as error:
+        return True, f"{_unusable(settings)}: {error}"
+    return False, f"{NOT_READY}: {schema.obstacle}" if schema.obstacle else advice
+
+
+def _unusable(settings: Settings) -> str:
+    return f"The database {settings.described()[0].value} cannot be used"
 
 
 def change_schema(settings: Settings, given: argparse.Namespace) -> int:
@@ -151,10 +174,12 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         print(f"{setting.variable:{width}}  {setting.value}")
     if settings.database_url.startswith("postgresql"):
         print(connection_budget(settings))
-    version, schema = signals.run(with_database(settings, _version_and_schema))
+    version, schema, advice = signals.run(with_database(settings, _look))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
+    if advice:
+        print(f"{'advice':{width}}  {advice}")
     if schema.obstacle is not None:
-        return fail("The service cannot become ready", [schema.obstacle])
+        return fail(NOT_READY, [schema.obstacle])
     return 0
 
 
@@ -164,11 +189,15 @@ def print_document(_settings: Settings, _given: argparse.Namespace) -> int:
     return 0
 
 
-async def with_database(settings: Settings, use: Callable[[Database], Awaitable[T]]) -> T:
-    """Return the result of `use`, called with a database whose statements may take an hour."""
+async def with_database(
+    settings: Settings,
+    use: Callable[[Database], Awaitable[T]],
+    statement_timeout_ms: int = MIGRATION_TIMEOUT_MS,
+) -> T:
+    """Return the result of `use`, called with a database whose statements may take so long: an hour, by default."""
     options = Options(
         connect_timeout_ms=settings.connect_timeout_ms,
-        statement_timeout_ms=MIGRATION_TIMEOUT_MS,
+        statement_timeout_ms=statement_timeout_ms,
         pgbouncer=settings.pgbouncer,
         echo=settings.debug,
     )
@@ -179,5 +208,5 @@ async def with_database(settings: Settings, use: Callable[[Database], Awaitable[
         await database.close()
 
 
-async def _version_and_schema(database: Database) -> tuple[str, migrate.Schema]:
-    return await database.version(), await migrate.current(database)
+async def _look(database: Database) -> tuple[str, migrate.Schema, str]:
+    return await database.version(), await migrate.current(database), await database.advice()

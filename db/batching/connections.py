@@ -6,7 +6,6 @@ as the batcher has decided. Nothing here knows what a batch does.
 """
 
 import asyncio
-import logging
 import random
 from collections import deque
 from collections.abc import Callable
@@ -14,12 +13,11 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from db.batching.batch import STOPPING, Batch, ClosableConnection
+from db.batching.outage_log import OutageLog
 from db.errors import DatabaseError, Unavailable
 
 if TYPE_CHECKING:  # it imports this module
     from db.batching.batcher import Batcher
-
-log = logging.getLogger(__name__)
 
 RECONNECT_DELAY_S_MIN = 0.02
 RECONNECT_DELAY_S_MAX = 0.5
@@ -41,8 +39,10 @@ class BatchConnections(Generic[C]):
         size: int,
         *,
         slow_max: int | None = None,
+        outages: OutageLog | None = None,
     ) -> None:
         self.name = name
+        self._outages = outages or OutageLog()
         self.refusal: DatabaseError | None = None  # raised at once while no call can be queued
         self._connect = connect
         self.size = size
@@ -157,9 +157,9 @@ class BatchConnections(Generic[C]):
                 await self._closing.wait()
 
     def _accept_calls(self) -> None:
-        """Accept calls again, now that there is a connection."""
-        if self.refusal is not None and not self._closing.is_set():
-            log.warning("%s: connected again", self.name)
+        """Accept calls, now that there is a connection."""
+        self._outages.end(self.name)
+        if not self._closing.is_set():
             self.refusal = None
 
     def _refuse_calls(self, error: Exception, pending: list[Batch[C, Any, Any]]) -> None:
@@ -177,7 +177,7 @@ class BatchConnections(Generic[C]):
         if self._failing < self._serving or self._closing.is_set():
             return
         if self.refusal is None:
-            log.warning("%s: %s", self.name, refusal)
+            self._outages.begin(self.name, refusal)
         self._fail_queued(refusal)
 
     def _fail_queued(self, refusal: DatabaseError) -> None:

@@ -45,7 +45,7 @@ class Options(NamedTuple):
     statement_timeout_ms: int = 5000
     pgbouncer: bool = False
     echo: bool = False  # log the SQL of batchers; SQLAlchemy logs its own by its logger's level
-    latest_primary: MutableSequence[int] | None = None  # memory shared by the workers of a service: see failover
+    latest_primary: MutableSequence[int] | None = None  # memory that the workers share: see failover, outage_log
     reread_credentials: Callable[[], Credentials] | None = None  # called when the server refuses a connection
 
 
@@ -176,6 +176,10 @@ class Database(ABC):
         if tuple(map(int, numbers)) < self.version_min:
             needed = f"{_dotted(self.version_min)} or newer is needed"
             raise Unavailable(f"{self.product} {_dotted(numbers)} is too old: {needed}")
+
+    async def advice(self) -> str:
+        """Return what would better be set otherwise, though it works; "" for nothing. Raises Unavailable."""
+        return ""
 
     def abandon(self, task: "asyncio.Task[Any]", *, cancel: bool) -> None:
         """Leave a task that may still run to its end, or cancel it; `close` waits for it."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
-from sqlalchemy import URL, event
+from sqlalchemy import URL, event, text
 
-from db.engines.database import DRIVER_ERRORS, BatchConnection, Options, translate_error
+from db.engines.database import DRIVER_ERRORS, BatchConnection, Options, translate_error, translate_errors
 from db.engines.failover import Driver, HostSelector
 from db.engines.postgresql import GENERIC_PLAN, PostgreSQL, PostgreSQLConnection
 from db.engines.replication import WARNING_SETTINGS
@@ -32,6 +32,17 @@ class PgBouncer(PostgreSQL):
             f"set_config('{name}', '{value}', true)" for name, value in settings.items()
         )
         event.listen(self.engine.sync_engine, "begin", lambda begun: begun.exec_driver_sql(self._settings_sql))
+
+    async def advice(self) -> str:
+        """Return advice if there is no pooler: each batch takes four round trips, and no failover is followed."""
+        with translate_errors():
+            async with self.engine.connect() as connection:
+                process = await connection.scalar(text("SELECT pg_backend_pid()"))
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+        is_direct = process == driver.get_server_pid()
+        return (
+            "ITEMSVC_PGBOUNCER is on, but there is no pooler: off is faster, and follows failovers" if is_direct else ""
+        )
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         arguments = super()._arguments(options)

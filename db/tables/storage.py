@@ -6,6 +6,7 @@ from functools import partial
 from typing import Self
 
 from db.batching.connections import BatchConnections
+from db.batching.outage_log import OutageLog
 from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database
 from db.transactions.idempotency import Idempotency
@@ -27,11 +28,12 @@ class Storage:
         self.coalesce = coalesce
         pool_size = database.options.pool_size
         connect = partial(database.connect, generic_plan=True)
+        outages = OutageLog(database.options.latest_primary)
         self.connections = BatchConnections[BatchConnection](
-            "batch connections", connect, batch_connections - LIST_CONNECTIONS
+            "batch connections", connect, batch_connections - LIST_CONNECTIONS, outages=outages
         )
         self.list_connections = BatchConnections[BatchConnection](
-            "list connections", database.connect, LIST_CONNECTIONS
+            "list connections", database.connect, LIST_CONNECTIONS, outages=outages
         )
         self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, slow_max=pool_size)
         self.idempotency = Idempotency(database)

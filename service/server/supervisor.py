@@ -10,6 +10,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
 
+from db.batching.outage_log import LOGGED, SHARED_INTEGERS
 from db.engines.url import Host
 from service.app import create_app
 from service.server.granian import Granian
@@ -35,12 +36,14 @@ FAILED_STARTS_MAX = 3
 class Supervisor:
     """Runs a worker at each socket until a signal ends the service; replaces those that die, grow old or too large."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, outage_logged: bool = False) -> None:
         self._settings = settings
         self._drain_delay_s = settings.drain_delay_ms / 1000
         self._granian = Granian(settings)
         self._sockets = listeners(settings.host, settings.port, settings.workers, settings.send_timeout_ms)
-        self._latest_primary = RawArray("Q", 2)  # without a lock, which a worker that is killed would keep
+        # Without a lock, which a worker that is killed would keep.
+        self._latest_primary = RawArray("Q", SHARED_INTEGERS)
+        self._latest_primary[LOGGED] = outage_logged
         self._workers: list[Worker] = []
         self._extra: list[Worker] = []  # beside those: successors that do not serve yet, and workers that they replace
         self._failed_starts = 0

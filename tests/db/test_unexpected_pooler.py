@@ -21,6 +21,8 @@ pytestmark = [
 IGNORED = "statement_timeout, idle_in_transaction_session_timeout, client_min_messages"
 REASON = "it is reached through a pooler, such as PgBouncer: set ITEMSVC_PGBOUNCER=on"
 
+ADVICE = "ITEMSVC_PGBOUNCER is on, but there is no pooler: off is faster, and follows failovers"
+
 
 @pytest.fixture(scope="module", params=["", IGNORED], ids=["refuses settings", "ignores settings"])
 def pgbouncer(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[PgBouncerServer]:
@@ -33,8 +35,8 @@ def url(request: pytest.FixtureRequest, pgbouncer: PgBouncerServer, database_url
     return pgbouncer.url(database_url) + str(request.param)
 
 
-def run(url: str, command: str) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "DATABASE_URL": url, "PORT": "0"}
+def run(url: str, command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "DATABASE_URL": url, "PORT": "0", **settings}
     return subprocess.run(
         [sys.executable, "-m", "service", command],
         check=False,
@@ -46,10 +48,10 @@ def run(url: str, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["check", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "check", "migrate"])
 def test_the_command_line_refuses_it_and_names_the_setting(url: str, command: str) -> None:
     done = run(url, command)
-    assert (done.returncode, done.stderr.splitlines()[1:]) == (1, [f"- {REASON}"])
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"- {REASON}")
 
 
 async def test_a_service_is_not_ready_and_sends_nothing_through_it(
@@ -62,6 +64,17 @@ async def test_a_service_is_not_ready_and_sends_nothing_through_it(
     assert REASON in caplog.text
     async with serving(Settings(database_url=database_url)) as client:
         assert await everything(client) == []
+
+
+def test_a_pooler_that_is_not_there_is_advice(database_url: str) -> None:
+    done = run(database_url, "check", ITEMSVC_PGBOUNCER="on")
+    assert (done.returncode, done.stdout.splitlines()[-1].split(maxsplit=1)) == (0, ["advice", ADVICE])
+
+
+def test_a_pooler_that_is_there_is_no_advice(pgbouncer: PgBouncerServer, database_url: str) -> None:
+    done = run(pgbouncer.url(database_url), "check", ITEMSVC_PGBOUNCER="on")
+    assert done.returncode == 0
+    assert "advice" not in done.stdout
 
 
 async def uses(client: httpx.AsyncClient) -> list[httpx.Response]:
