@@ -83,6 +83,10 @@ class SerializationFailure(Unavailable):
     """The transaction was rolled back because of a concurrent one; the same transaction may succeed when repeated."""
 
 
+class TooManyConnections(Unavailable):
+    """The server, the database or the role may have no more connections."""
+
+
 class UnexpectedPooler(Unavailable):
     """The database is reached through a pooler, whose connections hold for a transaction, and the settings deny it."""
 

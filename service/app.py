@@ -49,6 +49,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         ),
         document=cache(partial(document, ROUTES)),
         schema=partial(migrate.probe(storage).submit, None),
+        check_connections=storage.check_connections,
         idempotency=storage.idempotency,
         passwords=Passwords(),
         items=Store(storage, ITEMS, ItemResponse),

@@ -25,6 +25,7 @@ class Context(NamedTuple):
     bodies: BodyReader
     document: Callable[[], dict[str, Any]]  # returns the OpenAPI document
     schema: Callable[[], Awaitable[Schema]]  # reads the schema's revision from the database
+    check_connections: Callable[[], Awaitable[None]]  # raises Unavailable if any kind of request can have none
     idempotency: Idempotency
     passwords: Passwords
     items: "Store[ItemResponse]"

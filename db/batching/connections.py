@@ -13,14 +13,15 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from db.batching.batch import STOPPING, Batch, ClosableConnection
-from db.batching.outage_log import OutageLog
-from db.errors import DatabaseError, Unavailable
+from db.batching.connection_sets import ConnectionSets
+from db.errors import DatabaseError, TooManyConnections, Unavailable
 
 if TYPE_CHECKING:  # it imports this module
     from db.batching.batcher import Batcher
 
 RECONNECT_DELAY_S_MIN = 0.02
 RECONNECT_DELAY_S_MAX = 0.5
+SHORTAGE_DELAY_S = 5.0  # between attempts to have more connections than the database allows
 
 C = TypeVar("C", bound=ClosableConnection)
 
@@ -39,10 +40,12 @@ class BatchConnections(Generic[C]):
         size: int,
         *,
         slow_max: int | None = None,
-        outages: OutageLog | None = None,
+        sets: ConnectionSets | None = None,
     ) -> None:
         self.name = name
-        self._outages = outages or OutageLog()
+        self._sets = sets or ConnectionSets()
+        self._sets.add(self)
+        self._connected = self._to_give_back = 0  # connections
         self.refusal: DatabaseError | None = None  # raised at once while no call can be queued
         self._connect = connect
         self.size = size
@@ -139,16 +142,34 @@ class BatchConnections(Generic[C]):
                     self._accept_calls()
                     tried.set()
                     connection.add_close_callback(self._wake_all)
-                    if await self._run_batches(connection, pending):
+                    self._connected += 1
+                    try:
+                        useful = await self._run_batches(connection, pending)
+                    finally:
+                        self._connected -= 1
+                    if useful and (connection.closed or self._closing.is_set()):
                         delay_s = RECONNECT_DELAY_S_MIN
                         continue
+                    delay_s = delay_s if connection.closed else SHORTAGE_DELAY_S  # it was given back
             except Exception as error:  # noqa: BLE001 - whatever it is, the set outlives it
                 self._failing += not failing
                 failing = True
                 self._refuse_calls(error, pending)
                 tried.set()
+                if isinstance(error, TooManyConnections):
+                    self._sets.note_shortage(error)
+                    if self._connected or not self._sets.give_back():
+                        delay_s = SHORTAGE_DELAY_S if self._connected else RECONNECT_DELAY_S_MAX
             await self.pause(delay_s)
             delay_s = min(delay_s * 2, RECONNECT_DELAY_S_MAX)
+
+    def give_back(self) -> bool:
+        """Close a connection soon; return whether there is one to spare."""
+        if self._connected - self._to_give_back <= 1:
+            return False
+        self._to_give_back += 1
+        self._wake_all()
+        return True
 
     async def pause(self, delay_s: float) -> None:
         """Wait for 50 to 100 % of the delay, but no longer than the set is open."""
@@ -158,7 +179,7 @@ class BatchConnections(Generic[C]):
 
     def _accept_calls(self) -> None:
         """Accept calls, now that there is a connection."""
-        self._outages.end(self.name)
+        self._sets.end_outage(self.name)
         if not self._closing.is_set():
             self.refusal = None
 
@@ -177,7 +198,7 @@ class BatchConnections(Generic[C]):
         if self._failing < self._serving or self._closing.is_set():
             return
         if self.refusal is None:
-            self._outages.begin(self.name, refusal)
+            self._sets.begin_outage(self.name, refusal)
         self._fail_queued(refusal)
 
     def _fail_queued(self, refusal: DatabaseError) -> None:
@@ -205,6 +226,9 @@ class BatchConnections(Generic[C]):
         self._drop_cancelled(pending)
         while not connection.closed:
             if not pending:
+                if self._to_give_back:
+                    self._to_give_back -= 1
+                    break
                 batch = self._next()
                 if batch is not None:
                     pending.append(batch)

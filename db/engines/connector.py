@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.engines.replication import ConfirmedConnection
-from db.errors import UnexpectedPooler
+from db.errors import TooManyConnections, UnexpectedPooler
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 POOLED = {"42P05", "26000"}
 # PgBouncer's words for a setting that it does not carry to PostgreSQL, with the code of a protocol violation.
 REFUSED_SETTING = "startup parameter"
+NO_MORE = "no more connections allowed"  # PgBouncer's words for it
 SILENCE_S_MIN = 1.0  # a packet that is lost, and sent again, is no silence
 
 
@@ -41,12 +42,14 @@ class Connector:
         self._current: Credentials | None = None  # that were read anew, and accepted
 
     async def connect(self, **arguments: Any) -> ConfirmedConnection:
-        """Return a connection. Raises the driver's errors, and UnexpectedPooler."""
+        """Return a connection. Raises the driver's errors, TooManyConnections and UnexpectedPooler."""
         if self._current is not None:
             arguments.update(self._current._asdict())
         try:
             driver = await _open(arguments)
         except asyncpg.PostgresError as refusal:
+            if isinstance(refusal, asyncpg.TooManyConnectionsError) or NO_MORE in str(refusal):
+                raise TooManyConnections(f"{arguments.get('host') or 'the default host'}: {refusal}") from None
             self._check_setting(refusal)
             driver = await self._open_with_new_credentials(arguments, refusal)
         _limit_silence(driver, max(self._silence_s, SILENCE_S_MIN))

@@ -45,7 +45,7 @@ class Options(NamedTuple):
     statement_timeout_ms: int = 5000
     pgbouncer: bool = False
     echo: bool = False  # log the SQL of batchers; SQLAlchemy logs its own by its logger's level
-    latest_primary: MutableSequence[int] | None = None  # memory that the workers share: see failover, outage_log
+    latest_primary: MutableSequence[int] | None = None  # memory that the workers share: see failover, connection_sets
     reread_credentials: Callable[[], Credentials] | None = None  # called when the server refuses a connection
 
 
@@ -120,6 +120,7 @@ class Database(ABC):
         self.engine = engine
         self.locks = locks
         self.options = options
+        self.give_back: Callable[[], bool] = lambda: False  # closes a batchers' connection, if one can be spared
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     @abstractmethod
@@ -176,6 +177,10 @@ class Database(ABC):
         if tuple(map(int, numbers)) < self.version_min:
             needed = f"{_dotted(self.version_min)} or newer is needed"
             raise Unavailable(f"{self.product} {_dotted(numbers)} is too old: {needed}")
+
+    @abstractmethod
+    async def check_pool(self) -> None:
+        """Open the pool's first connection if it has none. Raises Unavailable if there can be none."""
 
     async def advice(self) -> str:
         """Return what would better be set otherwise, though it works; "" for nothing. Raises Unavailable."""

@@ -5,6 +5,8 @@ import asyncio
 from db.batching.wait_estimator import WaitEstimator
 from db.errors import Overloaded
 
+WITHHELD_S = 60.0
+
 
 class ConcurrencyLimiter:
     """A context manager that at most `limit` tasks are in at a time, entered in the order of arrival.
@@ -20,6 +22,9 @@ class ConcurrencyLimiter:
         self._started: list[float] = []  # when tasks entered, the oldest first
         self._last_start = 0.0
         self._waiting = 0
+        self._limit = limit
+        self._withheld = 0  # by how much the limit is lowered
+        self._kept = 0  # of that, how many tasks have left without letting another one in
         self._wait_s = wait_ms / 1000
 
     async def __aenter__(self) -> None:
@@ -31,11 +36,26 @@ class ConcurrencyLimiter:
         self._last_start = self._estimator.start(clock())
         self._started.append(self._last_start)
 
+    def shrink(self) -> None:
+        """Lower the limit by one, but not to zero, for WITHHELD_S: a task that is in could not have the resource."""
+        if self._limit - self._withheld > 1:
+            self._withheld += 1
+            asyncio.get_running_loop().call_later(WITHHELD_S, self._grow)
+
+    def _grow(self) -> None:
+        self._withheld -= 1
+        if self._kept > self._withheld:
+            self._kept -= 1
+            self._semaphore.release()
+
     async def __aexit__(self, *_: object) -> None:
         started = self._started.pop(0)  # maybe another task's: on average it is the same
         self._estimator.finish(started)
         self._estimator.observe(asyncio.get_running_loop().time() - started)
-        self._semaphore.release()
+        if self._kept < self._withheld:
+            self._kept += 1
+        else:
+            self._semaphore.release()
 
     async def _wait(self, now: float) -> None:
         """Acquire the semaphore. Raises Overloaded if that takes, or would take, too long."""

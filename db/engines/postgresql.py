@@ -1,8 +1,8 @@
 """PostgreSQL, by asyncpg."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 from typing import Any
 
@@ -31,7 +31,8 @@ from db.engines.failover import Driver, HostSelector
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.replication import WARNING_SETTINGS
 from db.engines.row_parameters import UnnestRows
-from db.engines.statement import Statement, cached
+from db.engines.statement import Statement
+from db.engines.timestamps import microseconds_of, timestamp_of
 from db.engines.url import hosts_of
 from db.errors import (
     ConnectionLost,
@@ -39,9 +40,9 @@ from db.errors import (
     InvalidValue,
     OutcomeUnknown,
     TimedOut,
+    TooManyConnections,
     Unavailable,
 )
-from db.types import timestamp
 
 APPLICATION_NAME = "items-service"
 # Otherwise PostgreSQL plans small batches anew each time: it takes an array of unknown size for one of ten. And the
@@ -52,7 +53,7 @@ GENERIC_PLAN = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # from which PostgreSQL counts
+GIVEN_BACK_DELAYS_S = (0.05, 0.1, 0.2, 0.4)  # until a batchers' connection, which was given back, is closed
 TARGET = "target_session_attrs"
 SCHEMA_LOCK = 0x6974656D73  # an arbitrary number, which no other program locks
 
@@ -81,7 +82,7 @@ class PostgreSQL(Database):
         url = url.difference_update_query(["host", "port", TARGET])
         engine = create_async_engine(
             url,
-            connect_args={**arguments, **self._sqlalchemy_arguments, "async_creator_fn": self._primary.connect},
+            connect_args={**arguments, **self._sqlalchemy_arguments, "async_creator_fn": self._connect_for_pool},
             hide_parameters=HIDE_PARAMETERS,
             pool_size=options.pool_size,
             max_overflow=0,
@@ -93,9 +94,8 @@ class PostgreSQL(Database):
         event.listen(engine.sync_engine, "checkout", self._check_open)
         event.listen(engine.sync_engine, "handle_error", self._check_lost)
         # The pool alone would let every transaction wait, and refuse it only after that.
-        super().__init__(
-            engine, options, Locks(ConcurrencyLimiter(options.pool_size, options.pool_wait_ms), nullcontext())
-        )
+        self._limiter = ConcurrencyLimiter(options.pool_size, options.pool_wait_ms)
+        super().__init__(engine, options, Locks(self._limiter, nullcontext()))
 
     @asynccontextmanager
     async def migration(self) -> AsyncIterator[AsyncConnection]:
@@ -132,6 +132,31 @@ class PostgreSQL(Database):
             },
         }
 
+    async def _connect_for_pool(self, **arguments: Any) -> Driver:
+        """Return a connection; if the server allows no more, later transactions wait for those that there are.
+
+        The first one is taken from the batchers: without it no transaction would ever run.
+        """
+        pool: Any = self.engine.sync_engine.pool
+        for delay_s in GIVEN_BACK_DELAYS_S:
+            try:
+                return await self._primary.connect(**arguments)
+            except TooManyConnections:
+                if pool.checkedin() or pool.checkedout() > 1:  # this one is counted as checked out already
+                    self._limiter.shrink()
+                    raise
+                self.give_back()
+            await asyncio.sleep(delay_s)
+        return await self._primary.connect(**arguments)
+
+    async def check_pool(self) -> None:
+        """Open the pool's first connection if it has none. Raises Unavailable if there can be none."""
+        pool: Any = self.engine.sync_engine.pool
+        if not (pool.checkedin() or pool.checkedout()):
+            with translate_errors():
+                async with self.engine.connect():
+                    pass
+
     async def _disconnect(self) -> None:
         await self._primary.close()
         await super()._disconnect()
@@ -161,20 +186,11 @@ class PostgreSQL(Database):
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:
         with translate_errors():
             await driver.set_type_codec(
-                "timestamptz", schema="pg_catalog", encoder=_microseconds, decoder=_timestamp, format="tuple"
+                "timestamptz", schema="pg_catalog", encoder=microseconds_of, decoder=timestamp_of, format="tuple"
             )
             if generic_plan:
                 await driver.execute("; ".join(f"SET {name} = {value}" for name, value in GENERIC_PLAN.items()))
         return PostgreSQLConnection(driver, self._primary)
-
-
-@cached
-def _timestamp(microseconds: tuple[int]) -> datetime:
-    return timestamp(EPOCH + timedelta(microseconds=microseconds[0]))
-
-
-def _microseconds(timestamp: datetime) -> tuple[int]:
-    return ((timestamp - EPOCH) // timedelta(microseconds=1),)
 
 
 class PostgreSQLConnection:

@@ -87,6 +87,9 @@ class SQLite(Database):
             finally:
                 await driver.execute("PRAGMA foreign_keys = ON")
 
+    async def check_pool(self) -> None:
+        """Do nothing: a file has as many connections as are opened."""
+
     async def limit(self, session: AsyncSession, timeout_ms: int) -> None:
         """Do nothing: SQLite has no such limit."""
 

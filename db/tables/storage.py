@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Self
 
+from db.batching.connection_sets import ConnectionSets
 from db.batching.connections import BatchConnections
-from db.batching.outage_log import OutageLog
 from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database
 from db.transactions.idempotency import Idempotency
@@ -28,13 +28,14 @@ class Storage:
         self.coalesce = coalesce
         pool_size = database.options.pool_size
         connect = partial(database.connect, generic_plan=True)
-        outages = OutageLog(database.options.latest_primary)
+        sets = ConnectionSets(database.options.latest_primary)
         self.connections = BatchConnections[BatchConnection](
-            "batch connections", connect, batch_connections - LIST_CONNECTIONS, outages=outages
+            "batch connections", connect, batch_connections - LIST_CONNECTIONS, sets=sets
         )
         self.list_connections = BatchConnections[BatchConnection](
-            "list connections", database.connect, LIST_CONNECTIONS, outages=outages
+            "list connections", database.connect, LIST_CONNECTIONS, sets=sets
         )
+        database.give_back = sets.give_back
         self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, slow_max=pool_size)
         self.idempotency = Idempotency(database)
         self._opened = AsyncExitStack()
@@ -44,6 +45,12 @@ class Storage:
         for connections in (self.connections, self.list_connections, self.transactions):
             await self._opened.enter_async_context(connections)
         return self
+
+    async def check_connections(self) -> None:
+        """Raise Unavailable if lists or transactions can have no connection; reads by id show it themselves."""
+        if self.list_connections.refusal is not None:
+            raise self.list_connections.refusal.with_traceback(None)
+        await self.database.check_pool()
 
     async def __aexit__(self, *_: object) -> None:
         """Run the queued calls to their end, then disconnect."""

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from db.errors import DatabaseError
+from db.errors import DatabaseError, TooManyConnections, UnexpectedPooler
 from service.context import Context
 from service.http.problems import NOT_READY, ProblemError
 from service.schemas import Health
@@ -22,6 +22,9 @@ async def ready(context: Context) -> Health:
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_S):
             schema = await context.schema()
+            await context.check_connections()
+    except (TooManyConnections, UnexpectedPooler) as error:
+        raise ProblemError(NOT_READY, f"The database cannot be used: {error}.") from None
     except (DatabaseError, TimeoutError):
         raise ProblemError(NOT_READY, "The database does not respond.") from None
     if schema.obstacle is not None:

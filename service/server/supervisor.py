@@ -10,7 +10,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
 
-from db.batching.outage_log import LOGGED, SHARED_INTEGERS
+from db.batching.connection_sets import LOGGED, SHARED_INTEGERS
 from db.engines.url import Host
 from service.app import create_app
 from service.server.granian import Granian
