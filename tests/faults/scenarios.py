@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.conftest import migrate
 from tests.faults import (
+    clusters,
     crowds,
     cuts,
     disks,
@@ -58,6 +59,11 @@ SCENARIOS: Mapping[str, Callable[[], Figures]] = {
     "restart-postgresql": partial(restarts.restart_postgresql, times=20),
     "failover-of-a-waiting-primary": partial(failovers.fail_over_waiting_often, times=100),
     "failover-of-a-frozen-primary": partial(failovers.fail_over_frozen, times=100),
+    "patroni-switchover": partial(clusters.switch_over_often, times=5),
+    "patroni-kill": partial(clusters.kill_often, times=5),
+    "patroni-frozen-postgresql": partial(clusters.freeze_postgresql, times=5),
+    "patroni-frozen-node": partial(clusters.freeze_node, times=5),
+    "patroni-haproxy-reload": partial(clusters.reload_haproxy, times=20),
     "black-hole": partial(network.black_hole, duration_s=60),
     "black-holes": partial(network.black_holes, duration_s=60),
     "latency": partial(network.latency, duration_s=60),
