@@ -8,6 +8,7 @@ import asyncpg
 
 from db.engines.connector import Connector
 from db.engines.replication import ConfirmedConnection
+from db.engines.single_flight import SingleFlight
 from db.engines.url import Host
 from db.errors import is_connection_lost, is_demoted
 
@@ -96,6 +97,7 @@ class HostSelector:
         self._latest: MutableSequence[int] = shared or [0, 0]
         self._server = self._latest[SERVER]  # packed: that of the connections in _callbacks
         self._demotions = 0
+        self._single_flight = SingleFlight()
         self._callbacks: dict[Driver, list[Callback]] = {}
         self._finishing: set[Driver] = set()  # connections to a demoted server, until their statement has its outcome
         self._closing: set[asyncio.Task[None]] = set()
@@ -106,8 +108,9 @@ class HostSelector:
 
         Raises ConnectionError if no host has the target, or if the primary changed meanwhile.
         """
-        before, demotions = self._latest[SERVER], self._demotions
-        host, driver, server = await self._reach(arguments)
+        async with self._single_flight.attempt():
+            before, demotions = self._latest[SERVER], self._demotions
+            host, driver, server = await self._reach(arguments)
         reached = server.pack() if server else before
         # Meanwhile another connection may have found another server, or an error that this one takes no writes.
         if demotions != self._demotions or self._latest[SERVER] not in {before, reached}:

@@ -30,9 +30,10 @@ SETTINGS = {**DURABLE, "shared_buffers": "32MB", "wal_keep_size": "128MB", "dyna
 HAPROXY = """
 global
     maxconn 1000
-    hard-stop-after 10s
+    hard-stop-after 30s
 defaults
     mode tcp
+    retries 0
     timeout connect 1s
     timeout client 30m
     timeout server 30m
