@@ -12,6 +12,7 @@ from service.http.headers import combined
 from service.http.media_types import HEADER_BYTES_MAX, for_content_type, negotiate
 from service.http.middleware import LOGGED_CHARACTERS_MAX
 from service.http.operation import Operation, Resource
+from service.http.probe import Probe
 from service.http.query import ESCAPES_MAX
 from service.routes import ROUTES
 from tests.support.resources import one_of_each
@@ -32,8 +33,10 @@ def filled(unit: bytes, size: int = HEAD_BYTES) -> bytes:
 def is_read(name: str, operation: Operation, method: str) -> bool:
     """Whether an operation parses a header."""
     read = {
-        "accept": True,
-        "x-request-timeout": True,
+        "accept": operation.has_content
+        and not isinstance(operation, Probe),  # a probe disregards one that is too large
+        "x-request-timeout": not isinstance(operation, Probe),
+        "content-encoding": operation.body is not None,
         "content-type": operation.body is not None,
         "if-match": operation.conditional,
         "if-none-match": method == "GET" and all(operation.tagged),
@@ -49,6 +52,7 @@ OPERATIONS = [
 ]
 CONTENTS: dict[str, list[bytes]] = {
     "accept": [b"a,", b",", b"*/*,", b"a;b=c,", b";", b"\xe9,"],
+    "content-encoding": [b",", b"a,", b"identity,"],
     "content-type": [b"application/json;", b";", b"a,"],
     "if-match": [b",", b'"1",', b'"1-json",', b'"'],
     "if-none-match": [b",", b'"1",', b'"1-json",', b'"'],
@@ -103,7 +107,7 @@ async def test_a_header_may_be_as_large_as_the_bound(
 async def test_of_a_header_in_several_lines_all_of_them_count(client: httpx.AsyncClient) -> None:
     await create_item(client)
     lines = [("accept", b"*/*")] * (HEADER_BYTES_MAX // 5 + 2)
-    assert code(await send(client, "GET", "/livez", *lines)) == (431, "header-too-large")
+    assert code(await send(client, "GET", "/items", *lines)) == (431, "header-too-large")
     tags = [("if-none-match", b'"1-json"')] * (HEADER_BYTES_MAX // 10 + 1)
     assert code(await send(client, "GET", "/items/1", *tags)) == (431, "header-too-large")
 
@@ -111,8 +115,11 @@ async def test_of_a_header_in_several_lines_all_of_them_count(client: httpx.Asyn
 @on_sqlite
 async def test_what_is_not_read_may_be_large(client: httpx.AsyncClient) -> None:
     await create_item(client)
-    for name in ("cookie", "x-request-id", "expect", "idempotency-key", "content-type", "if-match"):
+    for name in ("cookie", "x-request-id", "expect", "idempotency-key", "content-type", "content-encoding", "if-match"):
         assert (await send(client, "GET", "/items/1", (name, filled(b"a,")))).status_code == 200, name
+    for name in ("accept", "x-request-timeout"):
+        assert (await send(client, "GET", "/livez", (name, filled(b"a,")))).status_code == 200, name
+    assert (await send(client, "DELETE", "/items/1", ("accept", filled(b"a,")))).status_code == 204
 
 
 @on_sqlite
@@ -120,6 +127,7 @@ async def test_large_headers_are_not_remembered(client: httpx.AsyncClient) -> No
     await send(client, "POST", "/items", ("accept", b"*/*"))
     before = negotiate.cache_info().currsize, for_content_type.cache_info().currsize
     large = b"application/json;" + filled(b"a=b;")
+    await send(client, "GET", "/items", ("accept", filled(b"*/*,")))
     await send(client, "GET", "/livez", ("accept", filled(b"*/*,")))
     await send(client, "POST", "/items", ("accept", b"*/*"), ("content-type", large))
     assert (negotiate.cache_info().currsize, for_content_type.cache_info().currsize) == before
@@ -158,7 +166,7 @@ def test_headers_that_are_sent_twice_keep_their_order() -> None:
 async def test_a_query_with_too_many_escapes_is_refused_unread(client: httpx.AsyncClient, escape: str) -> None:
     detail = f"It may have {ESCAPES_MAX} escapes at most."
     for size in (ESCAPES_MAX + 1, HEAD_BYTES // len(escape)):
-        for path in ("/items?name_prefix=", "/items?ids=", "/items?after=", "/items?", "/livez?", "/items/1?"):
+        for path in ("/items?name_prefix=", "/items?ids=", "/items?after=", "/items?", "/openapi.json?", "/items/1?"):
             response = await client.get(path + escape * size)
             assert code(response) == (400, "invalid-query"), path
             assert problem(response)["detail"] == detail
@@ -187,7 +195,7 @@ LARGE_TARGETS: dict[str, Callable[[], str]] = {
     "32 names": lambda: "/items?" + "&".join(f"{number}{'x' * 1800}" for number in range(32)),
     "nothing but &": lambda: "/items?" + "&" * HEAD_BYTES,
     "nothing but =": lambda: "/items?" + "=" * HEAD_BYTES,
-    "a probe's": lambda: "/livez?" + "x" * HEAD_BYTES,
+    "a document's": lambda: "/openapi.json?" + "x" * HEAD_BYTES,
     "digits": lambda: "/items/" + "9" * HEAD_BYTES,
     "slashes": lambda: "/items/" + "1/" * (HEAD_BYTES // 2),
     "letters": lambda: "/" + "x" * HEAD_BYTES,
