@@ -14,7 +14,7 @@ from service.http.middleware import RequestMiddleware
 from service.observability.logging import JSONLines, log_settings
 from service.settings import Settings
 from service.worker_state import WorkerState
-from tests.api.test_problems import FAILING_WRITES, SECRET
+from tests.api.test_problems import SECRET
 from tests.support.responses import create_item, execute
 
 
@@ -79,10 +79,13 @@ async def test_a_slow_request_leaves_a_line(client: httpx.AsyncClient, log: pyte
 
 @pytest.mark.parametrize("settings", [{"debug": False}, {"debug": True}], indirect=True, ids=["", "debug"])
 async def test_a_failure_is_logged_with_its_request_id_and_in_debugging_with_where_it_was(
-    client: httpx.AsyncClient, database_url: str, backend: str, log: pytest.LogCaptureFixture, settings: Settings
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(_body: object) -> None:
+        raise RuntimeError(SECRET)  # no code of a database is a plain 500
+
     await create_item(client)
-    await execute(database_url, *FAILING_WRITES[backend])
+    monkeypatch.setattr("service.http.collection.given", fail)
     response = await client.patch("/items/1", json={"price": 2}, headers={"x-request-id": "abc"})
     assert (response.status_code, response.json()["request_id"]) == (500, "abc")
     [line] = lines(log)
