@@ -133,10 +133,7 @@ class PostgreSQL(Database):
         }
 
     async def _connect_for_pool(self, **arguments: Any) -> Driver:
-        """Return a connection; if the server allows no more, later transactions wait for those that there are.
-
-        The first one is taken from the batchers: without it no transaction would ever run.
-        """
+        """Return a connection; if the server allows no more, later transactions wait for those that there are."""
         pool: Any = self.engine.sync_engine.pool
         for delay_s in GIVEN_BACK_DELAYS_S:
             try:
@@ -145,7 +142,7 @@ class PostgreSQL(Database):
                 if pool.checkedin() or pool.checkedout() > 1:  # this one is counted as checked out already
                     self._limiter.shrink()
                     raise
-                self.give_back()
+                self.give_back()  # by the batchers: without one no transaction would ever run
             await asyncio.sleep(delay_s)
         return await self._primary.connect(**arguments)
 
