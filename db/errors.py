@@ -113,6 +113,10 @@ class NoSuchRevision(DatabaseError):
     """The schema has no such revision, or none that is reachable from its current one; nothing was changed."""
 
 
+class MigrationRefused(DatabaseError):
+    """The database refuses a statement of a migration, as it has tables of others, or for a right; it is undone."""
+
+
 class OutcomeUnknown(DatabaseError):
     """A write may or may not be committed, or may be lost in a failover, and its outcome was not found in time.
 

@@ -1,7 +1,8 @@
 """Migrations: bring the schema of a database to another revision, and read the revision it is at."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, String, column, inspect, select, table
+from sqlalchemy.exc import DBAPIError
 
 from db.batching.batcher import Batcher
 from db.batching.queue import Limits
-from db.engines.database import BatchConnection, Database, translate_errors
+from db.engines.database import BatchConnection, Database, is_lost, translate_errors
 from db.engines.privileges import described, lacked_privileges
 from db.engines.statement import Statement
-from db.errors import NoSuchRevision, SchemaMismatch, StatementFailed
+from db.errors import MigrationRefused, NoSuchRevision, SchemaMismatch, StatementFailed, error_class
 from db.models import ServedRevision
 from db.models import table as core_table
 from db.tables.storage import Storage
@@ -46,6 +48,10 @@ class Schema(NamedTuple):
 
 
 BASE = "base"  # before the first revision
+INSUFFICIENT_PRIVILEGE = "42501"  # a SQLSTATE of PostgreSQL
+REFUSALS = {None, SchemaMismatch, StatementFailed}
+RIGHT = "grant CREATE on the schema, or migrate as the owner of its tables"
+FOREIGN = "the schema is not what the service's migrations made; use a database, or a schema, of the service's own"
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -71,18 +77,18 @@ def head() -> str:
 async def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema up to a revision, in one transaction, unless it is there, or newer by additions only.
 
-    Raise NoSuchRevision.
+    Raise NoSuchRevision or MigrationRefused.
     """
     await _migrate(database, partial(command.upgrade, revision=revision), unless_usable=revision == "head")
 
 
 async def downgrade(database: Database, revision: str) -> None:
-    """Bring the schema down to a revision, in one transaction; "base" is before the first. Raise NoSuchRevision."""
+    """Bring the schema down to a revision, in one transaction; "base" is before the first. Raise as `upgrade` does."""
     await _migrate(database, partial(command.downgrade, revision=revision))
 
 
 async def _migrate(database: Database, run: Callable[[Config], None], *, unless_usable: bool = False) -> None:
-    with translate_errors():
+    with translate_errors(), _refusals():
         async with database.migration() as connection:
             database.check_version(connection.dialect.server_version_info or ())
             before = await connection.run_sync(_schema)
@@ -114,6 +120,20 @@ async def current(database: Database) -> Schema:
 def _unreadable(lacked: str) -> Schema:
     """Return the schema whose revision a role may not read: what the role lacks is then the obstacle."""
     return Schema("unreadable", is_usable=bool(lacked), lacked=lacked)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise MigrationRefused for what no other statement can meet: a migration creates tables, and has to own them."""
+    try:
+        yield
+    except DBAPIError as error:
+        refusal: BaseException = error.orig or error
+        if error.connection_invalidated or is_lost(refusal) or error_class(refusal) not in REFUSALS:
+            raise
+        refusal = refusal.__cause__ or refusal  # the driver's own error: SQLAlchemy's text begins with its type
+        advice = RIGHT if getattr(refusal, "sqlstate", None) == INSUFFICIENT_PRIVILEGE else FOREIGN
+        raise MigrationRefused(f"{refusal}: {advice}") from error
 
 
 def probe(storage: Storage) -> Batcher[BatchConnection, None, Schema]:

@@ -9,12 +9,10 @@ from urllib.parse import parse_qsl
 from sqlalchemy import URL
 
 from db.engines.failover import TARGETS
-from db.engines.url import FRONT, Host, InvalidURL, hosts_of, parse_url
+from db.engines.url import DRIVERS, FRONT, Host, InvalidURL, hosts_of, parse_url, with_driver
 
 DEFAULT = "sqlite+aiosqlite:///./items.db"
 EXAMPLES = ["postgresql+asyncpg://user:password@host:5432/database", DEFAULT]
-# Platforms hand out URLs that name no driver, or a scheme that SQLAlchemy no longer knows.
-DRIVERS = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 SSL_MODES = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
 SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 # What a URL may have after its "?", each with its values if it takes no other. To asyncpg anything else is an error at
@@ -41,9 +39,7 @@ def normalized(text: str) -> str:
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     if problem := _problem(url, text):
         raise InvalidURL(problem)
-    if "sslmode" in url.query:
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
-    return url.render_as_string(hide_password=False)
+    return with_driver(url).render_as_string(hide_password=False)
 
 
 def is_in_memory(url: URL) -> bool:

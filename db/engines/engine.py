@@ -4,7 +4,7 @@ from db.engines.database import Database, Options
 from db.engines.pgbouncer import PgBouncer
 from db.engines.postgresql import PostgreSQL
 from db.engines.sqlite import SQLite
-from db.engines.url import parse_url
+from db.engines.url import parse_url, with_driver
 
 
 def open_database(url: str, options: Options = Options()) -> Database:
@@ -12,7 +12,7 @@ def open_database(url: str, options: Options = Options()) -> Database:
 
     Raises ValueError or ArgumentError if the URL is invalid, and Unavailable if the system's SQLite is too old.
     """
-    parsed = parse_url(url)
+    parsed = with_driver(parse_url(url))
     if parsed.get_backend_name() == "sqlite":
         return SQLite(parsed, options)
     return (PgBouncer if options.pgbouncer else PostgreSQL)(parsed, options)

@@ -10,6 +10,8 @@ from urllib.parse import quote
 from sqlalchemy import URL, make_url
 
 PORT_MAX = 65_535
+# Platforms hand out URLs that name no driver, or a scheme that SQLAlchemy no longer knows.
+DRIVERS = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 # libpq accepts several hosts between the password and the database, SQLAlchemy does not. The password ends at the first
 # @, as in SQLAlchemy, so that a comma in it does not separate hosts.
 FRONT = re.compile(r"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?")
@@ -49,6 +51,14 @@ def parse_url(text: str) -> URL:
         raise InvalidURL("has an empty host; expected one before and after each comma")
     options = [*(f"host={quote(name, safe='%')}" for name in names), *filter(None, [query])]
     return make_url(f"{front[0]}{path}?{'&'.join(options)}")
+
+
+def with_driver(url: URL) -> URL:
+    """Return a URL with the driver that the service uses, and with `ssl` in place of libpq's `sslmode`."""
+    url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
+    if "sslmode" in url.query:
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+    return url
 
 
 def hosts_of(url: URL) -> list[Host]:

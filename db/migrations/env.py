@@ -8,7 +8,9 @@ from typing import Any, Literal
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.util import CommandError
 from sqlalchemy import Connection, False_, Identity, True_, delete, insert, inspect
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.types import TypeDecorator
 
 from db.engines.database import Options
@@ -71,7 +73,12 @@ def render(kind: str, item: Any, autogenerate: AutogenContext) -> str | Literal[
 
 async def connect_and_run() -> None:
     """Connect as the service does, but for statements that may take long, and run the migrations."""
-    database = open_database(os.environ["DATABASE_URL"], Options(statement_timeout_ms=0))
+    try:
+        database = open_database(os.environ["DATABASE_URL"], Options(statement_timeout_ms=0))
+    except KeyError:
+        raise CommandError("DATABASE_URL is missing: it names the database, as for `python -m service`") from None
+    except (ArgumentError, ValueError) as error:
+        raise CommandError(f"DATABASE_URL cannot be used: {error}") from None
     async with database.engine.begin() as connection:
         await connection.run_sync(run)
     await database.close()

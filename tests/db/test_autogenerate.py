@@ -158,3 +158,29 @@ def test_the_revision_for_a_third_resource_runs_as_written_on_both_databases(
             assert "No new upgrade operations" in run(project, "alembic", "check", url=url)
             run(project, "alembic", "downgrade", "-1", url=url)
             run(project, "alembic", "upgrade", "head", url=url)
+
+
+@pytest.mark.parametrize("scheme", ["", "postgres", "postgresql", "sqlite"])
+def test_alembics_own_tool_takes_the_urls_that_serve_takes(database_url: str, scheme: str) -> None:
+    kind, _, rest = database_url.partition("+")
+    if scheme and not kind.startswith(scheme):
+        pytest.skip("it is a scheme of the other database")
+    url = f"{scheme}{rest[rest.index(':') :]}" if scheme else database_url
+    url += "?sslmode=disable" if scheme == "postgres" else ""
+    assert "No new upgrade operations" in run(ROOT, "alembic", "check", url=url)
+
+
+@pytest.mark.parametrize(("url", "expected"), [(None, "is missing"), ("nonsense", "cannot be used")])
+def test_alembics_own_tool_says_in_one_line_what_is_wrong_with_the_url(url: str | None, expected: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "current"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environ | ({} if url is None else {"DATABASE_URL": url}),
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert expected in done.stdout + done.stderr
