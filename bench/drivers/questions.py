@@ -3,9 +3,11 @@
 import os
 import random
 from collections.abc import Callable
+from threading import Timer
 from typing import Any
 
-from locust import FastHttpUser, constant, task
+from locust import FastHttpUser, constant, events, task
+from locust.env import Environment
 
 Question = tuple[str, str, object]
 
@@ -13,6 +15,17 @@ BATCH_SIZE = 100
 PAGE = f"/items?limit={BATCH_SIZE}"
 
 chance = random.Random(1)  # noqa: S311 - it chooses load, it keeps no secret
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator] # locust has no types for it
+def end_after_seconds(environment: Environment, **_: object) -> None:
+    """End the run BENCH_SECONDS after all users are there."""
+
+    def spawned(**_: object) -> None:
+        assert environment.runner is not None  # noqa: S101 - narrows the type
+        Timer(float(os.environ["BENCH_SECONDS"]), environment.runner.quit).start()
+
+    environment.events.spawning_complete.add_listener(spawned)  # type: ignore[no-untyped-call]
 
 
 def item() -> dict[str, Any]:
