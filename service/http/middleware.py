@@ -5,19 +5,23 @@ import re
 import time
 from itertools import count
 from secrets import token_hex
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import Overloaded
 from service.http.body import discard_body
-from service.http.problems import OVERLOADED, ProblemError, render
+from service.http.problems import INVALID_HEADER, OVERLOADED, ProblemError, render
 from service.http.response import CLOSE, Response, send_response
 from service.worker_state import WorkerState
 
 log = logging.getLogger("service")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+# A name or address, and a port (RFC 3986, section 3.2.2). It is never empty in an http URI (RFC 9110, section 4.2.1).
+HOST = re.compile(
+    rb"(?:\[[0-9A-Za-z:._~!$&'()*+,;=-]{1,255}\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255})(?::[0-9]{0,5})?"
+)
 SERVER_ERROR = 500
 # Of a method or a path; every path in ROUTES is shorter, and one may have 64 KiB, which would fill the log's pipe.
 LOGGED_CHARACTERS_MAX = 256
@@ -51,6 +55,7 @@ class RequestMiddleware:
         self._access_log = access_log
         self._slow_request_s = slow_request_ms / 1000
         self._debug = debug
+        self._host: bytes | None = None  # the latest that was valid
         # Unique among processes by chance, within one by counting: a random number for each request costs more.
         self._prefix = token_hex(6).encode()
         self._count = count(1)
@@ -61,7 +66,7 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        scope["request_id"] = self._request_id(scope)
+        scope["request_id"], mistake = self._read_head(scope)
         scope["worker_state"] = self._worker_state
         scope["status"] = 0  # until a response begins
         if self._requests >= self._requests_max and scope["path"] not in PROBES:
@@ -69,6 +74,8 @@ class RequestMiddleware:
             return
         self._requests += 1
         try:
+            if mistake:
+                refuse_head(mistake)
             await self.app(scope, receive, send)
         except Exception as error:
             response = render(error, scope["request_id"].decode())
@@ -101,16 +108,46 @@ class RequestMiddleware:
             log.warning("requests refused", extra={"refused": self._refused, "error": repr(error)})
             self._refused, self._refused_logged = 0, now
 
-    def _request_id(self, scope: Scope) -> bytes:
+    def _read_head(self, scope: Scope) -> tuple[bytes, str]:
+        """Return the request's id, and a mistake in its head that Granian lets through (RFC 9112), or "".
+
+        Granian 2.8.7 adds an empty Host to a request without one; in HTTP/1.0 it may be missing.
+        """
+        request_id, mistake, hosts, codings = b"", "", 0, 0
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-                return bytes(value)
-        return b"%s-%x" % (self._prefix, next(self._count))
+            if name == b"host":
+                hosts += 1
+                if value != self._host and not self._is_host(value, scope):
+                    mistake = "Host must be a name or an address, and a port if there is one."
+            elif name == b"x-request-id":
+                if not request_id and REQUEST_ID.fullmatch(value):
+                    request_id = bytes(value)
+            elif name == b"transfer-encoding":  # of which chunked is the last, or Granian would refuse it
+                is_known = value.strip().lower() == b"chunked" and not codings
+                codings, mistake = (
+                    codings + 1,
+                    mistake if is_known else "Transfer-Encoding must be chunked, and no more.",
+                )
+        if hosts > 1:
+            mistake = "Host must be sent once."
+        return request_id or b"%s-%x" % (self._prefix, next(self._count)), mistake
+
+    def _is_host(self, value: bytes, scope: Scope) -> bool:
+        """Return whether a Host is valid, and remember it: most requests have the same."""
+        if HOST.fullmatch(value):
+            self._host = value
+            return True
+        return not value and scope.get("http_version") == "1"
 
     def _log_failure(self, scope: Scope, error: Exception, response: Response) -> None:
         level = logging.ERROR if response.status == SERVER_ERROR else logging.WARNING
         extra = {**log_fields(scope), "status": response.status, "error": repr(error)}
         log.log(level, "request failed", extra=extra, exc_info=error if self._debug else None)
+
+
+def refuse_head(mistake: str) -> NoReturn:
+    """Raise a 400 that closes the connection: where the next request begins depends on the head."""
+    raise ProblemError(INVALID_HEADER, mistake, headers=[CLOSE])
 
 
 def expects_continue(scope: Scope) -> bool:
