@@ -141,11 +141,7 @@ class Database(ABC):
 
     @abstractmethod
     async def try_lock(self, session: AsyncSession, locks: Sequence[Lock]) -> list[Collection[int] | None]:
-        """Try to lock each number until the transaction ends.
-
-        Return None for each that is locked now, and the marks, as far as they are known, on each that another
-        transaction has locked.
-        """
+        """Try to lock each until the transaction ends; return None if it is locked now, else the marks known of it."""
 
     def rows(self, **columns: TypeEngine[Any]) -> RowParameter:
         """Return a row parameter with these columns."""
