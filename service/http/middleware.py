@@ -123,11 +123,9 @@ class RequestMiddleware:
                 if not request_id and REQUEST_ID.fullmatch(value):
                     request_id = bytes(value)
             elif name == b"transfer-encoding":  # of which chunked is the last, or Granian would refuse it
-                is_known = value.strip().lower() == b"chunked" and not codings
-                codings, mistake = (
-                    codings + 1,
-                    mistake if is_known else "Transfer-Encoding must be chunked, and no more.",
-                )
+                codings += 1
+                if codings > 1 or value.strip().lower() != b"chunked":
+                    mistake = "Transfer-Encoding must be chunked, and no more."
         if hosts > 1:
             mistake = "Host must be sent once."
         return request_id or b"%s-%x" % (self._prefix, next(self._count)), mistake
