@@ -34,7 +34,7 @@ class ConnectionSets:
         self._sets.append(connections)
 
     def give_back(self) -> bool:
-        """Let a set close a connection, for what has none; return whether one can be spared."""
+        """Have a set close a connection, for what has none; return whether one can be spared."""
         return any(connections.give_back() for connections in self._sets)
 
     def begin_outage(self, name: str, error: DatabaseError) -> None:

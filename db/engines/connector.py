@@ -104,7 +104,7 @@ async def _open(arguments: dict[str, Any]) -> ConfirmedConnection:
 
 
 def _limit_silence(driver: ConfirmedConnection, limit_s: float) -> None:
-    """Let the kernel end a connection whose other end has acknowledged nothing for so long.
+    """Have the kernel end a connection whose other end has acknowledged nothing for so long.
 
     It asks an idle one for a sign of life twice in that time, once a second at the most (tcp(7)). Systems without these
     options, which are Linux's, find out by the time limit of the next statement.
