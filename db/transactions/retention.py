@@ -11,7 +11,7 @@ from db.engines.database import Database
 from db.errors import TimedOut
 from db.models import CommitRecord, IdempotencyRecord, table
 from db.session import transaction
-from db.transactions.sweeps import Sweep, SweepByPages, SweepByTime
+from db.transactions.expired_rows import ExpiredRows, ExpiredRowsByPages, ExpiredRowsByTime
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,13 @@ class ExpiredRowsCleaner:
 
     def __init__(self, database: Database, *, key_lifetime_s: int) -> None:
         self._database = database
-        self._sweeps: list[Sweep] = [SweepByTime(table(IdempotencyRecord), key_lifetime_s)]
+        self._expired_rows: list[ExpiredRows] = [ExpiredRowsByTime(table(IdempotencyRecord), key_lifetime_s)]
         if database.can_disconnect:  # else there are no commit records
-            self._sweeps.append(SweepByPages(table(CommitRecord), COMMIT_RECORD_LIFETIME_S))
+            self._expired_rows.append(ExpiredRowsByPages(table(CommitRecord), COMMIT_RECORD_LIFETIME_S))
         self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._clean_periodically(sweep)) for sweep in self._sweeps]
+        self._tasks = [asyncio.create_task(self._clean_periodically(expired)) for expired in self._expired_rows]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -44,33 +44,33 @@ class ExpiredRowsCleaner:
 
     async def clean(self) -> int:
         """Delete the expired rows, and return how many they were. Raise the errors of db.errors."""
-        return sum([await self._clean(sweep) for sweep in self._sweeps])
+        return sum([await self._clean(expired) for expired in self._expired_rows])
 
-    async def _clean(self, sweep: Sweep) -> int:
+    async def _clean(self, expired: ExpiredRows) -> int:
         """Delete the expired rows of a table, step by step, and return how many they were."""
         deleted = 0
         while not self._closing.is_set():
             try:
                 async with transaction(self._database) as session:
                     started = time.monotonic()
-                    step = await sweep.step(session)
+                    step = await expired.step(session)
             except TimedOut:
-                if not sweep.shrink():
+                if not expired.shrink():
                     raise
                 continue
             deleted += step
-            sweep.took(time.monotonic() - started)
-            if sweep.advance():
+            expired.took(time.monotonic() - started)
+            if expired.advance():
                 break
         return deleted
 
-    async def _clean_periodically(self, sweep: Sweep) -> None:
+    async def _clean_periodically(self, expired: ExpiredRows) -> None:
         delay_s = retry_s = INTERVAL_S
         while not await self._closed_within(delay_s * random.uniform(0.5, 1.5)):  # noqa: S311 - jitter
             try:
-                await self._clean(sweep)
+                await self._clean(expired)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rows of tomorrow expire as well
-                log.warning("expired rows of %s were not deleted: %s", sweep.rows.name, str(error) or repr(error))
+                log.warning("expired rows of %s were not deleted: %s", expired.rows.name, str(error) or repr(error))
                 delay_s = retry_s = min(INTERVAL_S, RETRY_S if delay_s == INTERVAL_S else 2 * retry_s)
             else:
                 delay_s = INTERVAL_S

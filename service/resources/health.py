@@ -16,7 +16,7 @@ async def live(context: Context) -> Health:  # noqa: ARG001 - it needs nothing
 
 
 async def ready(context: Context) -> Health:
-    """Return whether requests can be served: the database answers, and its schema and tables can be used."""
+    """Return whether requests can be served: the database responds, and its schema and tables can be used."""
     if context.worker_state.is_shutting_down:
         raise ProblemError(NOT_READY, "The service is stopping.")
     try:

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import insert
 
 from db.engines.engine import open_database
+from db.transactions.expired_rows import STEP_ROWS_MAX
 from db.transactions.idempotency import idempotency_records
 from db.transactions.retention import ExpiredRowsCleaner
-from db.transactions.sweeps import STEP_ROWS_MAX
 from service.settings import Settings
 from tests.support.resources import Request, ResourceClient
 from tests.support.responses import (

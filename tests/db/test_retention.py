@@ -119,7 +119,7 @@ async def test_no_exception_ends_the_cleaner(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("db.transactions.sweeps.SweepByTime.step", lambda *_: 1 / 0)
+        broken.setattr("db.transactions.expired_rows.ExpiredRowsByTime.step", lambda *_: 1 / 0)
         await until(lambda: failures(caplog, "idempotency_keys"))
         await add_keys(database)
     await wait_for_count(database_url, "idempotency_keys", 0)

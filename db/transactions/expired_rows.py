@@ -19,7 +19,7 @@ STEP_S = 0.1  # a step that took longer is followed by one of half its size, as 
 OVERLAP = timedelta(seconds=60)
 
 
-class Sweep(ABC):
+class ExpiredRows(ABC):
     """Deletes the rows of a table that are older than `lifetime_s` by the database's clock, in steps.
 
     A step is part of the caller's transaction, and counts only if `advance` is called after its commit.
@@ -51,7 +51,7 @@ class Sweep(ABC):
         return self.size < before
 
 
-class SweepByTime(Sweep):
+class ExpiredRowsByTime(ExpiredRows):
     """Goes through the index on `created_at`, the oldest row first, and never back to where rows were deleted."""
 
     size_max = STEP_ROWS_MAX
@@ -83,7 +83,7 @@ class SweepByTime(Sweep):
         return True
 
 
-class SweepByPages(Sweep):
+class ExpiredRowsByPages(ExpiredRows):
     """Goes through the pages of a table of PostgreSQL that has no index on `created_at`, which its writes would pay.
 
     A range of pages is a TID Range Scan, since PostgreSQL 14.
