@@ -73,9 +73,9 @@ def migrate(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    """Run async tests on asyncio."""
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Run async tests on the loop of the service's workers."""
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session")
