@@ -37,7 +37,11 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
     worker_state = worker_state or WorkerState()
     database = open_database(settings.database_url, database_options(settings, worker_state))
     storage = Storage(
-        database, limits(settings), coalesce=settings.coalesce, batch_connections=settings.batch_connections
+        database,
+        limits(settings),
+        coalesce=settings.coalesce,
+        batch_connections=settings.batch_connections,
+        idempotency_keys_max=settings.idempotency_keys_max,
     )
     context = Context(
         settings=settings,

@@ -67,6 +67,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     statement_timeout_ms: Annotated[int, bounds(1, 600_000, "How long a statement may take.")] = 5000
     request_timeout_ms: Annotated[int, bounds(10, 600_000, "How long a request may take.")] = 10_000
     idempotency_key_lifetime_s: Annotated[int, bounds(60, 10**8, "How long an idempotency key is remembered.")] = 86_400
+    idempotency_keys_max: Annotated[
+        int, bounds(1, 10**12, "About so many keys are remembered; a write with another one is then a 503.")
+    ] = 10**8
     pgbouncer: Annotated[bool, Meta(description="Whether DATABASE_URL leads to PgBouncer in transaction mode.")] = False
     body_bytes_max: Annotated[int, bounds(1024, 2**30, "The largest body; beyond, 413.")] = 4 * 1024**2
     body_timeout_ms: Annotated[

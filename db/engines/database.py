@@ -115,6 +115,7 @@ class Database(ABC):
     version_min: tuple[int, ...]  # the oldest that its statements run on
     has_roles: bool  # whether there are roles, which may lack privileges on tables
     has_statistics: bool  # whether its planner estimates how many rows a filter matches
+    row_count: str  # SQL that estimates, at no cost that grows, how many rows the table in the braces has
 
     def __init__(self, engine: AsyncEngine, options: Options, locks: Locks) -> None:
         self.engine = engine

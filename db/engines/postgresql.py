@@ -70,6 +70,7 @@ class PostgreSQL(Database):
     version_min = (12,)  # plan_cache_mode
     has_roles = True
     has_statistics = True
+    row_count = "SELECT pg_stat_get_live_tuples('{0}'::regclass)"  # since the statistics were reset
     target = "read-write"  # of the URL's hosts, unless it says otherwise
     _sqlalchemy_arguments: Mapping[str, Any] = {}  # arguments that asyncpg.connect does not take
 

@@ -41,6 +41,7 @@ class SQLite(Database):
     version_min = (3, 35, 0)  # RETURNING
     has_roles = False
     has_statistics = False
+    row_count = "SELECT (SELECT max(rowid) FROM {0}) - (SELECT min(rowid) FROM {0}) + 1"
 
     def __init__(self, url: URL, options: Options) -> None:
         self.check_version(sqlite3.sqlite_version_info)  # the system's library, that Python was linked with

@@ -22,7 +22,15 @@ class Storage:
     several statements are transactions, and take their connections from the database's pool.
     """
 
-    def __init__(self, database: Database, limits: Limits, *, coalesce: bool, batch_connections: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits,
+        *,
+        coalesce: bool,
+        batch_connections: int,
+        idempotency_keys_max: int,
+    ) -> None:
         self.database = database
         self.limits = limits
         self.coalesce = coalesce
@@ -37,7 +45,7 @@ class Storage:
         )
         database.give_back = sets.give_back
         self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, slow_max=pool_size)
-        self.idempotency = Idempotency(database)
+        self.idempotency = Idempotency(database, idempotency_keys_max)
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -5,19 +5,22 @@ See draft-ietf-httpapi-idempotency-key-header.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Text, insert, select
+from sqlalchemy import Text, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.engines.advisory_locks import Lock
 from db.engines.database import Database, translate_errors
 from db.engines.statement import Statement
-from db.errors import KeyInUse, KeyReused, TimedOut
+from db.errors import KeyInUse, KeyReused, Overloaded, TimedOut
 from db.models import IdempotencyRecord, table
 from db.transactions.runner import run_in_transaction
+
+log = logging.getLogger(__name__)
 
 Work = Callable[[AsyncSession, Sequence[Any]], Awaitable[Sequence[Any]]]
 
@@ -25,6 +28,8 @@ idempotency_records = table(IdempotencyRecord)
 
 IN_USE = "the request with this key is not finished"
 REUSED = "the key belongs to another request"
+TOO_MANY = "too many idempotency keys are remembered; a write without one is not refused"
+COUNT_INTERVAL_S = 10
 
 
 class IdempotencyKey(NamedTuple):
@@ -75,10 +80,18 @@ class SessionConnection:
 
 
 class Idempotency:
-    """Runs each write once for its idempotency key, and stores its response."""
+    """Runs each write once for its idempotency key, and stores its response; no new ones if about `keys_max` are.
 
-    def __init__(self, database: Database) -> None:
+    The keys are counted in a transaction of theirs, every COUNT_INTERVAL_S, so their number may go over that by as
+    many as are new meanwhile.
+    """
+
+    def __init__(self, database: Database, keys_max: int) -> None:
         self._database = database
+        self._keys_max = keys_max
+        self._count = text(database.row_count.format(idempotency_records.name))
+        self._count_due = 0.0
+        self._is_full = False
         self._running: dict[str, str] = {}  # the fingerprint of each scope
         self._scopes = database.rows(scope=Text())
         self._find = select(
@@ -102,8 +115,8 @@ class Idempotency:
 
         `work` returns a result for each of the writes that it is given. Where it returns an exception, there is no
         record. In place of the others' results there is ReplayedResponse if the write was run before, KeyInUse while it
-        runs, KeyReused if the key belongs to another request, and TimedOut past the deadline. Raise any error of `work`
-        itself, and change nothing then.
+        runs, KeyReused if the key belongs to another request, Overloaded if there are too many keys, and TimedOut past
+        the deadline. Raise any error of `work` itself, and change nothing then.
         """
         clock = asyncio.get_running_loop().time
 
@@ -127,7 +140,7 @@ class Idempotency:
     async def save_refusal(self, key: IdempotencyKey, refusal: Exception, timeout_s: float) -> None:
         """Store the response to the refusal of a write, which changed nothing.
 
-        Raise ReplayedResponse, KeyInUse or KeyReused if the write itself would raise it now.
+        Raise ReplayedResponse, KeyInUse, KeyReused or Overloaded if the write itself would raise it now.
         """
 
         async def run(session: AsyncSession) -> Exception | None:
@@ -144,14 +157,31 @@ class Idempotency:
 
         The keys stay locked until the transaction ends.
         """
+        if self._count_due <= asyncio.get_running_loop().time():
+            await self._check_count(session)
         locks = [Lock(int(key.scope[:15], 16), int(key.fingerprint[:8], 16) >> 1) for key in keys]
         held = await self._database.try_lock(session, locks)
         scopes = self._scopes.bind([(key.scope,) for key in keys])
         records = {scope: rest for scope, *rest in await session.execute(self._find, scopes)}
         return [
-            _stored_error(key, records.get(key.scope)) if marks is None else _running_error(lock, marks)
+            self._stored_error(key, records.get(key.scope)) if marks is None else _running_error(lock, marks)
             for key, lock, marks in zip(keys, locks, held, strict=True)
         ]
+
+    def _stored_error(self, key: IdempotencyKey, record: Sequence[Any] | None) -> Exception | None:
+        if record is None:
+            return Overloaded(TOO_MANY) if self._is_full else None
+        fingerprint, response = record
+        return ReplayedResponse(response) if fingerprint == key.fingerprint else KeyReused(REUSED)
+
+    async def _check_count(self, session: AsyncSession) -> None:
+        self._count_due = asyncio.get_running_loop().time() + COUNT_INTERVAL_S
+        count = await session.scalar(self._count) or 0
+        was_full, self._is_full = self._is_full, count >= self._keys_max
+        if self._is_full > was_full:
+            log.warning("writes with new idempotency keys are refused: about %d keys are remembered already", count)
+        elif was_full > self._is_full:
+            log.info("writes with new idempotency keys are accepted again")
 
     async def _save(self, session: AsyncSession, results: Mapping[IdempotencyKey, Any]) -> None:
         """Store the response to the result, or to the refusal, of each key."""
@@ -166,10 +196,3 @@ class Idempotency:
 def _running_error(lock: Lock, marks: Collection[int]) -> Exception:
     """Return why a key that another worker has cannot be had: its mark is of the fingerprint, if it put one."""
     return KeyInUse(IN_USE) if lock.mark in marks or not marks else KeyReused(REUSED)
-
-
-def _stored_error(key: IdempotencyKey, record: Sequence[Any] | None) -> Exception | None:
-    if record is None:
-        return None
-    fingerprint, response = record
-    return ReplayedResponse(response) if fingerprint == key.fingerprint else KeyReused(REUSED)

@@ -46,5 +46,6 @@ def patch(id: int, version: int | None = None, **values: Any) -> Patch:
 async def opened_items(
     database: Database, *, coalesce: bool = True, limits: Limits | None = None
 ) -> AsyncIterator[Store[Row]]:
-    async with Storage(database, limits or Limits(), coalesce=coalesce, batch_connections=6) as storage:
+    storage = Storage(database, limits or Limits(), coalesce=coalesce, batch_connections=6, idempotency_keys_max=1000)
+    async with storage:
         yield Store(storage, ITEMS, Row)
