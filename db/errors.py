@@ -114,7 +114,7 @@ class NoSuchRevision(DatabaseError):
 
 
 class MigrationRefused(DatabaseError):
-    """The database refuses a statement of a migration, as it has tables of others, or for a right; it is undone."""
+    """The database refuses a statement of a migration, which is undone with all of its steps."""
 
 
 class OutcomeUnknown(DatabaseError):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from db.batching.batcher import Batcher
 from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database, is_lost, translate_errors
-from db.engines.privileges import described, lacked_privileges
+from db.engines.privileges import NO_SCHEMA, described, lacked_privileges
 from db.engines.statement import Statement
 from db.errors import MigrationRefused, NoSuchRevision, SchemaMismatch, StatementFailed, error_class
 from db.models import ServedRevision
@@ -42,20 +42,32 @@ class Schema(NamedTuple):
     @property
     def obstacle(self) -> str | None:
         """Why the service cannot become ready with this schema, and what to do; None if it can."""
-        if not self.is_usable:
+        if self.is_usable:
+            return self.lacked or None
+        if self.is_known:
             return f"the schema is at {self.revision}, not at {head()}: run python -m service migrate"
-        return self.lacked or None
+        return (
+            f"the schema is at {self.revision}, which does more than add to {head()}, the newest that this version"
+            f" knows: start the version that made it, or run its python -m service migrate downgrade {head()}"
+        )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this code has the revision's migration."""
+        return self.revision in {BASE, *(script.revision for script in _scripts().walk_revisions())}
 
 
 BASE = "base"  # before the first revision
 INSUFFICIENT_PRIVILEGE = "42501"  # a SQLSTATE of PostgreSQL
-REFUSALS = {None, SchemaMismatch, StatementFailed}
+# Those of a table, a column or an index that is there already, or is not there; SQLite has one code for all.
+UNEXPECTED = {"42P07", "42701", "42710", "42P01", "42703", None}
+NOT_OURS = {None, SchemaMismatch, StatementFailed}  # errors of reading the revision
 RIGHT = "grant CREATE on the schema, or migrate as the owner of its tables"
 FOREIGN = "the schema is not what the service's migrations made; use a database, or a schema, of the service's own"
 
 
-def _config(connection: Connection | None = None) -> Config:
-    config = Config(attributes={"connection": connection})
+def _config(connection: Connection | None = None, passed: list[str] | None = None) -> Config:
+    config = Config(attributes={"connection": connection, "passed": passed})
     folder = str(Path(__file__).parent / "migrations").replace("%", "%%")  # or it would stand for an option
     config.set_main_option("script_location", folder)
     return config
@@ -69,9 +81,14 @@ def _schema(connection: Connection) -> Schema:
 
 
 @cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+@cache
 def head() -> str:
     """Return the newest revision, which this code is written for."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    return str(_scripts().get_current_head())
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
@@ -88,14 +105,21 @@ async def downgrade(database: Database, revision: str) -> None:
 
 
 async def _migrate(database: Database, run: Callable[[Config], None], *, unless_usable: bool = False) -> None:
-    with translate_errors(), _refusals():
+    passed: list[str] = []  # the revision that the schema is at, and those that it had reached before an error
+    with translate_errors(), _refusals(passed):
         async with database.migration() as connection:
             database.check_version(connection.dialect.server_version_info or ())
             before = await connection.run_sync(_schema)
             if before.is_usable and unless_usable:
                 return
+            if not before.is_known:
+                raise NoSuchRevision(
+                    f"the schema is at {before.revision}, which this version does not know, as {head()} is its newest:"
+                    " only the version that made it can change it"
+                )
+            passed.append(before.revision)
             try:
-                await connection.run_sync(lambda sync: run(_config(sync)))
+                await connection.run_sync(lambda sync: run(_config(sync, passed)))
             except CommandError as error:
                 raise NoSuchRevision(str(error)) from error
             after = await connection.run_sync(_schema)
@@ -110,6 +134,8 @@ async def current(database: Database) -> Schema:
             database.check_version(connection.dialect.server_version_info or ())
             rows = await connection.execute(lacked_privileges()) if database.has_roles else ()
             lacked = described(rows)
+            if lacked == NO_SCHEMA:
+                return _unreadable(lacked)
             try:
                 with translate_errors():
                     return (await connection.run_sync(_schema))._replace(lacked=lacked)
@@ -123,17 +149,22 @@ def _unreadable(lacked: str) -> Schema:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Raise MigrationRefused for what no other statement can meet: a migration creates tables, and has to own them."""
+def _refusals(passed: Sequence[str]) -> Iterator[None]:
+    """Raise MigrationRefused for a step that fails while the connection lives, SchemaMismatch if none can begin."""
     try:
         yield
     except DBAPIError as error:
         refusal: BaseException = error.orig or error
-        if error.connection_invalidated or is_lost(refusal) or error_class(refusal) not in REFUSALS:
+        if error.connection_invalidated or is_lost(refusal) or not (passed or error_class(refusal) in NOT_OURS):
             raise
         refusal = refusal.__cause__ or refusal  # the driver's own error: SQLAlchemy's text begins with its type
-        advice = RIGHT if getattr(refusal, "sqlstate", None) == INSUFFICIENT_PRIVILEGE else FOREIGN
-        raise MigrationRefused(f"{refusal}: {advice}") from error
+        state = getattr(refusal, "sqlstate", None)
+        advice = f": {RIGHT}" if state == INSUFFICIENT_PRIVILEGE else f": {FOREIGN}" if state in UNEXPECTED else ""
+        if not passed:
+            raise SchemaMismatch(f"{refusal}{advice}") from error
+        raise MigrationRefused(
+            f"the step from {passed[-1]} failed, and the schema is at {passed[0]}: {refusal}{advice}"
+        ) from error
 
 
 def probe(storage: Storage) -> Batcher[BatchConnection, None, Schema]:
@@ -151,6 +182,8 @@ def probe(storage: Storage) -> Batcher[BatchConnection, None, Schema]:
 
     async def run(connection: BatchConnection, members: Sequence[None], _token: bytes) -> list[Schema]:
         lacked = described(await connection.fetch(privileges, {})) if privileges else ""
+        if lacked == NO_SCHEMA:
+            return [_unreadable(lacked)] * len(members)
         try:
             at = (await texts(connection, revision) or [BASE])[0]
             is_usable = at == head() or (at != BASE and {at, head()} <= set(await texts(connection, served)))

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from db import migrate
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
-from db.errors import DatabaseError, NoSuchRevision, UnexpectedPooler
+from db.errors import DatabaseError, MigrationRefused, NoSuchRevision, UnexpectedPooler
 from service import signals
 from service.observability.logging import log_settings
 from service.openapi.document import document
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     leave_closed_home()
     try:
         return run(settings, given)
-    except NoSuchRevision as error:
+    except (NoSuchRevision, MigrationRefused) as error:
         return fail("Nothing was changed", [str(error)])
     except DatabaseError as error:
         return fail(_unusable(settings), [str(error)])
@@ -86,7 +87,8 @@ def leave_closed_home() -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     commands = argparse.ArgumentParser(prog="python -m service", description="Store items, and serve them over HTTP.")
-    add = commands.add_subparsers(required=True, metavar="COMMAND").add_parser
+    # Without abbreviations, as a mistyped option would be one.
+    add = partial(commands.add_subparsers(required=True, metavar="COMMAND").add_parser, allow_abbrev=False)
     command = add("serve", help="serve until SIGTERM or Ctrl-C")
     for option, variable in OPTIONS.items():
         command.add_argument(f"--{option}", help=f"in place of {variable}")

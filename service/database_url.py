@@ -55,8 +55,8 @@ def _problem(url: URL, text: str) -> str:
     _, _, query = FRONT.sub("", text, count=1).partition("?")
     if url.get_backend_name() == "sqlite":
         return _problem_of_options(url, query) or _problem_of_sqlite(url, text)
-    if "@" in f"{url.host}{query}":
-        return "has two @; expected the one in the password as %40"
+    if "@" in f"{url.host}{url.database}{query}":
+        return "has two @; expected the one in the password as %40, as a / in it is %2F"
     return _problem_of_options(url, query) or _problem_of_postgresql(url)
 
 

@@ -177,10 +177,11 @@ def _read(field: FieldInfo, sources: Sequence[Mapping[str, str]]) -> Any:
         if variable in source and file_variable in source:
             raise SettingsError([f"{variable} and {file_variable} are both set; expected one of them"])
         if file_variable in source:
-            return _decode(field, _read_file(file_variable, source[file_variable]), f"(in {file_variable}) is wrong")
+            text = _read_file(file_variable, source[file_variable])
+            return _decode(field, text, f"(in {file_variable}) {_mistake(text)}")
         if variable in source:
-            found = "is wrong" if field.name == "database_url" else f"is {_quoted(source[variable])}"
-            return _decode(field, source[variable], found)
+            text = source[variable]
+            return _decode(field, text, _mistake(text) if field.name == "database_url" else f"is {_quoted(text)}")
     return field.default
 
 
@@ -203,6 +204,14 @@ def _decode(field: FieldInfo, text: str, found: str) -> Any:
         except (ValidationError, ArgumentError, ValueError):  # their texts may hold a secret
             pass
     raise SettingsError([f"{_variable(field.name)} {problem}"])
+
+
+def _mistake(text: str) -> str:
+    """Return what is wrong with a value that may be a secret, if it cannot be read."""
+    if not text.strip():
+        return "is empty"
+    lines = len(text.splitlines())
+    return f"has {lines} lines" if lines > 1 else "is wrong"
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:

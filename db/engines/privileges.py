@@ -15,8 +15,13 @@ NEEDED: Mapping[str, Sequence[str]] = MappingProxyType(
 )
 
 
-def lacked_privileges() -> Select[tuple[str, str, bool]]:
-    """Return a SELECT of (table, privilege, whether there is such a table) for each privilege that the role lacks.
+NO_SCHEMA = "there is no schema in the search_path that the role of DATABASE_URL may use: GRANT USAGE on the service's"
+
+
+def lacked_privileges() -> Select[tuple[str, str, bool, bool]]:
+    """Return a SELECT of each privilege that the role lacks.
+
+    Its rows are (table, privilege, whether there is such a table, whether there is a schema that the role may use).
 
     A privilege on some columns counts, as which of them are written is the grantor's to know. A table in a schema that
     the role may not use does not exist for it. No privilege is needed to ask.
@@ -30,13 +35,16 @@ def lacked_privileges() -> Select[tuple[str, str, bool]]:
         (privilege == "DELETE", func.has_table_privilege(found, privilege)),  # no column has it
         else_=func.has_any_column_privilege(found, privilege),
     )
-    return select(name, privilege, found.is_not(None)).where(or_(found.is_(None), may.is_(False)))
+    has_schema = func.current_schema().is_not(None)
+    return select(name, privilege, found.is_not(None), has_schema).where(or_(found.is_(None), may.is_(False)))
 
 
 def described(lacked: Iterable[Sequence[Any]]) -> str:
     """Return what a role lacks, of rows of `lacked_privileges`; "" for nothing."""
     by_table: dict[tuple[str, bool], list[str]] = {}
-    for name, privilege, exists in lacked:
+    for name, privilege, exists, has_schema in lacked:
+        if not has_schema:
+            return NO_SCHEMA
         by_table.setdefault((str(name), bool(exists)), []).append(str(privilege))
     missing = [name for name, exists in by_table if not exists]
     denied = [f"{', '.join(privileges)} on {name}" for (name, exists), privileges in by_table.items() if exists]

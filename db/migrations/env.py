@@ -42,6 +42,8 @@ def record_served_revisions(
     run_args: Mapping[str, Any],  # noqa: ARG001
 ) -> None:
     """Record, after each revision, whose code can use the schema: that revision's, and those before its additions."""
+    passed: list[str] = context.config.attributes.get("passed") or []
+    passed.extend(heads)
     connection = ctx.connection
     if connection is None or not inspect(connection).has_table(ServedRevision.__tablename__):
         return
@@ -50,7 +52,10 @@ def record_served_revisions(
     while isinstance(revision, str):  # the chain has no branches
         connection.execute(insert(ServedRevision).values(revision=revision))
         script = context.script.get_revision(revision)
-        revision = script.down_revision if getattr(script.module, "additive", False) else None
+        additive = getattr(script.module, "additive", None)
+        if not isinstance(additive, bool):
+            raise CommandError(f"the revision {revision} has no `additive = True` or `additive = False`")
+        revision = script.down_revision if additive else None
 
 
 def sqlite_default_differs(*arguments: Any) -> bool | None:

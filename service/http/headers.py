@@ -20,8 +20,9 @@ IfMatch = frozenset[int] | None
 ENTITY_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*)?(?:,|$)')
 # As it is written in a response, and so far below the largest int64 that no row gets there. Where a proxy compresses
 # responses, Apache (mod_deflate, mod_brotli) and Caddy append the coding's name.
+CODING = re.compile("-(?:gzip|br|zstd)$")
 VERSION_TAG = re.compile(
-    "([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + ")(?:-(?:gzip|br|zstd))?"
+    "([1-9][0-9]{0,17})-(?:" + "|".join(media_type.name for media_type in MEDIA_TYPES) + f")(?:{CODING.pattern})?"
 )
 # X-Request-Timeout, in seconds.
 TimeLimit = Annotated[float, Meta(ge=0.001, le=999_999, examples=[2.5])]
@@ -54,8 +55,10 @@ def expected_versions(header: bytes | None) -> IfMatch:
 
 
 def has_tag(header: bytes, tag: str) -> bool:
-    """Return whether If-None-Match has a tag, by weak comparison. Raises a 400, and a 431."""
-    return header.strip() == b"*" or any(opaque == tag for _, opaque in entity_tags(header, "If-None-Match"))
+    """Return whether If-None-Match has a tag, by weak comparison, as a proxy may have it. Raises a 400, and a 431."""
+    return header.strip() == b"*" or any(
+        CODING.sub("", opaque) == tag for _, opaque in entity_tags(header, "If-None-Match")
+    )
 
 
 def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:

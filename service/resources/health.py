@@ -25,7 +25,9 @@ async def ready(context: Context) -> Health:
             await context.check_connections()
     except (TooManyConnections, UnexpectedPooler) as error:
         raise ProblemError(NOT_READY, f"The database cannot be used: {error}.") from None
-    except (DatabaseError, TimeoutError):
+    except DatabaseError:  # its text may name hosts and roles
+        raise ProblemError(NOT_READY, "The database cannot be used; the log says why.") from None
+    except TimeoutError:
         raise ProblemError(NOT_READY, "The database does not respond.") from None
     if schema.obstacle is not None:
         raise ProblemError(NOT_READY, f"{schema.obstacle[:1].upper()}{schema.obstacle[1:]}.")

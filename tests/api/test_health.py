@@ -11,8 +11,9 @@ from sqlalchemy import make_url
 from db import migrate
 from db.engines.engine import open_database
 from service.http.middleware import PROBES
+from service.settings import Settings
 from tests.support.documented import DOCUMENT
-from tests.support.responses import JSON, MSGPACK, PROBLEM, code, execute, problem
+from tests.support.responses import JSON, MSGPACK, PROBLEM, code, execute, problem, serving
 from tests.support.waiting import LIMIT_S, PAUSE_S
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -53,6 +54,15 @@ async def test_a_probe_has_its_response_whatever_it_is_asked_with(client: httpx.
             assert found == expected, (path, query, header)
         await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
     assert code(await client.post("/livez?cb=1")) == (405, "method-not-allowed")
+
+
+@on_postgresql
+async def test_a_database_that_responds_with_a_refusal_is_not_called_silent(database_url: str) -> None:
+    url = make_url(database_url).set(database="nowhere").render_as_string(hide_password=False)
+    async with serving(Settings(database_url=url)) as client:
+        response = await client.get("/readyz")
+    assert code(response) == (503, "not-ready")
+    assert problem(response)["detail"] == "The database cannot be used; the log says why."
 
 
 def test_the_document_has_no_other_response_to_a_probe() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -167,9 +168,13 @@ async def test_a_database_that_is_ahead_of_the_code_is_left_alone(database: Data
     await migrate.upgrade(database)
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(NoSuchRevision, match="9999"):
+    with pytest.raises(NoSuchRevision, match="9999, which this version does not know"):
         await migrate.upgrade(database)
-    assert await migrate.current(database) == migrate.Schema("9999", is_usable=False)
+    schema = await migrate.current(database)
+    assert schema == migrate.Schema("9999", is_usable=False)
+    assert str(schema.obstacle).endswith(
+        f": start the version that made it, or run its python -m service migrate downgrade {migrate.head()}"
+    )
 
 
 async def test_a_schema_records_whose_code_can_use_it(database: Database) -> None:
@@ -183,6 +188,28 @@ async def test_a_schema_records_whose_code_can_use_it(database: Database) -> Non
     assert await served() == {"0001", "0002"}
     await migrate.downgrade(database, "0001")
     assert await served() == {"0001"}
+
+
+@pytest.mark.parametrize("line", ["", "additve = True", "additive = 'yes'"])
+async def test_a_revision_has_to_say_whether_it_only_adds(
+    database: Database, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "migrations"
+    shutil.copytree(ROOT / "db" / "migrations", folder)
+    script = folder / "versions" / "0002_users.py"
+    script.write_text(script.read_text().replace("additive = True", line))
+
+    def config(*passed: Any) -> Config:
+        changed = migrate_config(*passed)
+        changed.set_main_option("script_location", str(folder))
+        return changed
+
+    migrate_config = migrate._config
+    monkeypatch.setattr(migrate, "_config", config)
+    await migrate.upgrade(database, "0001")
+    with pytest.raises(NoSuchRevision, match="0002 has no `additive = True` or `additive = False`"):
+        await migrate.upgrade(database)
+    assert (await migrate.current(database)).revision == "0001"
 
 
 class StrayError(Exception):

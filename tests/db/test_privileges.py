@@ -66,6 +66,16 @@ async def test_each_right_on_each_table_is_needed_and_named(database_url: str) -
             await execute(database_url, f"GRANT {privilege} ON {table} TO {username(url)}")
 
 
+async def test_a_schema_that_may_not_be_used_is_no_schema_without_migrations(database_url: str, tmp_path: Path) -> None:
+    async with role(database_url, f"{EVERYTHING} ON ALL TABLES IN SCHEMA public", READ) as url:
+        await execute(database_url, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        checked = await check(url, tmp_path)
+        async with serving(settings(url)) as client:
+            detail = str(problem(await client.get("/readyz"))["detail"])
+    assert ("GRANT USAGE" in detail, checked.returncode, "GRANT USAGE" in checked.stderr) == (True, 1, True)
+    assert "migrate" not in detail + checked.stderr
+
+
 @pytest.mark.parametrize("table", ["alembic_version", "served_revisions"])
 async def test_a_revision_that_may_not_be_read_is_named(database_url: str, tmp_path: Path, table: str) -> None:
     other = "served_revisions" if table == "alembic_version" else "alembic_version"

@@ -75,7 +75,16 @@ def execute(url: str, sql: str) -> None:
     asyncio.run(use(open_database(url)))
 
 
-@pytest.mark.parametrize("arguments", [[], ["sreve"], ["serve", "--ports", "1"], ["migrate", "sideways"]], ids=str)
+MISTAKES: list[list[str]] = [
+    [],
+    ["sreve"],
+    ["serve", "--ports", "1"],
+    ["serve", "--worker", "1"],
+    ["migrate", "sideways"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISTAKES, ids=str)
 def test_what_is_no_command_is_a_matter_of_usage(
     run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:

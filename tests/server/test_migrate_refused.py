@@ -79,6 +79,16 @@ def test_a_schema_of_others_is_one_line_and_left_alone(
     assert tables(empty_database_url) == before
 
 
+def test_a_step_that_fails_is_named_and_none_of_the_steps_before_it_remains(run: Run, empty_database_url: str) -> None:
+    execute(empty_database_url, "CREATE TABLE users (name VARCHAR(9))")
+    result = run("migrate", DATABASE_URL=empty_database_url)
+    [error] = errors(result)
+    assert result.err.startswith("Nothing was changed:")
+    assert "the step from 0001 failed, and the schema is at base: " in error
+    assert "already exists" in error
+    assert tables(empty_database_url) == {"users"}
+
+
 @contextmanager
 def newcomer(url: str) -> Iterator[str]:
     """Return the URL of a role that may connect, and owns nothing."""

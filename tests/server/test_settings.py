@@ -211,7 +211,9 @@ def test_a_database_url_can_name_several_hosts(url: str, hosts: str) -> None:
         (f"items:{HIDDEN}@db.test/items", "is wrong; expected such as postgresql+asyncpg://"),
         (f"postgres://items:{HIDDEN}", "is wrong; expected such as postgresql+asyncpg://"),
         (f"postgres://items:{HIDDEN}@db.test:port/items", "is wrong; expected such as postgresql+asyncpg://"),
-        (f"postgres://items:{HIDDEN}\n@db.test/items", "is wrong; expected such as postgresql+asyncpg://"),
+        (f"postgres://items:{HIDDEN}\n@db.test/items", "has 2 lines; expected such as postgresql+asyncpg://"),
+        (f"postgres://items:{HIDDEN}@/{HIDDEN}@db.test/items", "has two @; expected the one in the password as %40"),
+        (" ", "is empty; expected such as postgresql+asyncpg://"),
         (f"postgres://items:1@{HIDDEN}@db.test/items", "has two @; expected the one in the password as %40"),
         ("postgres://items@db.test:65536/items", "has a port that does not exist; expected 1 to 65535"),
         ("postgres://items@db.test:0/items", "has a port that does not exist; expected 1 to 65535"),
@@ -381,7 +383,7 @@ def test_a_bad_value_from_a_file_is_not_shown(tmp_path: Path) -> None:
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("\n")
     [error] = errors({"DATABASE_URL_FILE": str(tmp_path / "url")})
-    assert error.startswith("DATABASE_URL (in DATABASE_URL_FILE) is wrong; expected such as postgresql+asyncpg://")
+    assert error.startswith("DATABASE_URL (in DATABASE_URL_FILE) is empty; expected such as postgresql+asyncpg://")
 
 
 def test_the_password_is_never_printed() -> None:
