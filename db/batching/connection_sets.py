@@ -1,8 +1,7 @@
 """What the sets of connections of a worker do together: log an outage once, and share what the database allows."""
 
 import logging
-from collections.abc import MutableSequence
-from typing import Protocol
+from collections.abc import Callable, MutableSequence
 
 from db.errors import DatabaseError
 
@@ -13,29 +12,22 @@ LOGGED = 2
 SHARED_INTEGERS = 3
 
 
-class ConnectionSet(Protocol):
-    """A set of connections that can give one back."""
-
-    def give_back(self) -> bool:
-        """Close a connection soon, for what has none; return whether there is one to spare."""
-
-
 class ConnectionSets:
     """The sets of one worker. An outage is logged once for all of them, and for all workers that share memory."""
 
     def __init__(self, shared: MutableSequence[int] | None = None) -> None:
         self._shared = [0] * SHARED_INTEGERS if shared is None else shared
-        self._sets: list[ConnectionSet] = []
+        self._give_back: list[Callable[[], bool]] = []  # of each set
         self._failing: set[str] = set()
         self._is_short = False
 
-    def add(self, connections: ConnectionSet) -> None:
-        """Add a set that may give connections back."""
-        self._sets.append(connections)
+    def add(self, give_back: Callable[[], bool]) -> None:
+        """Add a set, by the function that closes one of its connections if it can spare one, and returns whether."""
+        self._give_back.append(give_back)
 
     def give_back(self) -> bool:
-        """Have a set close a connection, for what has none; return whether one can be spared."""
-        return any(connections.give_back() for connections in self._sets)
+        """Have a set close a connection, so that another one can be opened; return whether one can be spared."""
+        return any(give_back() for give_back in self._give_back)
 
     def begin_outage(self, name: str, error: DatabaseError) -> None:
         """Note that a set has no connection."""

@@ -44,7 +44,7 @@ class BatchConnections(Generic[C]):
     ) -> None:
         self.name = name
         self._sets = sets or ConnectionSets()
-        self._sets.add(self)
+        self._sets.add(self.give_back)
         self._connected = self._to_give_back = 0  # connections
         self.refusal: DatabaseError | None = None  # raised at once while no call can be queued
         self._connect = connect
@@ -164,7 +164,7 @@ class BatchConnections(Generic[C]):
             delay_s = min(delay_s * 2, RECONNECT_DELAY_S_MAX)
 
     def give_back(self) -> bool:
-        """Close a connection soon; return whether there is one to spare."""
+        """Close a connection soon if there is one to spare, and return whether."""
         if self._connected - self._to_give_back <= 1:
             return False
         self._to_give_back += 1
