@@ -116,18 +116,16 @@ class Queue(Generic[M, R]):
         return taken
 
     def retry(self, entries: list[Entry[M, R]], error: DatabaseError, retries_max: int) -> None:
-        """Queue entries once more, ahead of all others; resolve with `error` those that were retried often enough."""
-        again = [entry for entry in entries if entry.retries < retries_max]
+        """Queue entries once more, ahead of all others; resolve with `error` those that were retried often enough.
+
+        A queued entry with an equal member is merged into one of them.
+        """
+        queued, self._entries = self._entries, {}
         for entry in entries:
             if entry.retries >= retries_max:
                 entry.resolve(error)
+                continue
             entry.retries += 1
-        self._put_back(again)
-
-    def _put_back(self, entries: list[Entry[M, R]]) -> None:
-        """Queue entries ahead of all others; a queued entry with an equal member is merged into them."""
-        queued, self._entries = self._entries, {}
-        for entry in entries:
             key = entry.member if self._deduplicate else entry.waiters[0]
             if key in queued:
                 entry.waiters += queued.pop(key).waiters
