@@ -6,17 +6,17 @@ class WaitEstimator:
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self._started: list[float] = []  # of the jobs in flight, the oldest first
+        self.started: list[float] = []  # of the jobs in flight, the oldest first
         self._duration_s = 0.0  # the moving average
 
     def start(self, now: float) -> float:
         """Record that a job starts at `now`, in seconds of the loop's clock, and return `now`."""
-        self._started.append(now)
+        self.started.append(now)
         return now
 
     def finish(self, started: float) -> None:
         """Record that the job that started at this time is no longer in flight."""
-        self._started.remove(started)
+        self.started.remove(started)
 
     def observe(self, duration_s: float) -> None:
         """Add the duration of a job to the moving average, with a weight of 1/8."""
@@ -25,6 +25,6 @@ class WaitEstimator:
     def wait_s(self, ahead: int, now: float) -> float:
         """Return the seconds until a job with `ahead` queued jobs before it can start, one on each connection."""
         rounds, place = divmod(ahead, self._connections)
-        place -= self._connections - len(self._started)  # connections that are free come first
-        until_free_s = 0.0 if place < 0 else max(0.0, self._started[place] + self._duration_s - now)
+        place -= self._connections - len(self.started)  # connections that are free come first
+        until_free_s = 0.0 if place < 0 else max(0.0, self.started[place] + self._duration_s - now)
         return until_free_s + rounds * self._duration_s

@@ -19,7 +19,6 @@ class ConcurrencyLimiter:
     def __init__(self, limit: int, wait_ms: int) -> None:
         self._semaphore = asyncio.Semaphore(limit)
         self._estimator = WaitEstimator(limit)
-        self._started: list[float] = []  # when tasks entered, the oldest first
         self._last_start = 0.0
         self._waiting = 0
         self._limit = limit
@@ -34,7 +33,6 @@ class ConcurrencyLimiter:
         else:
             await self._semaphore.acquire()
         self._last_start = self._estimator.start(clock())
-        self._started.append(self._last_start)
 
     def shrink(self) -> None:
         """Lower the limit by one, but not to zero, for WITHHELD_S: a task that is in could not have the resource."""
@@ -49,7 +47,7 @@ class ConcurrencyLimiter:
             self._semaphore.release()
 
     async def __aexit__(self, *_: object) -> None:
-        started = self._started.pop(0)  # maybe another task's: on average it is the same
+        started = self._estimator.started[0]  # maybe another task's: on average it is the same
         self._estimator.finish(started)
         self._estimator.observe(asyncio.get_running_loop().time() - started)
         if self._kept < self._withheld:
