@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.types import TypeEngine
 
+from db.batching.batch import ClosableConnection
 from db.engines.advisory_locks import Lock
 from db.engines.connector import Credentials
 from db.engines.row_parameters import RowParameter
@@ -62,15 +63,8 @@ class Connection(Protocol):
         """
 
 
-class BatchConnection(Connection, Protocol):
+class BatchConnection(Connection, ClosableConnection, Protocol):
     """A connection outside the pool, which batchers borrow."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is lost."""
-
-    def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Call `callback`, maybe more than once, when the connection is lost, or is not to be used any more."""
 
 
 class EchoingConnection:
