@@ -1,7 +1,7 @@
 """What the stores of one worker share: the database, its bounded set of connections, and the limits of batches."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import Self
 
@@ -44,7 +44,9 @@ class Storage:
             "list connections", database.connect, LIST_CONNECTIONS, sets=sets
         )
         database.give_back = sets.give_back
-        self.transactions = BatchConnections("transactions", _transaction_slot, pool_size, slow_max=pool_size)
+        self.transactions = BatchConnections(
+            "transactions", lambda: nullcontext(TransactionSlot()), pool_size, slow_max=pool_size
+        )
         self.idempotency = Idempotency(database, idempotency_keys_max)
         self._opened = AsyncExitStack()
 
@@ -72,8 +74,3 @@ class TransactionSlot:
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
         """Do nothing: it is never lost."""
-
-
-@asynccontextmanager
-async def _transaction_slot() -> AsyncIterator[TransactionSlot]:
-    yield TransactionSlot()
