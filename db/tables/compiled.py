@@ -31,7 +31,7 @@ from sqlalchemy import (
 from db.engines.database import Database
 from db.engines.row_parameters import ORDINALITY
 from db.engines.statement import Statement
-from db.tables.table import FOLDED, Patch, Reference, Row, Table
+from db.tables.table import FOLDED, Patch, Reference, Table
 from db.types import utc_now
 
 MASK = "patch_mask"  # a bit for each field that is written
@@ -54,18 +54,17 @@ class CompiledStatements:
         self.deletions = database.rows(id=BigInteger(), version=BigInteger())
 
         self.guarded = (*table.unique, *(reference.column for reference in table.references))
-        self._guards = [*map(self._taken, table.unique), *map(self._unknown, table.references)]
+        guards = [*map(self._taken, table.unique), *map(self._unknown, table.references)]
         referred = [_referred(reference) for reference in table.referenced_by]
 
         self.get = database.statement(select(*table.columns).where(self.ids.contains(core.c.id)))
         self.create = database.statement(self._create([]))
         self.update = database.statement(self._update([]))
-        self.delete = database.statement(self._delete([]))
         # A guarded statement is compiled only where it differs.
-        self.create_guarded = database.statement(self._create(self._guards)) if self._guards else self.create
-        self.update_guarded = database.statement(self._update(self._guards)) if self._guards else self.update
-        self.delete_guarded = database.statement(self._delete(referred)) if referred else self.delete
-        self.refused = _flags(database, self.patches.table, self._guards)
+        self.create_guarded = database.statement(self._create(guards)) if guards else self.create
+        self.update_guarded = database.statement(self._update(guards)) if guards else self.update
+        self.delete = database.statement(self._delete(referred))
+        self.refused = _flags(database, self.patches.table, guards)
         self.referred = _flags(database, self.deletions.table, referred)
         self.vacate = database.statement(self._vacate()) if table.unique else None
 
@@ -145,10 +144,6 @@ class CompiledStatements:
             return and_(self._has(rows, reference.column), value.is_not(None), not_(found))
 
         return is_unknown
-
-    def bind_rows(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Return the arguments of `create`, for rows as they are stored."""
-        return self.new_rows.bind(rows)
 
     def bind_patches(self, patches: Sequence[Patch]) -> dict[str, Any]:
         """Return the arguments of `update`."""

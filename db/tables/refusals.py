@@ -21,8 +21,6 @@ W = TypeVar("W", Patch, Deletion)
 
 Explain = Callable[[Connection, Sequence[W]], Awaitable[Sequence[Exception]]]
 
-MOVED_ON = "a concurrent transaction has changed what the write depends on"
-
 
 class Refusals:
     """Finds out why rows were not written, by queries that only a row that was not written costs."""
@@ -99,7 +97,7 @@ class Refusals:
 
 
 def _moved_on() -> SerializationFailure:
-    return SerializationFailure(MOVED_ON)
+    return SerializationFailure("a concurrent transaction has changed what the write depends on")
 
 
 async def _flags(connection: Connection, statement: Statement | None, arguments: Any) -> list[list[bool]]:

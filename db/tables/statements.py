@@ -1,6 +1,7 @@
 """The verbs of a table, each run for a whole batch on one connection."""
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from db.engines.database import Connection, Database
@@ -14,6 +15,8 @@ from db.tables.table import Deletion, Patch, Row, Table, repeated
 
 T = TypeVar("T")
 W = TypeVar("W", Patch, Deletion)
+
+_first = itemgetter(0)
 
 
 class TableStatements(Generic[T]):
@@ -32,8 +35,7 @@ class TableStatements(Generic[T]):
         self._paginator = KeysetPaginator(database, table)
         self._refusals = Refusals(table, self._sql)
         self._references = [table.fields.index(reference.column) for reference in table.references]
-        names = (*table.fields, *table.write_only)
-        self._returned = [names.index(name) for name in self._sql.guarded]  # what a guarded INSERT returns of a row
+        self._returned = [table.row_fields.index(name) for name in self._sql.guarded]  # by a guarded INSERT
 
     def may_refuse_rows(self, rows: Sequence[Row]) -> bool:
         """Return whether a guard may refuse any of these rows."""
@@ -83,7 +85,7 @@ class TableStatements(Generic[T]):
         guarded = self.may_refuse_rows(rows)
         statement = self._sql.create_guarded if guarded else self._sql.create
         try:
-            created = await self._write(connection, statement, self._sql.bind_rows(rows), token, guarded=guarded)
+            created = await self._write(connection, statement, self._sql.new_rows.bind(rows), token, guarded=guarded)
         except DuplicateWrite as duplicate:
             found = await self._select(connection, duplicate.ids) if len(duplicate.ids) < len(rows) else []
             found_values = {row[0]: [row[place + 1] for place in self._returned] for row in found}
@@ -133,7 +135,8 @@ class TableStatements(Generic[T]):
         return [next(results if accepted else refusals) for accepted in is_made]
 
     def _as_patches(self, rows: Sequence[Row]) -> list[Patch]:
-        return [Patch(0, None, self._table.named(row)) for row in rows]
+        # Not strict: as it is stored, a row has folded values behind its own.
+        return [Patch(0, None, dict(zip(self._table.row_fields, row, strict=False))) for row in rows]
 
     async def update(
         self, connection: Connection, patches: Sequence[Patch], token: bytes | None = None
@@ -174,7 +177,7 @@ class TableStatements(Generic[T]):
         """Delete rows, and return None for each that was deleted, or NotFound, VersionMismatch or StillReferenced."""
         guarded, arguments = self.may_refuse_deletions, self._sql.deletions.bind(_ordered(deletions))
         try:
-            rows = await self._write(connection, self._sql.delete_guarded, arguments, token, guarded=guarded)
+            rows = await self._write(connection, self._sql.delete, arguments, token, guarded=guarded)
             deleted = {row[0] for row in rows}
         except DuplicateWrite as duplicate:
             deleted = set(duplicate.ids)
@@ -202,7 +205,3 @@ class TableStatements(Generic[T]):
 def _ordered(writes: Sequence[W]) -> list[W]:
     """Return the writes in the order of their ids, so that two workers never wait for each other's rows."""
     return sorted(writes, key=_first)
-
-
-def _first(row: Sequence[Any]) -> Any:
-    return row[0]

@@ -197,10 +197,6 @@ class Table:
             row = (*row, *[row[place] and fold(row[place]) for place in self._folded_places])
         return row
 
-    def named(self, row: Row) -> dict[str, Any]:
-        """Return the values of a Row by field, also of one as it is stored."""
-        return dict(zip(self.row_fields, row, strict=False))
-
     def unique_in_row(self, stored: Row) -> list[tuple[str, Any]]:
         """Return the unique fields of a row as it is stored, each with the value that is compared, if any."""
         return [(name, stored[place]) for name, place in self._unique_places if stored[place] is not None]
