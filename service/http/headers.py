@@ -50,26 +50,24 @@ def expected_versions(header: bytes | None) -> IfMatch:
     """
     if header is None or header.strip() == b"*":
         return None
-    found = [VERSION_TAG.fullmatch(opaque) for _, opaque in entity_tags(header, "If-Match")]
+    found = [VERSION_TAG.fullmatch(opaque) for opaque in entity_tags(header, "If-Match")]
     return frozenset(int(match[1]) for match in found if match)
 
 
 def has_tag(header: bytes, tag: str) -> bool:
     """Return whether If-None-Match has a tag, by weak comparison, as a proxy may have it. Raises a 400, and a 431."""
-    return header.strip() == b"*" or any(
-        CODING.sub("", opaque) == tag for _, opaque in entity_tags(header, "If-None-Match")
-    )
+    return header.strip() == b"*" or tag in [CODING.sub("", opaque) for opaque in entity_tags(header, "If-None-Match")]
 
 
-def entity_tags(header: bytes, name: str) -> list[tuple[str, str]]:
-    """Return the entity tags of a list, each as its weak mark and its opaque part. Raises a 400, and a 431."""
+def entity_tags(header: bytes, name: str) -> list[str]:
+    """Return the opaque part of each entity tag in a list, weak or not. Raises a 400, and a 431."""
     text, position, tags = bounded(header, name).decode("latin-1"), 0, []
     while position < len(text):
         match = ENTITY_TAG.match(text, position)
         if match is None:
             raise ProblemError(INVALID_HEADER, f'{name} must be * or a list of tags like "1-json".')
         if match[2] is not None:
-            tags.append((match[1], match[2]))
+            tags.append(match[2])
         position = match.end()
     return tags
 
