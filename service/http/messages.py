@@ -18,8 +18,6 @@ TYPES = {
     "str": "a string",
 }
 NAMED = re.compile(r"`([a-z0-9 |]+)`")
-# In a query string everything is a string.
-GOT_STRING = re.compile(", got a string$")
 
 
 def plain_message(error: msgspec.ValidationError, choices: Sequence[object] = ()) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
-from service.http.messages import GOT_STRING, plain_message
+from service.http.messages import plain_message
 from service.http.problems import INVALID_QUERY, FieldError, ProblemError
 from service.http.validation import choices, type_parts
 
@@ -64,7 +64,8 @@ class QueryDecoder(Generic[Q]):
                 given.add(name)
                 values[name] = self._readers[name](text)
             except msgspec.ValidationError as invalid:
-                detail = GOT_STRING.sub("", plain_message(invalid, self._choices.get(name, ())))
+                # In a query string everything is a string.
+                detail = plain_message(invalid, self._choices.get(name, ())).removesuffix(", got a string")
                 errors.append(FieldError(f"/{name[:REPEATED_CHARACTERS_MAX]}", detail[:REPEATED_CHARACTERS_MAX]))
         errors += [FieldError(f"/{name}", "Missing") for name in self._required if name not in given]
         if errors:
