@@ -164,7 +164,7 @@ def _step(name: str) -> str:
 
 def _list_errors(element: Any, metas: list[Any], value: list[Any], pointer: str) -> Iterator[FieldError]:
     length_errors = list(_value_errors(Annotated[(list[Any], *metas)] if metas else Any, value, pointer))
-    wrong = ((index, member) for index, member in enumerate(value) if not _is_valid(element, member))
+    wrong = ((index, member) for index, member in enumerate(value) if any(_value_errors(element, member, "")))
     member_errors = (_errors(element, member, f"{pointer}/{index}") for index, member in wrong)
     yield from length_errors or chain.from_iterable(member_errors)
 
@@ -173,14 +173,6 @@ def _list_errors(element: Any, metas: list[Any], value: list[Any], pointer: str)
 def _holder(kind: Any) -> type[msgspec.Struct]:
     """Return a Struct with a value of a type: its decoder is kept, while one of the type is made anew each time."""
     return msgspec.defstruct("Holder", [("value", kind)])
-
-
-def _is_valid(kind: Any, value: Any) -> bool:
-    try:
-        msgspec.convert({"value": value}, _holder(kind))
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def _value_errors(kind: Any, value: Any, pointer: str) -> Iterator[FieldError]:
