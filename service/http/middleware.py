@@ -5,7 +5,7 @@ import re
 import time
 from itertools import count
 from secrets import token_hex
-from typing import Any, NoReturn
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -74,8 +74,8 @@ class RequestMiddleware:
             return
         self._requests += 1
         try:
-            if mistake:
-                refuse_head(mistake)
+            if mistake:  # where the next request begins depends on the head
+                raise ProblemError(INVALID_HEADER, mistake, headers=[CLOSE])  # noqa: TRY301 - rendered as any other
             await self.app(scope, receive, send)
         except Exception as error:
             response = render(error, scope["request_id"].decode())
@@ -141,11 +141,6 @@ class RequestMiddleware:
         level = logging.ERROR if response.status == SERVER_ERROR else logging.WARNING
         extra = {**log_fields(scope), "status": response.status, "error": repr(error)}
         log.log(level, "request failed", extra=extra, exc_info=error if self._debug else None)
-
-
-def refuse_head(mistake: str) -> NoReturn:
-    """Raise a 400 that closes the connection: where the next request begins depends on the head."""
-    raise ProblemError(INVALID_HEADER, mistake, headers=[CLOSE])
 
 
 def expects_continue(scope: Scope) -> bool:
