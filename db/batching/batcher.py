@@ -36,8 +36,8 @@ class Batcher(Generic[C, M, R]):
     """Runs members in batches, up to `in_flight_max` at a time, and resolves a future for each of them.
 
     With `deduplicate`, equal members that are queued at the same time are run once; with `unique_keys`, no two members
-    of one batch share any key. An `idempotent` batch needs no token: it may run twice. `slow` batches leave a
-    connection to the others; all that are not idempotent are slow, unless it says otherwise.
+    of one batch share any key. An `idempotent` batch needs no token: it may run twice. `slow` batches, and all that are
+    not idempotent, leave a connection to the others.
     """
 
     def __init__(  # noqa: PLR0913 - a batcher is these choices
@@ -50,12 +50,12 @@ class Batcher(Generic[C, M, R]):
         in_flight_max: int = 1,
         deduplicate: bool = False,
         idempotent: bool = False,
-        slow: bool | None = None,
+        slow: bool = False,
         unique_keys: Callable[[M], Collection[Hashable]] | None = None,
     ) -> None:
         self.name = name
         self.idempotent = idempotent
-        self.slow = not idempotent if slow is None else slow
+        self.slow = slow or not idempotent
         self._connections = connections
         self._run = run
         self._timeout_s = limits.timeout_ms / 1000
