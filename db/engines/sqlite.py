@@ -49,7 +49,6 @@ class SQLite(Database):
         arguments = {"isolation_level": None, "async_creator_fn": _open_file}
         make = partial(create_async_engine, url, connect_args=arguments, hide_parameters=HIDE_PARAMETERS)
         writer = ConcurrencyLimiter(1, options.pool_wait_ms)
-        self._timeout_ms = options.statement_timeout_ms
         if url.database in {None, "", ":memory:"}:
             engine = batchers = make(poolclass=StaticPool)
             locks = Locks(writer, writer)
@@ -65,7 +64,7 @@ class SQLite(Database):
 
     def _configure(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {self._timeout_ms}")
+        cursor.execute(f"PRAGMA busy_timeout = {self.options.statement_timeout_ms}")
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -110,7 +109,7 @@ class SQLite(Database):
         await self._batchers.dispose()
 
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:  # noqa: ARG002 - it plans when it prepares
-        return SQLiteConnection(driver, self.locks, self._timeout_ms / 1000)
+        return SQLiteConnection(driver, self.locks, self.options.statement_timeout_ms / 1000)
 
 
 async def _open_file(*arguments: Any, **options: Any) -> aiosqlite.Connection:
