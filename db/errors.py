@@ -88,7 +88,7 @@ class TooManyConnections(Unavailable):
 
 
 class UnexpectedPooler(Unavailable):
-    """The database is reached through a pooler, whose connections hold for a transaction, and the settings deny it."""
+    """The database is reached through a pooler that shares connections, and the setting for one is off."""
 
     def __init__(self) -> None:
         super().__init__("it is reached through a pooler, such as PgBouncer: set ITEMSVC_PGBOUNCER=on")

@@ -13,7 +13,7 @@ VARIABLE = "DATABASE_URL_FILE"
 
 
 def read_credentials(path: str, database_url: str) -> Credentials:
-    """Return the user and the password in the file, whose URL is that of the same database but for them.
+    """Return the user and the password in the file; all else of its URL has to be as before.
 
     Raises ValueError, whose text says why there are none, and shows no secret.
     """

@@ -82,7 +82,7 @@ class Batch(Generic[C, M, R]):
         return [Batch(self.batcher, half, next(tokens)) for half in (self.entries[:middle], self.entries[middle:])]
 
     def is_ambiguous_after(self, error: Exception) -> bool:
-        """Return whether `error` leaves it unknown if a write that may have been committed was."""
+        """Return whether it is unknown, also after `error`, if a write was committed."""
         # A statement that was refused as such, such as after a REVOKE, does not show what became of the one before it.
         return self.maybe_committed and (not isinstance(error, DatabaseError) or isinstance(error, StatementFailed))
 

@@ -213,7 +213,7 @@ class BatchConnections(Generic[C]):
             self._release(batch, pending)
 
     def _release(self, batch: Batch[C, Any, Any], pending: list[Batch[C, Any, Any]]) -> None:
-        """Count the end of a slow batch, of which nothing is pending; one that had to wait for it may run."""
+        """Count a slow batch as ended, once nothing of it is pending."""
         if not pending and batch.batcher.slow:
             self._slow -= 1
 

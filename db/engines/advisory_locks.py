@@ -26,7 +26,7 @@ class Lock(NamedTuple):
 
     @property
     def marked_class(self) -> int:
-        """Return what the mark is put on."""
+        """Return the first 31 bits of the number, which the mark is put on."""
         return self.number >> (NUMBER_BITS - CLASS_BITS)
 
 

@@ -23,7 +23,7 @@ class ConcurrencyLimiter:
         self._waiting = 0
         self._limit = limit
         self._withheld = 0  # by how much the limit is lowered
-        self._kept = 0  # of that, how many tasks have left without letting another one in
+        self._kept = 0  # of that, how many places the semaphore does not have any more
         self._wait_s = wait_ms / 1000
 
     async def __aenter__(self) -> None:
@@ -35,7 +35,7 @@ class ConcurrencyLimiter:
         self._last_start = self._estimator.start(clock())
 
     def shrink(self) -> None:
-        """Lower the limit by one, but not to zero, for WITHHELD_S: a task that is in could not have the resource."""
+        """Lower the limit by one for WITHHELD_S, but not to zero: a task that entered found no resource left."""
         if self._limit - self._withheld > 1:
             self._withheld += 1
             asyncio.get_running_loop().call_later(WITHHELD_S, self._grow)

@@ -47,7 +47,7 @@ class Refusals:
         return {each.id: errors.get(each.id) or self._outdated(each) for each in unwritten}
 
     def _outdated(self, write: Patch | Deletion) -> Exception:
-        """Return why a write missed a row that has come to be, or to be at its version, since."""
+        """Return the error of a write whose row has appeared, or come to its version, only since."""
         return (NotFound if write.version is None else VersionMismatch)([write.id], self._noun)
 
     async def missed(self, connection: Connection, writes: Sequence[W]) -> dict[int, Exception]:

@@ -74,7 +74,7 @@ class Store(Generic[T]):
         return call.within(self._timeout_s)
 
     def remaining_s(self, call: Call) -> float:
-        """Return the seconds until the deadline of a bounded call."""
+        """Return the seconds that are left for a call, within the service's limit."""
         return self.bounded(call).deadline - asyncio.get_running_loop().time()
 
     def get(self, call: Call, id: int) -> Awaitable[T]:

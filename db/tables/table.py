@@ -165,7 +165,7 @@ class Table:
         return self._folded.get(name, name)
 
     def comparable(self, name: str, value: Any) -> Any:
-        """Return a field's value as the column that it is compared by has it."""
+        """Return a field's value in the form in which it is compared."""
         return fold(value) if value is not None and self.compared(name) != name else value
 
     @cached_property

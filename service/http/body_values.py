@@ -13,7 +13,7 @@ from service.http.media_types import MediaType
 
 UNCHECKED_BYTES_MAX = 16_384  # in which no value can take long
 SLACK = 2  # for keys that are repeated
-QUOTES = 8  # a key and a text have four, and each has a comma; twice as many, as above
+QUOTES = 8  # for each value: two of its key, two of a text; twice as many, as above
 
 # The first byte of a MessagePack array or map, whose length follows in so many bytes (its specification, "formats").
 ARRAYS = {0xDC: 2, 0xDD: 4}

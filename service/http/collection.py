@@ -36,7 +36,7 @@ Values = Mapping[str, Any]
 
 
 class Conversion(NamedTuple):
-    """A column that is stored in the place of a field that a client sends, and what makes its value of the field's."""
+    """A column that is stored in place of a field of the body, and the function that makes its value."""
 
     column: str
     make: Callable[[Context, Call, Any], Awaitable[Any]]

@@ -32,7 +32,7 @@ def batch_patch(patch: type[Struct], id_type: Any) -> Any:
 
 
 def list_query(table: Table, response: type[Struct]) -> Any:
-    """Return the Struct of a list's query: the orders and filters of a table, the types of what its rows are."""
+    """Return the Struct of a list's query: a table's orders and filters, with the types of the response's fields."""
     orders = Literal[tuple(sign + order for order in table.orders for sign in ("", "-"))]  # type: ignore[valid-type]
     own: list[Any] = [("order", Annotated[orders, Meta(description="What to order by, `-` for descending.")], "id")]
     types = struct_fields(response)

@@ -145,8 +145,8 @@ class Responses:
             body = self._schemas.example(self._schemas.forms(operation.body)[0])
             (body[0] if isinstance(body, list) else body)[names[0]] = []
             return operation.body_decoder.field_errors(JSON, JSON.encode(body))
-        references = [name for name in names or struct_fields(operation.query) if REFERENCE.search(name)]
-        wrong = {"invalid-query": ["colour"], "already-exists": names, "unknown-reference": references}
+        referring = [name for name in names or struct_fields(operation.query) if REFERENCE.search(name)]
+        wrong = {"invalid-query": ["colour"], "already-exists": names, "unknown-reference": referring}
         return [FieldError(f"/{name}", problem_type.title) for name in wrong.get(problem_type.code, [])[:1]]
 
 
