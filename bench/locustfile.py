@@ -77,7 +77,8 @@ def make_rows(environment: Environment, **_: object) -> None:
     for resource in {one.resource for one in environment.user_classes if issubclass(one, ResourceUser)}:
         response = session.post(resource.path, json=[resource.new(chance) for _ in range(ROWS_PER_PROCESS)])
         if response.status_code != HTTPStatus.CREATED:
-            logger.error("no %s could be made: status %s %s", resource.path, response.status_code, response.text)
+            said = f"status {response.status_code} {response.text}" if response.status_code else "it cannot be reached"
+            logger.error("no %s could be made at %s: %s", resource.path, environment.host or HOST, said)
             environment.process_exit_code = 1
             raise StopTest
         rows[resource.path] = {row.id: row for row in resource.rows(response.content)}
