@@ -1,15 +1,19 @@
-"""What the sets of connections of a worker do together: log an outage once, and share what the database allows."""
+"""What the sets of connections of all workers do together: log an outage once, and share what the database allows."""
 
+import asyncio
 import logging
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, Iterator, MutableSequence
+from contextlib import contextmanager
 
 from db.errors import DatabaseError
 
 log = logging.getLogger(__name__)
 
-# Of the integers in the memory that the workers of a service share: whether an outage was logged, by any of them.
-LOGGED = 2
-SHARED_INTEGERS = 3
+# Of the integers in the memory that the workers of a service share: whether an outage was logged, by any of them; and
+# how often a worker has asked the others for a connection, where it does not matter if one of two is not counted.
+LOGGED, ASKED = 2, 3
+SHARED_INTEGERS = 4
+ANSWER_INTERVAL_S = 0.2
 
 
 class ConnectionSets:
@@ -17,17 +21,43 @@ class ConnectionSets:
 
     def __init__(self, shared: MutableSequence[int] | None = None) -> None:
         self._shared = [0] * SHARED_INTEGERS if shared is None else shared
-        self._give_back: list[Callable[[], bool]] = []  # of each set
+        self._sets: list[Callable[[], bool]] = []  # that give a connection back
         self._failing: set[str] = set()
         self._is_short = False
+        self._answered = 0  # the number of requests that this worker has seen
 
     def add(self, give_back: Callable[[], bool]) -> None:
         """Add a set, by the function that closes one of its connections if it can spare one, and returns whether."""
-        self._give_back.append(give_back)
+        self._sets.append(give_back)
 
-    def give_back(self) -> bool:
-        """Have a set close a connection, so that another one can be opened; return whether one can be spared."""
-        return any(give_back() for give_back in self._give_back)
+    def request(self) -> bool:
+        """Have a set close a connection, for one that has none; without one to spare, ask the other workers.
+
+        Return whether one of this worker's is closed.
+        """
+        if self._give_back():
+            return True
+        self._shared[ASKED] = self._answered = (self._shared[ASKED] + 1) % 2**32
+        return False
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Have a set close a connection whenever another worker asks for one, within the block."""
+        self._answered = self._shared[ASKED]
+        self._answer()
+        try:
+            yield
+        finally:
+            self._timer.cancel()
+
+    def _answer(self) -> None:
+        if self._shared[ASKED] != self._answered:
+            self._answered = self._shared[ASKED]
+            self._give_back()
+        self._timer = asyncio.get_running_loop().call_later(ANSWER_INTERVAL_S, self._answer)
+
+    def _give_back(self) -> bool:
+        return any(give_back() for give_back in self._sets)
 
     def begin_outage(self, name: str, error: DatabaseError) -> None:
         """Note that a set has no connection."""

@@ -147,6 +147,7 @@ class BatchConnections(Generic[C]):
                         useful = await self._run_batches(connection, pending)
                     finally:
                         self._connected -= 1
+                        self._to_give_back = max(0, min(self._to_give_back, self._connected - 1))
                     if useful and (connection.closed or self._closing.is_set()):
                         delay_s = RECONNECT_DELAY_S_MIN
                         continue
@@ -158,7 +159,7 @@ class BatchConnections(Generic[C]):
                 tried.set()
                 if isinstance(error, TooManyConnections):
                     self._sets.note_shortage(error)
-                    if self._connected or not self._sets.give_back():
+                    if self._connected or not self._sets.request():
                         delay_s = SHORTAGE_DELAY_S if self._connected else RECONNECT_DELAY_S_MAX
             await self.pause(delay_s)
             delay_s = min(delay_s * 2, RECONNECT_DELAY_S_MAX)
@@ -218,10 +219,7 @@ class BatchConnections(Generic[C]):
             self._slow -= 1
 
     async def _run_batches(self, connection: C, pending: list[Batch[C, Any, Any]]) -> bool:
-        """Run batches until the connection is lost, or the set closes and there is none to run.
-
-        Return whether the connection outlived any batch.
-        """
+        """Run batches until the connection is lost or not needed; return whether it outlived any batch."""
         useful = False
         self._drop_cancelled(pending)
         while not connection.closed:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.types import TypeEngine
 
 from db.batching.batch import ClosableConnection
+from db.batching.connection_sets import ConnectionSets
 from db.engines.advisory_locks import Lock
 from db.engines.connector import Credentials
 from db.engines.row_parameters import RowParameter
@@ -32,8 +33,7 @@ from db.errors import (
 
 log = logging.getLogger(__name__)
 
-# SQLAlchemy's log and errors cut long values, and with them what a secret is known by.
-HIDE_PARAMETERS = True
+HIDE_PARAMETERS = True  # SQLAlchemy's log and errors cut long values, and with them what a secret is known by
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, aiosqlite.Error)
 
 
@@ -115,7 +115,6 @@ class Database(ABC):
         self.engine = engine
         self.locks = locks
         self.options = options
-        self.give_back: Callable[[], bool] = lambda: False  # closes a batchers' connection, if one can be spared
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     @abstractmethod
@@ -169,6 +168,9 @@ class Database(ABC):
             needed = f"{_dotted(self.version_min)} or newer is needed"
             raise Unavailable(f"{self.product} {_dotted(numbers)} is too old: {needed}")
 
+    def share_connections(self, sets: ConnectionSets) -> None:  # noqa: B027 - a file has as many as are opened
+        """Have the pool share what connections the server allows."""
+
     @abstractmethod
     async def check_pool(self) -> None:
         """Open the pool's first connection if it has none. Raises Unavailable if there can be none."""
@@ -186,8 +188,7 @@ class Database(ABC):
 
     def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()  # or asyncio logs that it was never retrieved
+        _ = task.cancelled() or task.exception()  # or asyncio logs that it was never retrieved
 
     async def close(self) -> None:
         """Wait for abandoned tasks, then close every connection."""

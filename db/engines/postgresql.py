@@ -1,6 +1,5 @@
 """PostgreSQL, by asyncpg."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from secrets import token_bytes
@@ -9,10 +8,10 @@ from typing import Any
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID  # takes a fraction of the time of the standard library's
 from sqlalchemy import URL, ExceptionContext, Select, UpdateBase, event, func, select, text
-from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from db.batching.batch import TOKEN_BYTES
+from db.batching.connection_sets import ConnectionSets
 from db.engines.advisory_locks import AdvisoryLocks, Lock
 from db.engines.commit_records import FIND, with_commit_record
 from db.engines.connector import Connector
@@ -29,6 +28,7 @@ from db.engines.database import (
 )
 from db.engines.failover import Driver, HostSelector
 from db.engines.limiter import ConcurrencyLimiter
+from db.engines.pooled_connections import PooledConnections, TransactionPool
 from db.engines.replication import WARNING_SETTINGS
 from db.engines.row_parameters import UnnestRows
 from db.engines.statement import Statement
@@ -40,7 +40,6 @@ from db.errors import (
     InvalidValue,
     OutcomeUnknown,
     TimedOut,
-    TooManyConnections,
     Unavailable,
 )
 
@@ -53,7 +52,6 @@ GENERIC_PLAN = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-GIVEN_BACK_DELAYS_S = (0.05, 0.1, 0.2, 0.4)  # until a batchers' connection, which was given back, is closed
 TARGET = "target_session_attrs"
 SCHEMA_LOCK = 0x6974656D73  # an arbitrary number, which no other program locks
 
@@ -79,12 +77,16 @@ class PostgreSQL(Database):
         timeout_s = options.connect_timeout_ms / 1000
         connector = Connector(timeout_s, options.reread_credentials, direct=not options.pgbouncer)
         self._primary = HostSelector(hosts_of(url), target, timeout_s, connector, options.latest_primary)
+        # The pool alone would let every transaction wait, and refuse it only after that.
+        limiter = ConcurrencyLimiter(options.pool_size, options.pool_wait_ms)
+        self._pooled = PooledConnections(self._primary, limiter)
         arguments = self._arguments(options)
         url = url.difference_update_query(["host", "port", TARGET])
         engine = create_async_engine(
             url,
-            connect_args={**arguments, **self._sqlalchemy_arguments, "async_creator_fn": self._connect_for_pool},
+            connect_args={**arguments, **self._sqlalchemy_arguments, "async_creator_fn": self._pooled.connect},
             hide_parameters=HIDE_PARAMETERS,
+            poolclass=TransactionPool,
             pool_size=options.pool_size,
             max_overflow=0,
             pool_timeout=options.pool_wait_ms / 1000,
@@ -92,11 +94,9 @@ class PostgreSQL(Database):
         )
         self._connect_arguments = {**engine.dialect.create_connect_args(url)[1], **arguments}
         self._advisory_locks = AdvisoryLocks()
-        event.listen(engine.sync_engine, "checkout", self._check_open)
+        self._pooled.listen(engine)
         event.listen(engine.sync_engine, "handle_error", self._check_lost)
-        # The pool alone would let every transaction wait, and refuse it only after that.
-        self._limiter = ConcurrencyLimiter(options.pool_size, options.pool_wait_ms)
-        super().__init__(engine, options, Locks(self._limiter, nullcontext()))
+        super().__init__(engine, options, Locks(limiter, nullcontext()))
 
     @asynccontextmanager
     async def migration(self) -> AsyncIterator[AsyncConnection]:
@@ -133,24 +133,15 @@ class PostgreSQL(Database):
             },
         }
 
-    async def _connect_for_pool(self, **arguments: Any) -> Driver:
-        """Return a connection; if the server allows no more, later transactions wait for those that there are."""
-        pool: Any = self.engine.sync_engine.pool
-        for delay_s in GIVEN_BACK_DELAYS_S:
-            try:
-                return await self._primary.connect(**arguments)
-            except TooManyConnections:
-                if pool.checkedin() or pool.checkedout() > 1:  # this one is counted as checked out already
-                    self._limiter.shrink()
-                    raise
-                self.give_back()  # by the batchers: without one no transaction would ever run
-            await asyncio.sleep(delay_s)
-        return await self._primary.connect(**arguments)
+    def share_connections(self, sets: ConnectionSets) -> None:
+        """Take part in sharing what connections the server allows."""
+        sets.add(self._pooled.give_back)
+        self._pooled.request = sets.request
 
     async def check_pool(self) -> None:
         """Open the pool's first connection if it has none. Raises Unavailable if there can be none."""
         pool: Any = self.engine.sync_engine.pool
-        if not (pool.checkedin() or pool.checkedout()):
+        if not (len(self._pooled) or pool.checkedout()):
             with translate_errors():
                 async with self.engine.connect():
                     pass
@@ -158,11 +149,6 @@ class PostgreSQL(Database):
     async def _disconnect(self) -> None:
         await self._primary.close()
         await super()._disconnect()
-
-    def _check_open(self, connection: Any, _record: object, _proxy: object) -> None:
-        # A connection known to be lost is replaced, with the whole pool; a ping would cost a round trip.
-        if not self._primary.is_usable(connection.driver_connection):
-            raise InvalidatePoolError
 
     def _check_lost(self, context: ExceptionContext) -> None:
         # SQLAlchemy does not know every error of a lost connection, and would keep the connection.

@@ -36,14 +36,14 @@ class Storage:
         self.coalesce = coalesce
         pool_size = database.options.pool_size
         connect = partial(database.connect, generic_plan=True)
-        sets = ConnectionSets(database.options.latest_primary)
+        self._sets = sets = ConnectionSets(database.options.latest_primary)
         self.connections = BatchConnections[BatchConnection](
             "batch connections", connect, batch_connections - LIST_CONNECTIONS, sets=sets
         )
         self.list_connections = BatchConnections[BatchConnection](
             "list connections", database.connect, LIST_CONNECTIONS, sets=sets
         )
-        database.give_back = sets.give_back
+        database.share_connections(sets)
         self.transactions = BatchConnections(
             "transactions", lambda: nullcontext(TransactionSlot()), pool_size, slow_max=pool_size
         )
@@ -52,6 +52,8 @@ class Storage:
 
     async def __aenter__(self) -> Self:
         """Connect, and wait for the first attempts, whether they succeed or not."""
+        if self.database.can_disconnect:  # a file has as many connections as are opened
+            self._opened.enter_context(self._sets.answering())
         for connections in (self.connections, self.list_connections, self.transactions):
             await self._opened.enter_async_context(connections)
         return self

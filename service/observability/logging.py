@@ -159,5 +159,6 @@ def log_settings(*, debug: bool) -> dict[str, Any]:
         "loggers": {
             "alembic": {"level": "WARNING"},
             "sqlalchemy.engine": {"level": "INFO" if debug else "WARNING"},
+            "db.engines.pooled_connections": {"level": "WARNING"},  # where SQLAlchemy's pool logs, for a class of it
         },
     }

@@ -241,3 +241,21 @@ async def test_whatever_ends_in_whatever_order_nothing_waits_for_ever(database: 
                 database.land()
             await asyncio.sleep(0)
         await asyncio.gather(*waiters, return_exceptions=True)
+
+
+async def test_a_connection_to_be_given_back_that_is_lost_is_not_given_back_again(database: PretendedDatabase) -> None:
+    async with opened(database, 2) as borrowers:
+        batcher = borrowers.batcher("read", idempotent=True)
+        database.blocks = True
+        reads = [batcher.submit(0)]
+        await in_flight(database, 1)
+        reads.append(borrowers.batcher("other", idempotent=True).submit(1))
+        await in_flight(database, 2)
+        assert borrowers.connections.give_back()
+        database.blocks = False
+        for connection in list(database.open):
+            connection.lose()
+        database.let_go()
+        assert await outcomes(reads) == [0, 1]
+        await until(lambda: len(database.open) == 2 and not any(connection.closed for connection in database.open))
+        assert database.attempts == 4

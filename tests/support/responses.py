@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from db.engines.engine import open_database
 from service.app import create_app
 from service.settings import Settings
+from service.worker_state import WorkerState
 
 Item = dict[str, Any]
 
@@ -35,9 +36,9 @@ MEMBERS = {"type", "title", "status", "detail", "code", "errors", "retryable", "
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(settings: Settings, worker_state: WorkerState | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """Run a whole service inside this process, and give a client of it."""
-    app = create_app(settings)
+    app = create_app(settings, worker_state)
     async with app.lifespan_context(app) as state:
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
