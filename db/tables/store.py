@@ -146,7 +146,7 @@ class Store(Generic[T]):
         async def run(session: AsyncSession, _writes: Sequence[None]) -> list[U]:
             return [await work(session)]
 
-        with self._idempotency.running(call.idempotency):
+        async with self._idempotency.running(call.idempotency, self.remaining_s(call)):
             writes = [KeyedWrite(call.idempotency, self.bounded(call).deadline, None)]
             [result] = await self._idempotency.run_once(writes, run, self.remaining_s(call))
         if isinstance(result, Exception):
@@ -160,7 +160,8 @@ class Store(Generic[T]):
 
     async def _write_once(self, keyed: KeyedWrite) -> Any:
         """Write in one transaction with concurrent requests that have an idempotency key."""
-        with self._idempotency.running(keyed.key):
+        remaining_s = keyed.deadline - asyncio.get_running_loop().time()
+        async with self._idempotency.running(keyed.key, remaining_s):
             return await self._keyed_batcher.submit(keyed, keyed.deadline)
 
     async def _page_batch(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:

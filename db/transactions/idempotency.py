@@ -6,8 +6,8 @@ See draft-ietf-httpapi-idempotency-key-header.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Text, insert, select, text
@@ -98,17 +98,29 @@ class Idempotency:
             idempotency_records.c.scope, idempotency_records.c.fingerprint, idempotency_records.c.response
         ).where(self._scopes.contains(idempotency_records.c.scope))
 
-    @contextmanager
-    def running(self, key: IdempotencyKey) -> Iterator[None]:
-        """Reserve a key in this process for one request. Raise KeyInUse while it runs, KeyReused if it is another's."""
+    @asynccontextmanager
+    async def running(self, key: IdempotencyKey, timeout_s: float) -> AsyncIterator[None]:
+        """Reserve a key in this process for one request.
+
+        Raise KeyInUse while it runs. While another's runs, raise ReplayedResponse if that one is refused as the key
+        belongs to this request, else KeyReused.
+        """
         running = self._running.get(key.scope)
         if running is not None:
-            raise KeyInUse(IN_USE) if running == key.fingerprint else KeyReused(REUSED)
+            raise KeyInUse(IN_USE) if running == key.fingerprint else await self._replay_or_reuse(key, timeout_s)
         self._running[key.scope] = key.fingerprint
         try:
             yield
         finally:
             del self._running[key.scope]
+
+    async def _replay_or_reuse(self, key: IdempotencyKey, timeout_s: float) -> Exception:
+        async def run(session: AsyncSession) -> Exception | None:
+            return (await self._recorded(session, [key]))[0]
+
+        # Where a record that is read may not be durable yet, the transaction has to write: see replication.
+        found = await run_in_transaction(self._database, run, timeout_s, writes=self._database.can_disconnect)
+        return found or KeyReused(REUSED)
 
     async def run_once(self, writes: Sequence[KeyedWrite], work: Work, timeout_s: float) -> list[Any]:
         """Run the writes that were not run before, and store their responses, in one transaction; return the results.
@@ -161,18 +173,18 @@ class Idempotency:
             await self._check_count(session)
         locks = [Lock(int(key.scope[:15], 16), int(key.fingerprint[:8], 16) >> 1) for key in keys]
         held = await self._database.try_lock(session, locks)
-        scopes = self._scopes.bind([(key.scope,) for key in keys])
-        records = {scope: rest for scope, *rest in await session.execute(self._find, scopes)}
+        recorded = await self._recorded(session, keys)  # which is final, whatever another request is told meanwhile
+        new = Overloaded(TOO_MANY) if self._is_full else None
         return [
-            self._stored_error(key, records.get(key.scope)) if marks is None else _running_error(lock, marks)
-            for key, lock, marks in zip(keys, locks, held, strict=True)
+            found or (new if marks is None else _running_error(lock, marks))
+            for found, lock, marks in zip(recorded, locks, held, strict=True)
         ]
 
-    def _stored_error(self, key: IdempotencyKey, record: Sequence[Any] | None) -> Exception | None:
-        if record is None:
-            return Overloaded(TOO_MANY) if self._is_full else None
-        fingerprint, response = record
-        return ReplayedResponse(response) if fingerprint == key.fingerprint else KeyReused(REUSED)
+    async def _recorded(self, session: AsyncSession, keys: Sequence[IdempotencyKey]) -> list[Exception | None]:
+        """Return, for each key, the error of a write with it if one was run before."""
+        scopes = self._scopes.bind([(key.scope,) for key in keys])
+        records = {scope: rest for scope, *rest in await session.execute(self._find, scopes)}
+        return [_recorded_error(key, *records.get(key.scope, ())) for key in keys]
 
     async def _check_count(self, session: AsyncSession) -> None:
         self._count_due = asyncio.get_running_loop().time() + COUNT_INTERVAL_S
@@ -191,6 +203,12 @@ class Idempotency:
         ]
         if rows:
             await session.execute(insert(idempotency_records), rows)
+
+
+def _recorded_error(key: IdempotencyKey, fingerprint: str = "", response: bytes = b"") -> Exception | None:
+    if not fingerprint:
+        return None
+    return ReplayedResponse(response) if fingerprint == key.fingerprint else KeyReused(REUSED)
 
 
 def _running_error(lock: Lock, marks: Collection[int]) -> Exception:

@@ -213,6 +213,30 @@ async def test_another_instance_refuses_it_as_well(resource: ResourceClient, set
     assert (await first).status_code == 201
 
 
+@pytest.mark.parametrize("shape", ["one", "batch"])
+async def test_another_request_under_a_key_takes_no_response_from_its_owner(
+    resource: ResourceClient, settings: Settings, shape: str
+) -> None:
+    mine, others = (resource.new() if shape == "one" else [resource.new()] for _ in range(2))
+    async with serving(settings) as other:
+        first = await other.post(resource.path, json=mine, headers=with_key())
+        assert first.status_code == 201
+        for _ in range(20):
+            clients = [resource.client, resource.client, other, other]
+            asked = (
+                client.post(resource.path, json=body, headers=with_key())
+                for client in clients
+                for body in (others, mine)
+            )
+            for number, response in enumerate(await asyncio.gather(*asked)):
+                if response.status_code == 409:  # as two of the same came at the same time
+                    assert code(response) == (409, "idempotency-key-in-use")
+                elif number % 2:
+                    assert without_request_id(response)[::2] == without_request_id(first)[::2]
+                else:
+                    assert code(response) == (422, "idempotency-key-reused")
+
+
 async def test_a_failure_is_not_stored(resource: ResourceClient, database_url: str) -> None:
     table = resource.collection.table.name
     bodies = {"k-1": resource.new(), "k-2": [resource.new()]}
