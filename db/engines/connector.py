@@ -46,11 +46,8 @@ class Connector:
         if self._current is not None:
             arguments.update(self._current._asdict())
         try:
-            driver = await _open(arguments)
+            driver = await self._open(arguments)
         except asyncpg.PostgresError as refusal:
-            if isinstance(refusal, asyncpg.TooManyConnectionsError) or NO_MORE in str(refusal):
-                raise TooManyConnections(f"{arguments.get('host') or 'the default host'}: {refusal}") from None
-            self._check_setting(refusal)
             driver = await self._open_with_new_credentials(arguments, refusal)
         _limit_silence(driver, max(self._silence_s, SILENCE_S_MIN))
         return driver
@@ -73,6 +70,16 @@ class Connector:
         if self._direct and error.sqlstate in POOLED:
             raise UnexpectedPooler from None
 
+    async def _open(self, arguments: dict[str, Any]) -> ConfirmedConnection:
+        try:
+            driver: ConfirmedConnection = await asyncpg.connect(**arguments, connection_class=ConfirmedConnection)
+        except asyncpg.PostgresError as refusal:
+            if isinstance(refusal, asyncpg.TooManyConnectionsError) or NO_MORE in str(refusal):
+                raise TooManyConnections(f"{arguments.get('host') or 'the default host'}: {refusal}") from None
+            self._check_setting(refusal)
+            raise
+        return driver
+
     def _check_setting(self, refusal: asyncpg.PostgresError) -> None:
         if self._direct and isinstance(refusal, asyncpg.ProtocolViolationError) and REFUSED_SETTING in str(refusal):
             raise UnexpectedPooler from None
@@ -92,15 +99,10 @@ class Connector:
             raise type(refusal)(f"{refusal}; {error}") from refusal
         if credentials == (arguments.get("user"), arguments.get("password")):
             raise refusal
-        driver = await _open({**arguments, **credentials._asdict()})
+        driver = await self._open({**arguments, **credentials._asdict()})
         log.info("the user and password were read anew, as the ones before were refused")
         self._current = credentials
         return driver
-
-
-async def _open(arguments: dict[str, Any]) -> ConfirmedConnection:
-    driver: ConfirmedConnection = await asyncpg.connect(**arguments, connection_class=ConfirmedConnection)
-    return driver
 
 
 def _limit_silence(driver: ConfirmedConnection, limit_s: float) -> None:

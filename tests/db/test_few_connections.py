@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -78,6 +79,24 @@ async def test_workers_share_what_connections_there_are(url: str) -> None:
             await becomes_served(second, first)
             for client in (first, second, first, second):
                 assert await serves_everything(client)
+
+
+@pytest.mark.parametrize("url", [6], indirect=True)
+async def test_workers_share_them_also_after_the_password_was_rotated(
+    url: str, server: PostgresServer, tmp_path: Path
+) -> None:
+    shared = [0] * SHARED_INTEGERS
+    file = tmp_path / "url"
+    settings = Settings(database_url=url, database_url_file=str(file), **PATIENT)
+    async with serving(settings, WorkerState(shared)) as first:
+        await becomes_served(first)
+        file.write_text(make_url(url).set(password="rotated").render_as_string(hide_password=False))
+        await asyncio.to_thread(server.query, "ALTER ROLE app PASSWORD 'rotated'")
+        try:
+            async with serving(settings, WorkerState(shared)) as second:
+                await becomes_served(second, first)
+        finally:
+            await asyncio.to_thread(server.query, f"ALTER ROLE app PASSWORD '{PASSWORD}'")
 
 
 @pytest.mark.parametrize("url", [20], indirect=True)
