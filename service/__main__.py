@@ -10,14 +10,15 @@ from service.signals import exit_at_signals
 
 def main() -> int:
     """Run the command line, and return its exit code: 141 if what reads the output does not want all of it."""
-    exit_at_signals()
+    exit_at_signals(serves=sys.argv[1:2] == ["serve"])
     from service.command_line import main as run  # noqa: PLC0415 - it takes a second, in which a signal may come
 
     try:
         try:
             return run()
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it is closed
+                sys.stdout.flush()
     except OSError as error:
         if error.errno not in {errno.EPIPE, errno.ENOSPC}:
             raise

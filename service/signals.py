@@ -16,8 +16,13 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 0.5
 
 
-def exit_at_signals() -> None:
-    """Exit at once at a signal from now on, as a shell reports it: with 128 and its number."""
+def exit_at_signals(*, serves: bool) -> None:
+    """Exit at once at a signal from now on, as a shell reports it: with 128 and its number.
+
+    SIGHUP has nothing to replace while a service starts, and must not end it; of other commands it is the terminal's.
+    """
+    if serves:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in STOPS:
         signal.signal(number, _exit)
 

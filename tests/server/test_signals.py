@@ -80,6 +80,19 @@ def test_a_command_ends_at_once_while_it_is_still_starting(
     assert (process.returncode, out, err) == (code, "", "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_reload_while_a_service_is_still_starting_does_not_end_it(database_url: str, tmp_path: Path) -> None:
+    with started(tmp_path, "serve", DATABASE_URL=database_url, ITEMSVC_DRAIN_DELAY_MS="0") as process:
+        wait_until(lambda: imports(psutil.Process(process.pid)))
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        assert any("Started worker-1" in line for line in process.stderr), process.wait(LIMIT_S)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0
+
+
 async def waiting(url: str) -> bool:
     connection = await asyncpg.connect(url)
     try:
@@ -158,3 +171,26 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, command: l
             [*SERVICE, *command], check=False, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env
         )
     assert (done.returncode, done.stderr) == (1, "The output cannot be written:\n- No space left on device\n")
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["check", "migrate", "openapi"])
+def test_an_output_that_is_closed_is_no_error(database_url: str, tmp_path: Path, command: str, closed: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": database_url}
+    run = ["sh", "-c", f'exec "$@" {closed}', "sh", *SERVICE, command]
+    done = subprocess.run(run, check=False, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_service_whose_output_is_closed_stops_without_an_error(database_url: str, tmp_path: Path) -> None:
+    env = {"PYTHONPATH": str(ROOT), "PORT": "0", "DATABASE_URL": database_url, "ITEMSVC_DRAIN_DELAY_MS": "0"}
+    run = ["sh", "-c", 'exec "$@" >&-', "sh", *SERVICE, "serve"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(run, stderr=pipe, text=True, cwd=tmp_path, env={**os.environ, **env}) as process:
+        assert process.stderr is not None
+        assert any("Started worker-1" in line for line in process.stderr)
+        process.terminate()
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, "Traceback" in err) == (0, False)
