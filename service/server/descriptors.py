@@ -12,13 +12,15 @@ DATABASE_CONNECTION_FILES = 3
 # Sockets, pipes, event loops, logs, and what libraries open for a moment.
 OTHER_FILES = 64
 CONNECTIONS_MIN = 16
+# What the parent process has of each worker: its listening socket, a pipe to it, and two by which its end is noticed.
+WORKER_FILES = 4
 
 
 class TooFewFiles(Exception):
     """The process may not open as many files as a worker needs."""
 
 
-def connections_max(database_connections: int) -> int:
+def connections_max(database_connections: int, workers: int) -> int:
     """Return how many connections of clients a worker may accept, once it may open as many files as the system allows.
 
     Beyond, connections wait to be accepted. Raises TooFewFiles.
@@ -33,6 +35,8 @@ def connections_max(database_connections: int) -> int:
         return CONNECTIONS_MAX
     if soft < reserved + CONNECTIONS_MIN:
         raise TooFewFiles(f"a process may open {soft} files; a worker needs {reserved + CONNECTIONS_MIN} (ulimit -n)")
+    if soft < (needed := WORKER_FILES * workers + OTHER_FILES):
+        raise TooFewFiles(f"a process may open {soft} files; {workers} workers need {needed} (ulimit -n)")
     log.warning(
         "A worker accepts at most %d connections, as a process may open %d files (ulimit -n), of which %d are kept for "
         "the database and the rest; %d would be enough",

@@ -45,7 +45,7 @@ class Granian(MPServer):
                 max_buffer_size=HEAD_BYTES_MAX,
             ),
             backlog=BACKLOG,
-            backpressure=connections_max(settings.batch_connections + settings.pool_size),
+            backpressure=connections_max(settings.batch_connections + settings.pool_size, settings.workers),
             log_dictconfig=log_settings(debug=settings.debug),
         )
         self._collector: Any = ProcInfoCollector()  # its types are wrong, as SocketHolder's; to make one takes 7 ms

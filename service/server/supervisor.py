@@ -57,8 +57,12 @@ class Supervisor:
         for number in GROUP_SIGNALS:
             signal.signal(number, self._on_signal)
         log.info("Listening at: http://%s", Host(self._settings.host, self._settings.port))
-        for index in range(self._settings.workers):
-            self._workers.append(self._start(index))
+        try:
+            for index in range(self._settings.workers):
+                self._workers.append(self._start(index))
+        except OSError as error:
+            log.error("A worker cannot be started: %s", error.strerror)  # noqa: TRY400 - one line says it
+            self._failed_starts = FAILED_STARTS_MAX
         while not self._is_over():
             self._wait(lambda: self._replaces_all, TICK_S)
             self._replace_due()
@@ -83,6 +87,7 @@ class Supervisor:
         return self._ends or self._failed_starts >= FAILED_STARTS_MAX
 
     def _start(self, index: int, *, is_successor: bool = False) -> Worker:
+        """Start a worker. Raises OSError if there can be no process, or no file, more."""
         ours, theirs = Pipe()
         pipes = [ours, *(worker.pipe for worker in (*self._workers, *self._extra))]
         others = [one for one in self._sockets if one is not self._sockets[index]]
@@ -91,9 +96,11 @@ class Supervisor:
         application = partial(load, create, state, [*pipes, *others])
         process = self._granian.process(index, self._sockets[index], application)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # which the worker inherits
-        process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
         worker = Worker(index, process, ours)
         log.info("Spawned %s with PID %d", worker.name, process.pid)
         return worker
@@ -113,16 +120,30 @@ class Supervisor:
         if not dead.is_reported:
             dead.is_reported = True
             log.error("Unexpected exit from %s", dead.name)
-            failed, others_serve = dead.failed_to_start, any(worker.serves for worker in self._workers)
-            self._failed_starts = self._failed_starts + 1 if failed and not others_serve else 0
-            if failed and others_serve:
-                log.warning("%s cannot start; the next attempt is in %d s", dead.name, RETRY_S)
-                self._due[index] = time.monotonic() + RETRY_S
-                self._sockets[index] = reopened(self._sockets[index])  # none waits where none accepts
+            if not dead.failed_to_start:
+                self._failed_starts = 0
+            elif self._has_failed():
+                self._try_later(index, f"{dead.name} cannot start")
         if not self._is_over() and time.monotonic() >= self._due.get(index, 0):
             self._due.pop(index, None)
-            self._workers[index] = self._start(index)
-            dead.end()
+            try:
+                self._workers[index] = self._start(index)
+            except OSError as error:
+                self._has_failed()
+                self._try_later(index, f"{dead.name} cannot be started: {error.strerror}")
+            else:
+                dead.end()
+
+    def _has_failed(self) -> bool:
+        """Count a start that failed, unless another worker serves; return whether one does."""
+        others_serve = any(worker.serves for worker in self._workers)
+        self._failed_starts = 0 if others_serve else self._failed_starts + 1
+        return others_serve
+
+    def _try_later(self, index: int, what: str) -> None:
+        log.warning("%s; the next attempt is in %d s", what, RETRY_S)
+        self._due[index] = time.monotonic() + RETRY_S
+        self._sockets[index] = reopened(self._sockets[index])  # none waits where none accepts
 
     def _pause(self, deadline: float) -> None:
         """Wait for a signal, the end of a worker, or a tick."""
@@ -159,7 +180,12 @@ class Supervisor:
         """
         name = self._workers[index].name
         log.info("Replacing %s", name)
-        successor = self._start(index, is_successor=self._workers[index].serves)
+        try:
+            successor = self._start(index, is_successor=self._workers[index].serves)
+        except OSError as error:
+            log.warning("%s is not replaced: %s; the next attempt is in %d s", name, error.strerror, RETRY_S)
+            self._due[index] = time.monotonic() + RETRY_S
+            return
         self._extra.append(successor)
         self._wait(lambda: successor.has_started or not successor.process.is_alive(), START_TIMEOUT_S)
         if self._is_over():

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from tests.support.responses import execute
 from tests.support.serving import ROOT, ServiceProcess
 from tests.support.waiting import wait_until
@@ -42,9 +44,12 @@ def test_idle_clients_take_no_descriptor_from_the_database(database_url: str, ba
         assert "Killing" not in service.log
 
 
-def test_a_limit_that_leaves_nothing_for_clients_stops_the_start(tmp_path: Path) -> None:
-    shell = ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh", sys.executable, "-m", "service", "serve"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": "0"}
+@pytest.mark.parametrize(
+    ("files", "workers", "error"), [(100, 1, "a worker needs 110"), (256, 64, "64 workers need 320")]
+)
+def test_a_limit_that_leaves_too_little_stops_the_start(tmp_path: Path, files: int, workers: int, error: str) -> None:
+    shell = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", sys.executable, "-m", "service", "serve"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": "0", "ITEMSVC_WORKERS": str(workers)}
     done = subprocess.run(shell, check=False, capture_output=True, text=True, cwd=tmp_path, env=env)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "- a process may open 100 files; a worker needs 110 (ulimit -n)"
+    assert done.stderr.splitlines()[-1] == f"- a process may open {files} files; {error} (ulimit -n)"

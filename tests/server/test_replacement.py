@@ -4,10 +4,12 @@ import asyncio
 import json
 import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import make_url
 
@@ -95,6 +97,37 @@ def test_a_worker_that_cannot_start_again_takes_no_connections_from_one_that_ser
         assert kept.pid in pids(service)
         set_revision(database_url, migrate.head())
         wait_until(lambda: service.log.count("Started worker-") == 3)
+        assert_serves(service)
+        service.send(signal.SIGTERM)
+        assert service.wait() == 0, service.log
+
+
+@contextmanager
+def no_more_files(service: ServiceProcess) -> Iterator[None]:
+    """Let the parent of the workers open no file more, so that it can start none."""
+    parent = psutil.Process(service.process.pid)
+    soft, hard = parent.rlimit(psutil.RLIMIT_NOFILE)
+    parent.rlimit(psutil.RLIMIT_NOFILE, (parent.num_fds(), hard))
+    try:
+        yield
+    finally:
+        parent.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_machine_without_another_process_or_file_ends_nothing(database_url: str) -> None:
+    with ServiceProcess(database_url, workers=2) as service:
+        kept, victim = service.workers
+        with no_more_files(service):
+            service.send(signal.SIGHUP)
+            wait_until(lambda: "worker-1 is not replaced: Too many open files" in service.log)
+            assert_serves(service)
+            victim.kill()
+            wait_until(lambda: "cannot be started: Too many open files; the next attempt is in 5 s" in service.log)
+            assert_serves(service)
+            assert kept.pid in pids(service)
+        wait_until(lambda: service.log.count("Started worker-") >= 4)
         assert_serves(service)
         service.send(signal.SIGTERM)
         assert service.wait() == 0, service.log
