@@ -109,7 +109,7 @@ class Batcher(Generic[C, M, R]):
 
     async def run(self, connection: C, batch: Batch[C, M, R]) -> list[Batch[C, M, R]]:
         """Run a batch: resolve its entries, or return the batches to run in its place, the next one first."""
-        started = self._queue.wait_estimator.start(self._connections.loop.time())
+        started = self._queue.wait_estimator.start(self._connections.loop.time(), others_wait=bool(self._queue))
         following: list[Batch[C, M, R]] = []
         try:
             results = await self._run(connection, [entry.member for entry in batch.entries], batch.token)

@@ -8,9 +8,16 @@ class WaitEstimator:
         self._connections = connections
         self.started: list[float] = []  # of the jobs in flight, the oldest first
         self._duration_s = 0.0  # the moving average
+        # Others may use the connections as well: then jobs that wait start less often than the durations say.
+        self._interval_s = 0.0  # the moving average of the time between two starts, if jobs waited in between
+        self._latest_start = 0.0
+        self._others_waited = False
 
-    def start(self, now: float) -> float:
+    def start(self, now: float, *, others_wait: bool = False) -> float:
         """Record that a job starts at `now`, in seconds of the loop's clock, and return `now`."""
+        if self._others_waited:
+            self._interval_s += (now - self._latest_start - self._interval_s) / 8
+        self._latest_start, self._others_waited = now, others_wait
         self.started.append(now)
         return now
 
@@ -27,4 +34,5 @@ class WaitEstimator:
         rounds, place = divmod(ahead, self._connections)
         place -= self._connections - len(self.started)  # connections that are free come first
         until_free_s = 0.0 if place < 0 else max(0.0, self.started[place] + self._duration_s - now)
-        return until_free_s + rounds * self._duration_s
+        # An interval that an outage was in is not believed for long.
+        return max(until_free_s + rounds * self._duration_s, ahead * min(self._interval_s, self._duration_s))

@@ -144,6 +144,16 @@ async def test_the_larger_the_batches_the_more_may_wait() -> None:
         waiting(queue, 1)
 
 
+async def test_connections_that_others_use_count_as_far_as_they_are_to_be_had() -> None:
+    queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 4, deduplicate=False, unique_keys=None)
+    for number in range(100):
+        queue.wait_estimator.observe(0.05)
+        queue.wait_estimator.finish(queue.wait_estimator.start(0.025 * number, others_wait=True))
+    waiting(queue, 5)  # of whom one leaves every 25 ms, as if there were two connections
+    with pytest.raises(Overloaded):
+        waiting(queue, 1)
+
+
 async def test_a_queue_that_was_slow_once_is_soon_forgiven() -> None:
     queue: Queue[int, int] = Queue(Limits(1, queue_wait_ms_max=100), 1, deduplicate=False, unique_keys=None)
     queue.wait_estimator.observe(10.0)
