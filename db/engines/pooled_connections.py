@@ -22,8 +22,8 @@ GIVEN_BACK_DELAYS_S = (0.05, 0.1, 0.2, 0.4)
 class TransactionPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, which would keep the place of a connection that could not be opened, and try that one next.
 
-    It would try none of those that are open then (findings/lost-place-first.sh). Nothing waits for a place: transactions
-    are limited before.
+    It would try none of those that are open then (findings/lost-place-first.sh). Nothing waits for a place:
+    transactions are limited before.
     """
 
     def _do_return_conn(self, record: Any) -> None:
