@@ -34,5 +34,6 @@ class WaitEstimator:
         rounds, place = divmod(ahead, self._connections)
         place -= self._connections - len(self.started)  # connections that are free come first
         until_free_s = 0.0 if place < 0 else max(0.0, self.started[place] + self._duration_s - now)
-        # An interval that an outage was in is not believed for long.
-        return max(until_free_s + rounds * self._duration_s, ahead * min(self._interval_s, self._duration_s))
+        # An interval that an outage was in is not believed for long. One has passed by half, on average.
+        intervals_s = ahead and (ahead + 0.5) * min(self._interval_s, self._duration_s)
+        return max(until_free_s + rounds * self._duration_s, intervals_s)

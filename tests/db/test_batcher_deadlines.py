@@ -149,7 +149,7 @@ async def test_connections_that_others_use_count_as_far_as_they_are_to_be_had() 
     for number in range(100):
         queue.wait_estimator.observe(0.05)
         queue.wait_estimator.finish(queue.wait_estimator.start(0.025 * number, others_wait=True))
-    waiting(queue, 5)  # of whom one leaves every 25 ms, as if there were two connections
+    waiting(queue, 4)  # of whom one leaves every 25 ms, as if there were two connections
     with pytest.raises(Overloaded):
         waiting(queue, 1)
 
