@@ -27,6 +27,14 @@ class VersionMismatch(DatabaseError):
         self.ids, self.noun = tuple(ids), noun
 
 
+class NotOwner(DatabaseError):
+    """The rows with these `ids` are another user's than the one who writes; `paths` has each of them, in a batch."""
+
+    def __init__(self, ids: Sequence[int], noun: str, paths: Sequence[FieldPath] = ()) -> None:
+        super().__init__(f"the {noun} with the id {_listed(ids)} belongs to another user")
+        self.ids, self.noun, self.paths = tuple(ids), noun, tuple(paths)
+
+
 class Conflict(DatabaseError):
     """The write violates a unique, foreign key or exclusion constraint; nothing was changed."""
 
@@ -129,8 +137,7 @@ class DuplicateWrite(DatabaseError):
 
     def __init__(self, ids: Sequence[int], written_at: datetime) -> None:
         super().__init__("this was written before")
-        self.ids = tuple(ids)
-        self.written_at = written_at
+        self.ids, self.written_at = tuple(ids), written_at
 
 
 class KeyInUse(DatabaseError):
@@ -207,8 +214,7 @@ def sqlstate_of(error: BaseException) -> str | None:
 
     SQLAlchemy's errors may have the code in their cause alone, as that of an outdated cached plan (0A000) has.
     """
-    codes = [getattr(each, "sqlstate", None) for each in (error, error.__cause__)]
-    return next(filter(None, codes), None)
+    return next(filter(None, (getattr(each, "sqlstate", None) for each in (error, error.__cause__))), None)
 
 
 def is_demoted(error: BaseException) -> bool:
@@ -223,9 +229,8 @@ def is_undone(error: BaseException) -> bool:
     a lost server as an ERROR, too, with the code 08P01; that one is excluded.
     """
     # SQLAlchemy's errors have the code only, and the driver's own error as their cause.
-    errors = [error, error.__cause__]
-    sqlstate = sqlstate_of(error) or "08"
-    return any(getattr(each, "severity_en", None) == "ERROR" for each in errors) and not sqlstate.startswith("08")
+    is_error = any(getattr(each, "severity_en", None) == "ERROR" for each in (error, error.__cause__))
+    return is_error and not (sqlstate_of(error) or "08").startswith("08")
 
 
 def error_class(error: BaseException) -> type[DatabaseError] | None:
@@ -235,9 +240,7 @@ def error_class(error: BaseException) -> type[DatabaseError] | None:
         known = SQLSTATES.get(sqlstate) or SQLSTATES.get(sqlstate[:2], StatementFailed)
         return None if sqlstate.startswith(CONNECTION_LOST) else known
     code = getattr(error, "sqlite_errorcode", None)
-    if code:
-        return SQLITE_CODES.get(code) or SQLITE_CODES.get(code & 0xFF, StatementFailed)
-    return None
+    return (SQLITE_CODES.get(code) or SQLITE_CODES.get(code & 0xFF, StatementFailed)) if code else None
 
 
 def is_connection_lost(error: BaseException) -> bool:

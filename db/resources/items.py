@@ -17,4 +17,5 @@ ITEMS = Table(
         "owner_id": equals("owner_id"),
         "owned": is_set("owner_id"),
     },
+    owner="owner_id",
 )

@@ -2,6 +2,9 @@
 
 A verb that may meet an expected refusal has a second, guarded statement: it leaves out the rows whose unique values are
 taken, that refer to what does not exist, or that are still referred to, so that one of them does not fail the batch.
+
+A table whose rows have owners has two more, guarded, for batches with a member that may write one user's rows alone.
+They leave out the rows of others in the SELECT that locks, so that no owner can change between the check and the write.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,10 +34,11 @@ from sqlalchemy import (
 from db.engines.database import Database
 from db.engines.row_parameters import ORDINALITY
 from db.engines.statement import Statement
-from db.tables.table import FOLDED, Patch, Reference, Table
+from db.tables.table import FOLDED, Deletion, Patch, Reference, Table
 from db.types import utc_now
 
 MASK = "patch_mask"  # a bit for each field that is written
+CALLER = "caller"  # the user whose rows, and those of nobody, may be written; NULL: every row
 VACANT_CHARACTERS = 32
 
 Guard = Callable[[Any], ColumnElement[bool]]  # the condition that a row of a row parameter is refused
@@ -50,8 +54,9 @@ class CompiledStatements:
         self._unique = [_vacatable(core.c[table.compared(name)]) for name in table.unique]
         self.ids = database.rows(id=BigInteger())
         self.new_rows = database.rows(**table.parameters)
-        self.patches = database.rows(id=BigInteger(), version=BigInteger(), **{MASK: BigInteger()}, **table.parameters)
-        self.deletions = database.rows(id=BigInteger(), version=BigInteger())
+        patched = {"id": BigInteger(), "version": BigInteger(), MASK: BigInteger(), **table.parameters}
+        deleted = {"id": BigInteger(), "version": BigInteger()}
+        self.patches, self.deletions = database.rows(**patched), database.rows(**deleted)
 
         self.guarded = (*table.unique, *(reference.column for reference in table.references))
         guards = [*map(self._taken, table.unique), *map(self._unknown, table.references)]
@@ -59,11 +64,16 @@ class CompiledStatements:
 
         self.get = database.statement(select(*table.columns).where(self.ids.contains(core.c.id)))
         self.create = database.statement(self._create([]))
-        self.update = database.statement(self._update([]))
+        self.update = database.statement(self._update(self.patches.table, []))
         # A guarded statement is compiled only where it differs.
         self.create_guarded = database.statement(self._create(guards)) if guards else self.create
-        self.update_guarded = database.statement(self._update(guards)) if guards else self.update
-        self.delete = database.statement(self._delete(referred))
+        self.update_guarded = database.statement(self._update(self.patches.table, guards)) if guards else self.update
+        self.delete = database.statement(self._delete(self.deletions.table, referred))
+        if table.owner is not None:
+            self.owned_patches = database.rows(**patched, **{CALLER: BigInteger()})
+            self.owned_deletions = database.rows(**deleted, **{CALLER: BigInteger()})
+            self.update_owned = database.statement(self._update(self.owned_patches.table, guards))
+            self.delete_owned = database.statement(self._delete(self.owned_deletions.table, referred))
         self.refused = _flags(database, self.patches.table, guards)
         self.referred = _flags(database, self.deletions.table, referred)
         self.vacate = database.statement(self._vacate()) if table.unique else None
@@ -85,16 +95,23 @@ class CompiledStatements:
         columns = self._core.c
         expected = or_(rows.c.version.is_(None), rows.c.version == columns.version)
         joined = select(*rows.c).join(self._core, and_(columns.id == rows.c.id, expected))
-        joined = joined.where(*_passed(rows.c, guards)).order_by(columns.id)
+        joined = joined.where(*_passed(rows.c, guards), *self._owned(rows.c)).order_by(columns.id)
         return joined.with_for_update(of=self._core, key_share=key_share).cte("locked")
 
-    def _delete(self, guards: Sequence[Guard]) -> Any:
-        rows, columns = self._locked(self.deletions.table, guards, key_share=False).c, self._core.c
+    def _owned(self, rows: Any) -> list[ColumnElement[bool]]:
+        """Return the condition that the caller of a row may write it, if the row parameter has callers."""
+        if self._table.owner is None or CALLER not in rows:
+            return []
+        owner = self._core.c[self._table.owner]
+        return [or_(rows[CALLER].is_(None), owner.is_(None), owner == rows[CALLER])]
+
+    def _delete(self, deletions: FromClause, guards: Sequence[Guard]) -> Any:
+        rows, columns = self._locked(deletions, guards, key_share=False).c, self._core.c
         return delete(self._core).where(columns.id.in_(select(rows.id))).returning(columns.id)
 
-    def _update(self, guards: Sequence[Guard]) -> Any:
+    def _update(self, patches: FromClause, guards: Sequence[Guard]) -> Any:
         """Return an UPDATE of the columns whose bit is set: one statement serves every patch, also to NULL."""
-        rows, columns = self._locked(self.patches.table, guards, key_share=True).c, self._core.c
+        rows, columns = self._locked(patches, guards, key_share=True).c, self._core.c
         changed = rows[MASK] != literal_column("0")
         written = {name: case((self._has(rows, name), rows[name]), else_=columns[name]) for name in self._table.written}
         return (
@@ -144,6 +161,22 @@ class CompiledStatements:
             return and_(self._has(rows, reference.column), value.is_not(None), not_(found))
 
         return is_unknown
+
+    def updating(self, patches: Sequence[Patch], *, guarded: bool) -> tuple[Statement, dict[str, Any]]:
+        """Return the statement that updates these rows, and its arguments."""
+        if self._table.owner is None or all(patch.owner is None for patch in patches):
+            return self.update_guarded if guarded else self.update, self.bind_patches(patches)
+        return self.update_owned, self.owned_patches.bind([(*self._bound(each), each.owner) for each in patches])
+
+    def deleting(self, deletions: Sequence[Deletion]) -> tuple[Statement, dict[str, Any]]:
+        """Return the statement that deletes these rows, and its arguments."""
+        if self._table.owner is None or all(deletion.owner is None for deletion in deletions):
+            return self.delete, self.bind_deletions(deletions)
+        return self.delete_owned, self.owned_deletions.bind(deletions)
+
+    def bind_deletions(self, deletions: Sequence[Deletion]) -> dict[str, Any]:
+        """Return the arguments of `delete`."""
+        return self.deletions.bind([(each.id, each.version) for each in deletions])
 
     def bind_patches(self, patches: Sequence[Patch]) -> dict[str, Any]:
         """Return the arguments of `update`."""

@@ -8,6 +8,7 @@ from db.engines.statement import Statement
 from db.errors import (
     AlreadyExists,
     NotFound,
+    NotOwner,
     SerializationFailure,
     StillReferenced,
     UnknownReference,
@@ -27,13 +28,14 @@ class Refusals:
 
     def __init__(self, table: Table, sql: CompiledStatements) -> None:
         self._table, self._noun, self._sql = table, table.noun, sql
-        self._version = len(table.fields) + 1  # its place in a row
+        self._version = len(table.fields) + 1  # its place in a row, after the id and the fields
+        self._owner = table.fields.index(table.owner) + 1 if table.owner is not None else None
 
     async def of(
         self, connection: Connection, unwritten: Sequence[W], explain: "Explain[W] | None"
     ) -> dict[int, Exception]:
         """Return, by id, why rows were not written; `explain` returns it for those that a guard refused."""
-        if not explain and all(each.version is None for each in unwritten):
+        if not explain and all(each.version is None and each.owner is None for each in unwritten):
             return {each.id: NotFound([each.id], self._noun) for each in unwritten}
         try:
             missed = await self.missed(connection, unwritten)
@@ -47,20 +49,31 @@ class Refusals:
         return {each.id: errors.get(each.id) or self._outdated(each) for each in unwritten}
 
     def _outdated(self, write: Patch | Deletion) -> Exception:
-        """Return the error of a write whose row has appeared, or come to its version, only since."""
-        return (NotFound if write.version is None else VersionMismatch)([write.id], self._noun)
+        """Return the error of a write whose row has appeared, or come to its version or owner, only since."""
+        if write.version is not None:
+            return VersionMismatch([write.id], self._noun)
+        return (NotFound if write.owner is None or self._owner is None else NotOwner)([write.id], self._noun)
 
     async def missed(self, connection: Connection, writes: Sequence[W]) -> dict[int, Exception]:
-        """Return NotFound for each id that has no row, and VersionMismatch for each whose row is at another version."""
+        """Return, by id, why writes do not apply to the rows that there are.
+
+        That is NotFound for an id that has no row, NotOwner for a row of another user, and VersionMismatch for one at
+        another version.
+        """
         ids = [(each.id,) for each in writes]
         rows = await connection.fetch(self._sql.get, self._sql.ids.bind(ids)) if ids else []
-        versions = {row[0]: row[self._version] for row in rows}
-        kinds = {
-            each.id: VersionMismatch if each.id in versions else NotFound
-            for each in writes
-            if each.id not in versions or each.version not in {None, versions[each.id]}
-        }
-        return {id: kind([id], self._noun) for id, kind in kinds.items()}
+        found = {row[0]: row for row in rows}
+        kinds = ((each.id, self._mismatch(each, found.get(each.id))) for each in writes)
+        return {id: kind([id], self._noun) for id, kind in kinds if kind is not None}
+
+    def _mismatch(
+        self, write: Patch | Deletion, row: Sequence[Any] | None
+    ) -> type[NotFound | NotOwner | VersionMismatch] | None:
+        if row is None:
+            return NotFound
+        if self._owner is not None and write.owner is not None and row[self._owner] not in {None, write.owner}:
+            return NotOwner
+        return None if write.version in {None, row[self._version]} else VersionMismatch
 
     async def of_patches(self, connection: Connection, patches: Sequence[Patch]) -> list[Exception]:
         """Return why each of these patches, or new rows, was refused by a guard."""
@@ -77,7 +90,7 @@ class Refusals:
     async def of_deletions(self, connection: Connection, deletions: Sequence[Deletion]) -> list[Exception]:
         """Return why each of these deletions was refused by a guard."""
         names = [reference.other.name for reference in self._table.referenced_by]
-        flags = await _flags(connection, self._sql.referred, self._sql.deletions.bind(deletions))
+        flags = await _flags(connection, self._sql.referred, self._sql.bind_deletions(deletions))
         found = [next((name for name, is_set in zip(names, row, strict=True) if is_set), None) for row in flags]
         return [
             StillReferenced([each.id], self._noun, by) if by else _moved_on()
@@ -108,16 +121,22 @@ async def _flags(connection: Connection, statement: Statement | None, arguments:
 def all_or_nothing(results: Sequence[T | Exception]) -> list[T]:
     """Return the results of a batch if none is an exception.
 
-    Raise NotFound with every id that was not found, else VersionMismatch, StillReferenced, AlreadyExists or
-    UnknownReference with every id or field that it is for, else the first exception.
+    Raise NotFound with every id that was not found, else NotOwner, VersionMismatch, AlreadyExists, UnknownReference or
+    StillReferenced with every id, row or field that it is for, else the first exception.
     """
     errors = [result for result in results if isinstance(result, Exception)]
     if not errors:
         return [result for result in results if not isinstance(result, Exception)]
-    for kind in (NotFound, VersionMismatch):
-        found = [error for error in errors if isinstance(error, kind)]
-        if found:
-            raise kind([id for error in found for id in error.ids], found[0].noun)
+    missing = [error for error in errors if isinstance(error, NotFound)]
+    if missing:
+        raise NotFound([id for error in missing for id in error.ids], missing[0].noun)
+    foreign = {place: error for place, error in enumerate(results) if isinstance(error, NotOwner)}
+    if foreign:
+        ids = [id for error in foreign.values() for id in error.ids]
+        raise NotOwner(ids, next(iter(foreign.values())).noun, [(place,) for place in foreign])
+    stale = [error for error in errors if isinstance(error, VersionMismatch)]
+    if stale:
+        raise VersionMismatch([id for error in stale for id in error.ids], stale[0].noun)
     for refusal in (AlreadyExists, UnknownReference):
         placed = [(place, error) for place, error in enumerate(results) if isinstance(error, refusal)]
         if placed:

@@ -10,7 +10,7 @@ from db.errors import Conflict, DuplicateWrite, NotFound, OutcomeUnknown, Serial
 from db.models import FIRST_VERSION
 from db.tables.compiled import CompiledStatements
 from db.tables.pagination import KeysetPaginator, Page, Query
-from db.tables.refusals import Refusals
+from db.tables.refusals import Refusals, all_or_nothing
 from db.tables.table import Deletion, Patch, Row, Table, repeated
 
 T = TypeVar("T")
@@ -143,13 +143,12 @@ class TableStatements(Generic[T]):
     ) -> list[T | Exception]:
         """Update rows, each id at most once, and return each as it is then, or why it was not updated.
 
-        That is NotFound, VersionMismatch, AlreadyExists or UnknownReference.
+        That is NotFound, NotOwner, VersionMismatch, AlreadyExists or UnknownReference.
         """
         guarded = self.may_refuse_patches(patches)
-        statement = self._sql.update_guarded if guarded else self._sql.update
         updated: dict[int, T | Exception] = {}
         try:
-            arguments = self._sql.bind_patches(_ordered(patches))
+            statement, arguments = self._sql.updating(_ordered(patches), guarded=guarded)
             rows = await self._write(connection, statement, arguments, token, guarded=guarded)
         except DuplicateWrite as duplicate:
             deleted_since = OutcomeUnknown(f"the {self._noun} was updated, and has been deleted since")
@@ -166,18 +165,21 @@ class TableStatements(Generic[T]):
             await self._write(connection, self._sql.vacate, arguments, None, guarded=True)
         if found := repeated(self._table.unique_values(patch.values) for patch in patches):
             missed = await self._refusals.missed(connection, patches)
-            if not missed:
-                raise await self._refusals.of_repeated(connection, patches, found)
-            return list(missed.values())
+            all_or_nothing([missed.get(patch.id) for patch in patches])
+            raise await self._refusals.of_repeated(connection, patches, found)
         return await self.update(connection, patches)
 
     async def delete(
         self, connection: Connection, deletions: Sequence[Deletion], token: bytes | None = None
     ) -> list[Exception | None]:
-        """Delete rows, and return None for each that was deleted, or NotFound, VersionMismatch or StillReferenced."""
-        guarded, arguments = self.may_refuse_deletions, self._sql.deletions.bind(_ordered(deletions))
+        """Delete rows, and return None for each that was deleted, or why it was not.
+
+        That is NotFound, NotOwner, VersionMismatch or StillReferenced.
+        """
+        guarded = self.may_refuse_deletions
+        statement, arguments = self._sql.deleting(_ordered(deletions))
         try:
-            rows = await self._write(connection, self._sql.delete, arguments, token, guarded=guarded)
+            rows = await self._write(connection, statement, arguments, token, guarded=guarded)
             deleted = {row[0] for row in rows}
         except DuplicateWrite as duplicate:
             deleted = set(duplicate.ids)

@@ -21,6 +21,7 @@ from db.transactions.runner import run_in_transaction
 
 T = TypeVar("T")
 U = TypeVar("U")
+W = TypeVar("W", Patch, Deletion)
 
 # While one bulk write waits for the disk, the next ones are executed.
 BULK_IN_FLIGHT = 4
@@ -31,7 +32,8 @@ class Store(Generic[T]):
 
     The verbs for one row share a statement with concurrent calls of the same verb: a batcher runs them as one batch.
     Those for many rows write all of them or none. Every verb raises the errors of db.errors; under an idempotency key a
-    write also raises ReplayedResponse, KeyInUse and KeyReused.
+    write also raises ReplayedResponse, KeyInUse and KeyReused. A call with an owner updates and deletes rows of this
+    user and of nobody alone, where the table's rows have owners; for any other row it raises NotOwner.
     """
 
     def __init__(self, storage: Storage, table: Table, make_row: Callable[..., T]) -> None:
@@ -92,11 +94,11 @@ class Store(Generic[T]):
 
     def update(self, call: Call, patch: Patch) -> Awaitable[T]:
         """Update a row, and return it. Raise NotFound or VersionMismatch, or what `create` raises."""
-        return self._write(self._update_batcher, call, patch)
+        return self._write(self._update_batcher, call, self._owned(call, patch))
 
     def delete(self, call: Call, deletion: Deletion) -> Awaitable[None]:
         """Delete a row. Raise NotFound, VersionMismatch or StillReferenced."""
-        return self._write(self._delete_batcher, call, deletion)
+        return self._write(self._delete_batcher, call, self._owned(call, deletion))
 
     async def get_many(self, call: Call, ids: Sequence[int]) -> list[T]:
         """Return the rows that exist, in the order of `ids`."""
@@ -117,6 +119,7 @@ class Store(Generic[T]):
 
     async def update_many(self, call: Call, patches: Sequence[Patch]) -> list[T]:
         """Update rows, all or none, each id at most once, and return them. Raise what `update` raises."""
+        patches = [self._owned(call, patch) for patch in patches]
 
         async def work(session: AsyncSession) -> list[T]:
             return all_or_nothing(await self._statements.update_all(SessionConnection(session), patches))
@@ -125,8 +128,9 @@ class Store(Generic[T]):
 
     async def delete_many(self, call: Call, ids: Sequence[int]) -> list[int]:
         """Delete the rows that exist, and return their ids in the order of `ids`. Raise StillReferenced."""
-        deletions = [Deletion(id) for id in ids]
-        if call.idempotency is None and not self._statements.may_refuse_deletions:
+        deletions = [self._owned(call, Deletion(id)) for id in ids]
+        may_refuse = self._statements.may_refuse_deletions or (call.owner is not None and self.table.owner is not None)
+        if call.idempotency is None and not may_refuse:
             delete = partial(self._statements.delete, deletions=deletions)
             return _deleted_ids(ids, await self._bulk_write_batcher.submit(delete, call.deadline))
 
@@ -152,6 +156,10 @@ class Store(Generic[T]):
         if isinstance(result, Exception):
             raise result
         return result  # type: ignore[no-any-return] # what `run` returns in the list
+
+    def _owned(self, call: Call, write: W) -> W:
+        """Return a write that is refused for the rows of others than the call's owner, if there is one."""
+        return write if call.owner is None or self.table.owner is None else write._replace(owner=call.owner)
 
     def _write(self, batcher: Batcher[Any, Any, Any], call: Call, member: Row | Patch | Deletion) -> Awaitable[Any]:
         if call.idempotency is None:
@@ -200,5 +208,5 @@ def _keys_of_deletion(deletion: Deletion) -> Collection[Hashable]:
 
 
 def _deleted_ids(ids: Sequence[int], errors: Sequence[Exception | None]) -> list[int]:
-    all_or_nothing([error for error in errors if not isinstance(error, NotFound)])
+    all_or_nothing([None if isinstance(error, NotFound) else error for error in errors])
     return [id for id, error in zip(ids, errors, strict=True) if error is None]

@@ -30,18 +30,20 @@ Row = tuple[Any, ...]  # the values of a table's `fields`, then of its `write_on
 
 
 class Patch(NamedTuple):
-    """The new values of some fields of a row. A version must be the row's current one."""
+    """The new values of some fields of a row. A version must be the row's current one, an owner its owner, if any."""
 
     id: int
     version: int | None
     values: Mapping[str, Any]
+    owner: int | None = None
 
 
 class Deletion(NamedTuple):
-    """The id of a row to delete. A version must be the row's current one."""
+    """The id of a row to delete. A version must be the row's current one, an owner its owner, if it has one."""
 
     id: int
     version: int | None = None
+    owner: int | None = None
 
 
 class Reference(NamedTuple):
@@ -57,8 +59,9 @@ class Table:
 
     Clients read and write `fields`, and write `write_only`; no other column is selected. A field with a column
     NAME_folded beside it is compared and ordered by db.types.fold, and is unique by it. `orders` are those of a list,
-    each with an index on (column, id), `filters` its filters by query parameter. Raise TypeError for a table whose
-    lists or unique values could not be served as they should be.
+    each with an index on (column, id), `filters` its filters by query parameter. `owner` is the field with the id of
+    the user that a row belongs to, NULL if to nobody. Raise TypeError for a table whose lists, unique values or owners
+    could not be served as they should be.
     """
 
     model: type[Base]
@@ -67,6 +70,7 @@ class Table:
     write_only: tuple[str, ...] = ()
     orders: tuple[str, ...] = ("id",)
     filters: Mapping[str, Filter] = field(default_factory=dict)
+    owner: str | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.row_fields, *self.orders, *(one.column for one in self.filters.values())):
@@ -77,6 +81,8 @@ class Table:
             wanted = REQUIRED_TYPES.get(column.type.python_type)
             if wanted and column.type is not wanted[1]:
                 raise TypeError(f"{column} needs the type db.types.{wanted[0]}, to be the same on both databases")
+        if self.owner is not None and self.owner not in self.fields:
+            raise TypeError(f"{self.name} has no field {self.owner}: an owner is read with its row")
         self._check_lists()
         for names in self._unique_columns:
             if len(names) > 1 and "id" not in names:

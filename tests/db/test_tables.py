@@ -50,6 +50,7 @@ def indexed(name: str) -> Index:
         ([indexed("name")], {"filters": {"place": equals("place")}}, r"events.place .* needs an index"),
         ([], {"orders": ("id", "nam")}, "events has no column nam"),
         ([], {"filters": {"nam": equals("nam")}}, "events has no column nam"),
+        ([], {"owner": "code"}, "events has no field code"),
         ([], {"write_only": ("seen_at",)}, r"events.seen_at needs the type db.types.Timestamp"),
         ([], {"write_only": ("height",)}, r"events.height needs the type db.types.Float64"),
         ([indexed("code")], {"orders": ("id", "code")}, r"events.code needs the type db.types.Name"),
