@@ -110,6 +110,33 @@ class User(Base):
     )
 
 
+class Token(Base):
+    """A secret by which a user's programs are known: its digest, and the prefix by which it is found."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[int] = mapped_column(BigIntId, Identity(), primary_key=True)
+    # A token does not guard its user: it is deleted with them.
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Name)
+    prefix: Mapped[str] = mapped_column(String(16))
+    digest: Mapped[str] = mapped_column(String(64))  # SHA-256 in hexadecimal
+    expires_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    last_used_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    version: Mapped[int] = mapped_column(BigInteger, server_default=f"{FIRST_VERSION}")
+    created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
+    updated_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
+
+    __table_args__ = (
+        CheckConstraint("length(name) BETWEEN 1 AND 255", name="name_length"),
+        CheckConstraint("length(digest) = 64", name="digest_length"),
+        CheckConstraint("version >= 1", name="version_positive"),
+        Index(None, "prefix"),  # not unique: a prefix is no secret, and two tokens may have the same
+        Index(None, "user_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+
 class IdempotencyRecord(Base):
     """A write with an idempotency key: the digests of its request, and the response that a repeat of it gets."""
 

@@ -49,14 +49,14 @@ async def test_a_role_without_rights_on_a_table_is_not_ready_and_the_table_is_na
             response = await client.get("/readyz")
     detail = str(problem(response)["detail"])
     assert (code(response), checked.returncode) == ((503, "not-ready"), 1)
-    for table in ("users", "commit_records", "idempotency_keys"):
+    for table in ("users", "tokens", "commit_records", "idempotency_keys"):
         assert f"{EVERYTHING} on {table}" in detail
         assert f"{EVERYTHING} on {table}" in checked.stderr
     assert "on items" not in detail
 
 
 async def test_each_right_on_each_table_is_needed_and_named(database_url: str) -> None:
-    tables = "items, users, commit_records, idempotency_keys"
+    tables = "items, users, tokens, commit_records, idempotency_keys"
     async with role(database_url, f"{EVERYTHING} ON {tables}", READ) as url, serving(settings(url)) as client:
         assert (await client.get("/readyz")).status_code == 200
         for table, privilege in product(tables.split(", "), EVERYTHING.split(", ")):
@@ -98,7 +98,7 @@ async def test_a_table_that_is_gone_at_the_right_revision_is_named(database_url:
 
 async def test_rights_on_columns_are_rights(database_url: str) -> None:
     columns = "INSERT (name, price, in_stock, owner_id), UPDATE, SELECT, DELETE ON items"
-    others = f"{EVERYTHING} ON users, commit_records, idempotency_keys"
+    others = f"{EVERYTHING} ON users, tokens, commit_records, idempotency_keys"
     async with role(database_url, columns, others, READ) as url, serving(settings(url)) as client:
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post("/items", json=LAMP)).status_code == 201
@@ -125,6 +125,8 @@ async def test_requests_that_need_a_right_that_is_missing_are_503_and_change_not
 async def test_grants_that_are_given_later_need_no_restart(database_url: str) -> None:
     async with role(database_url, *ITEMS_ALONE) as url, serving(settings(url)) as client:
         assert code(await client.get("/readyz")) == (503, "not-ready")
-        await execute(database_url, f"GRANT {EVERYTHING} ON users, commit_records, idempotency_keys TO {username(url)}")
+        await execute(
+            database_url, f"GRANT {EVERYTHING} ON users, tokens, commit_records, idempotency_keys TO {username(url)}"
+        )
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post("/items", json=LAMP)).status_code == 201
