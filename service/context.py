@@ -7,6 +7,7 @@ from db.migrate import Schema
 from db.resources.users import Users
 from db.tables.store import Store
 from db.transactions.idempotency import Idempotency
+from service.auth.authenticator import Authenticator
 from service.http.body import BodyReader
 from service.passwords import Passwords
 from service.settings import Settings
@@ -30,3 +31,4 @@ class Context(NamedTuple):
     passwords: Passwords
     items: "Store[ItemResponse]"
     users: "Users[UserResponse]"
+    authenticator: Authenticator | None = None  # None: whoever reaches the service may do everything

@@ -10,8 +10,8 @@ from service.resources import documents, health, items, users
 ROUTES = [
     *items.COLLECTION.routes(),
     *users.COLLECTION.routes(
-        GET=Operation(users.read_user),
-        DELETE=Operation(users.delete_user, status=204, problems=[UNKNOWN_REFERENCE]),
+        GET=Operation(users.read_user, scope="users:read", own="id"),
+        DELETE=Operation(users.delete_user, scope="users:write", status=204, problems=[UNKNOWN_REFERENCE]),
     ),
     Route("/livez", Resource("", GET=Probe(health.live))),
     Route("/readyz", Resource("", GET=Probe(health.ready, problems=[NOT_READY]))),

@@ -14,10 +14,11 @@ from db.tables.table import Deletion, Patch, Table
 from service.context import Context
 from service.http.conditional import write_at_version
 from service.http.derived import batch_patch, list_query, merge_patch
+from service.http.handler import Handler
 from service.http.headers import IfMatch
 from service.http.listing import Listing
 from service.http.media_types import BATCH_PATCH, MERGE_PATCH
-from service.http.operation import Handler, Operation, Resource
+from service.http.operation import Operation, Resource
 from service.http.patches import given, patches
 from service.http.problems import UNKNOWN_REFERENCE, already_exists, owned
 from service.http.response import Result
@@ -73,18 +74,19 @@ class Collection(Generic[C, R]):
         refused = [already_exists(noun)] if self._table.unique else []
         refused += [UNKNOWN_REFERENCE] if self._table.references else []
         owns = [owned(reference.other.name) for reference in self._table.referenced_by]
+        reading, writing = f"{self._table.name}:read", f"{self._table.name}:write"
         refusals = {"PUT": refused, "PATCH": refused, "DELETE": owns}  # of the table, whichever handler it has
         one = {
-            "GET": self._operation(self.read_one),
-            "PUT": self._operation(self.replace_one, problems=refused),
-            "PATCH": self._operation(self.update_one, problems=refused, body_types=MERGE_PATCH),
-            "DELETE": self._operation(self.delete_one, problems=owns, status=204),
+            "GET": self._operation(self.read_one, scope=reading),
+            "PUT": self._operation(self.replace_one, scope=writing, problems=refused),
+            "PATCH": self._operation(self.update_one, scope=writing, problems=refused, body_types=MERGE_PATCH),
+            "DELETE": self._operation(self.delete_one, scope=writing, problems=owns, status=204),
         }
         many = {
-            "GET": self._operation(self.list_page),
-            "POST": self._operation(self.create_many, problems=refused, status=201, location=location),
-            "PATCH": self._operation(self.update_many, problems=refused, body_types=BATCH_PATCH),
-            "DELETE": self._operation(self.delete_many, problems=owns),
+            "GET": self._operation(self.list_page, scope=reading),
+            "POST": self._operation(self.create_many, scope=writing, problems=refused, status=201, location=location),
+            "PATCH": self._operation(self.update_many, scope=writing, problems=refused, body_types=BATCH_PATCH),
+            "DELETE": self._operation(self.delete_many, scope=writing, problems=owns),
         }
         one |= {method: operation.with_problems(refusals.get(method, ())) for method, operation in own.items()}
         return [Route(f"{self.path}/{{id}}", Resource(noun, **one)), Route(self.path, Resource(noun, **many))]

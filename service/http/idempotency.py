@@ -27,14 +27,15 @@ decoder = msgspec.msgpack.Decoder(Response)
 problem_decoder = msgspec.json.Decoder(Problem)
 
 
-def key_scope(scope: Scope, key: bytes) -> str:
+def key_scope(scope: Scope, key: bytes, caller: int | None = None) -> str:
     """Return the digest of what a key is for, the method and the path, and of the key, in hexadecimal. Raises a 400.
 
-    All clients share it, as the service does not identify clients.
+    Each caller, a user's id, has keys of its own; without authentication all clients share them.
     """
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise ProblemError(INVALID_HEADER, "Idempotency-Key must be 1 to 255 visible ASCII characters.")
-    parts = (scope["method"].encode(), scope["path"].encode(), key)
+    of_caller = () if caller is None else (b"%d" % caller,)
+    parts = (*of_caller, scope["method"].encode(), scope["path"].encode(), key)
     return _digest(b"".join(b"%d:%b" % (len(part), part) for part in parts))
 
 

@@ -10,17 +10,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from hashlib import blake2b
-from inspect import getdoc
 from types import NoneType
-from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from db.errors import Conflict, InvalidValue, NotFound, VersionMismatch
+from db.errors import Conflict, InvalidValue, NotFound, NotOwner, VersionMismatch
 from db.tables.call import Call
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
+from service.auth.authenticator import Authenticator
+from service.auth.principal import Principal
 from service.context import Context
+from service.http.handler import Handler
 from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit
 from service.http.idempotency import (
     decode_replay,
@@ -39,7 +41,15 @@ from service.http.media_types import (
     for_content_type,
     negotiate,
 )
-from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, NO_SUCH_PATH, ProblemError, ProblemType, render
+from service.http.problems import (
+    FORBIDDEN,
+    INVALID_HEADER,
+    METHOD_NOT_ALLOWED,
+    NO_SUCH_PATH,
+    ProblemError,
+    ProblemType,
+    render,
+)
 from service.http.query import NoParameters, QueryDecoder
 from service.http.response import NO_CACHE, Header, Response, Result, send_response
 from service.http.validation import BodyDecoder, union_members
@@ -47,39 +57,23 @@ from service.http.validation import BodyDecoder, union_members
 SAFE = {"GET", "HEAD"}
 RESERVED = frozenset({"context", "call", "query", "body", "if_match"})
 CALL = Call()  # of requests without a deadline and without an idempotency key
-REFUSALS = (NotFound, VersionMismatch, Conflict, InvalidValue)
+REFUSALS = (NotFound, NotOwner, VersionMismatch, Conflict, InvalidValue)
 BODY_DIGEST_BYTES = 6
 
 
-class Handler(NamedTuple):
-    """A handler, the types of its parameters and of what it returns, and how the document calls it."""
-
-    run: Callable[..., Awaitable[Any]]
-    hints: dict[str, Any]
-    name: str
-    summary: str
-    tag: str
-
-    @classmethod
-    def of(cls, run: Callable[..., Awaitable[Any]]) -> Self:
-        """Return a handler with its name, its docstring's first line as the summary, and its module as the tag."""
-        summary = (getdoc(run) or "").partition("\n")[0]
-        return cls(run, get_type_hints(run, include_extras=True), run.__name__, summary, run.__module__.split(".")[-1])
-
-    def applied(self, noun: str, name: str, types: Mapping[str, Any]) -> Self:
-        """Return the handler with the names of one resource, and with types in the place of its type variables."""
-        hints = {key: _applied(hint, types) for key, hint in self.hints.items()}
-        one = f"{self.name.partition('_')[0]}_{noun if self.name.endswith('_one') else name}"
-        return type(self)(self.run, hints, one, self.summary.format(noun=noun, name=name), name)
-
-
 class Operation:
-    """One method of one path: the handler, and what its signature does not say."""
+    """One method of one path: the handler, and what its signature does not say.
+
+    With authentication, `scope` is what its caller needs; a path's parameter `own` may be the caller's own id instead.
+    Without a scope everybody may call it.
+    """
 
     def __init__(  # noqa: PLR0913 - what a signature does not say
         self,
         handler: "Callable[..., Awaitable[Any]] | Handler",
         *,
+        scope: str | None = None,
+        own: str | None = None,
         status: int = 200,
         problems: Sequence[ProblemType] = (),
         location: bytes = b"",
@@ -88,6 +82,8 @@ class Operation:
     ) -> None:
         self.described = described = handler if isinstance(handler, Handler) else Handler.of(handler)
         self.handler = described.run
+        self.scope = scope
+        self.own = own
         self.status = status
         self.problems = problems
         self.location = location  # of what is created: a pattern with %d for the id
@@ -122,9 +118,11 @@ class Operation:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decode the request, call the handler, encode its result and send it. Raises ProblemError."""
         headers = combined(scope["headers"])
+        context: Context = scope["state"]["context"]
+        # Before all else, whatever else is wrong with the request.
+        principal = None if context.authenticator is None else await self._admit(context.authenticator, headers, scope)
         call = CALL.within(time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
         media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON
-        context: Context = scope["state"]["context"]
         arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
         run = self.handler
         for name, read in self._path_readers.items():
@@ -144,7 +142,7 @@ class Operation:
                 body = await context.bodies.read(headers, receive)
                 arguments["body"] = self.body_decoder.decode(body_media_type, body)
             if b"idempotency-key" in headers:
-                key = self._idempotency_key(scope, headers, arguments, media_type)
+                key = self._idempotency_key(scope, headers, arguments, media_type, principal)
                 call = call.within(context.settings.request_timeout_ms / 1000)
                 arguments["call"] = call._replace(idempotency=key)
                 run = self._run_once
@@ -154,8 +152,23 @@ class Operation:
             response = decode_replay(replay.response, scope["request_id"])
         await send_response(scope, send, response)
 
+    async def _admit(self, authenticator: Authenticator, headers: Headers, scope: Scope) -> Principal | None:
+        """Return who calls; None where everybody may. Raise a 401, and a 403."""
+        if self.scope is None:
+            return None
+        authorization = headers.get(b"authorization")
+        principal = authenticator.known(authorization) or await authenticator.authenticate(authorization)
+        if principal.may(self.scope) or (self.own and scope["path_params"][self.own] == str(principal.user_id)):
+            return principal
+        raise ProblemError(FORBIDDEN, f"The scope {self.scope} is missing.")
+
     def _idempotency_key(
-        self, scope: Scope, headers: Headers, arguments: Mapping[str, Any], media_type: MediaType
+        self,
+        scope: Scope,
+        headers: Headers,
+        arguments: Mapping[str, Any],
+        media_type: MediaType,
+        principal: Principal | None,
     ) -> IdempotencyKey:
         """Return the key of a write, with how its result or its refusal is encoded as the response to store."""
         body = without_secrets(self._secrets, arguments.get("body"))
@@ -166,7 +179,8 @@ class Operation:
                 return encode_response(render(result, scope["request_id"].decode()))
             return encode_response(self.encode(result, media_type, headers))
 
-        return IdempotencyKey(key_scope(scope, headers[b"idempotency-key"]), fingerprint(request), encode)
+        caller = principal.user_id if principal else None
+        return IdempotencyKey(key_scope(scope, headers[b"idempotency-key"], caller), fingerprint(request), encode)
 
     async def _run_once(self, context: Context, call: Call, **arguments: Any) -> Any:
         """Return the handler's result, or store the response to its refusal, which changed nothing, and raise that."""
@@ -223,14 +237,6 @@ class Resource:
         if operation is None:
             raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=self._allow_headers)
         return operation(scope, receive, send)
-
-
-def _applied(hint: Any, types: Mapping[str, Any]) -> Any:
-    """Return a type with types in the place of its variables."""
-    if isinstance(hint, TypeVar):
-        return types[hint.__name__]
-    variables = getattr(hint, "__parameters__", ())
-    return hint[tuple(types[variable.__name__] for variable in variables)] if variables else hint
 
 
 def path_parameter(text: str, read: Callable[[str], Any]) -> Any:

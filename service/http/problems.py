@@ -46,6 +46,10 @@ MALFORMED_BODY = ProblemType(400, "malformed-body", "The body cannot be decoded"
 INVALID_QUERY = ProblemType(400, "invalid-query", "A query parameter is wrong")
 INVALID_CURSOR = ProblemType(400, "invalid-cursor", "The cursor does not belong here")
 INVALID_HEADER = ProblemType(400, "invalid-header", "A header is malformed")
+UNAUTHENTICATED = ProblemType(401, "unauthenticated", "A token is needed")
+# Whatever is wrong with a token looks the same: that it was revoked is nothing to tell whoever has it.
+INVALID_TOKEN = ProblemType(401, "invalid-token", "The token is not valid")
+FORBIDDEN = ProblemType(403, "forbidden", "The caller may not do this")
 NO_SUCH_PATH = ProblemType(404, "no-such-path", "There is nothing at this path")
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This path has no such method")
 NOT_ACCEPTABLE = ProblemType(406, "not-acceptable", "No acceptable media type")
@@ -77,6 +81,12 @@ def not_found(noun: str) -> ProblemType:
 
 
 @cache
+def not_owner(noun: str) -> ProblemType:
+    """Return the problem type of a write to a resource that belongs to another user, or that gives it to one."""
+    return ProblemType(403, "not-owner", f"The {noun} is, or would be, another user's")
+
+
+@cache
 def stale(noun: str) -> ProblemType:
     """Return the problem type of a write that expects another version of a resource."""
     return ProblemType(412, "stale", f"The {noun} has changed since it was read")
@@ -97,6 +107,7 @@ def owned(by: str) -> ProblemType:
 # An error without an entry has that of its base class, if there is one; a resource's errors have its own types.
 TYPE_BY_ERROR: dict[type[db_errors.DatabaseError], ProblemType | Callable[[Any], ProblemType]] = {
     db_errors.NotFound: lambda error: not_found(error.noun),
+    db_errors.NotOwner: lambda error: not_owner(error.noun),
     db_errors.VersionMismatch: lambda error: stale(error.noun),
     db_errors.AlreadyExists: lambda error: already_exists(error.noun),
     db_errors.StillReferenced: lambda error: owned(error.by),
@@ -114,8 +125,14 @@ TYPE_BY_ERROR: dict[type[db_errors.DatabaseError], ProblemType | Callable[[Any],
 }
 # Other texts come from the database, and may show what is not for clients; the log has them.
 SHOWN = {
-    *(db_errors.NotFound, db_errors.VersionMismatch, db_errors.AlreadyExists, db_errors.StillReferenced),
-    *(db_errors.UnknownReference, db_errors.Overloaded, db_errors.KeyInUse, db_errors.KeyReused),
+    *(db_errors.NotFound, db_errors.NotOwner, db_errors.VersionMismatch, db_errors.AlreadyExists),
+    *(
+        db_errors.StillReferenced,
+        db_errors.UnknownReference,
+        db_errors.Overloaded,
+        db_errors.KeyInUse,
+        db_errors.KeyReused,
+    ),
 }
 
 # The detail of OUTCOME_UNKNOWN, after which a client has to do something.

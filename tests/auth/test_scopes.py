@@ -1,0 +1,147 @@
+"""Each operation needs a scope: without a token it is a 401 before all else, without the scope a 403."""
+
+import httpx
+import pytest
+
+from service.auth.principal import SCOPES_BY_ROLE
+from service.http.operation import Operation, Resource
+from service.http.probe import Probe
+from service.routes import ROUTES
+from tests.support.responses import code, problem
+from tests.support.tokens import MemoryTokens, bearer
+from tests.support.users import new_user
+
+pytestmark = pytest.mark.anyio
+
+OPEN = {"/livez", "/readyz", "/openapi.json"}
+ITEM = {"name": "lamp", "price": 1}
+OPERATIONS: list[tuple[str, str, Operation]] = [
+    (method, str(route.path), operation)
+    for route in ROUTES
+    if isinstance(route.endpoint, Resource)
+    for method, operation in route.endpoint.operations.items()
+]
+CLOSED = [(method, path.replace("{id}", "1")) for method, path, _ in OPERATIONS if path not in OPEN]
+WRONG_CHECKSUM = "itm_" + 33 * "0"
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+def test_every_operation_but_probes_and_the_document_names_its_scope(
+    method: str, path: str, operation: Operation
+) -> None:
+    if path in OPEN:
+        assert operation.scope is None
+    else:
+        assert not isinstance(operation, Probe)
+        verb = "read" if method == "GET" else "write"
+        assert operation.scope == f"{path.split('/')[1]}:{verb}"
+
+
+def test_the_scopes_of_a_role_are_those_of_operations() -> None:
+    known = {operation.scope for *_, operation in OPERATIONS} | {"*"}
+    assert all(scopes <= known for scopes in SCOPES_BY_ROLE.values())
+
+
+@pytest.mark.parametrize("path", sorted(OPEN))
+async def test_probes_and_the_document_need_no_token(callers: httpx.AsyncClient, path: str) -> None:
+    assert (await callers.get(path)).status_code == 200
+    assert (await callers.get(path, headers={"Authorization": "nonsense"})).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [*CLOSED, ("HEAD", "/items"), ("HEAD", "/items/1")])
+async def test_without_a_token_every_operation_is_a_401_that_says_how_to_authenticate(
+    callers: httpx.AsyncClient, method: str, path: str
+) -> None:
+    response = await callers.request(method, path)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == 'Bearer realm="items"'
+    assert method == "HEAD" or code(response) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        *("", "Bearer", "Bearer ", "Bearer lamp", "Bearer itm_", f"Bearer {WRONG_CHECKSUM}", f"Token {WRONG_CHECKSUM}"),
+        *("Basic YWRhOnNlY3JldA==", "Bearer " + 10_000 * "x", "Bearer \xff", "Bearer itm_a, Bearer itm_b"),
+    ],
+)
+async def test_a_header_that_has_no_token_is_a_401_without_a_look_up(
+    callers: httpx.AsyncClient, tokens: MemoryTokens, authorization: str
+) -> None:
+    response = await callers.get("/items", headers={b"Authorization": authorization.encode("latin-1")})
+    assert code(response) == (401, "invalid-token")
+    assert response.headers["www-authenticate"] == 'Bearer realm="items", error="invalid_token"'
+    assert tokens.lookups == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/items/x", {}),
+        ("GET", "/items?colour=red", {}),
+        ("GET", "/items", {"Accept": "text/html"}),
+        ("GET", "/items", {"X-Request-Timeout": "soon"}),
+        ("POST", "/items", {"Content-Type": "text/plain"}),
+        ("DELETE", "/items/1", {"If-None-Match": "*"}),
+    ],
+)
+async def test_a_401_and_a_403_come_before_any_other_mistake(
+    callers: httpx.AsyncClient, tokens: MemoryTokens, method: str, path: str, headers: dict[str, str]
+) -> None:
+    assert (await callers.request(method, path, headers=headers)).status_code == 401
+    nobody = bearer(tokens.issue(1, "unknown role"))
+    response = await callers.request(method, path, headers={**headers, **nobody})
+    assert code(response) == (403, "forbidden")
+    verb = "read" if method == "GET" else "write"
+    assert problem(response)["detail"] == f"The scope items:{verb} is missing."
+
+
+async def test_a_reader_reads_items_and_writes_none(callers: httpx.AsyncClient, tokens: MemoryTokens) -> None:
+    reader = bearer(tokens.issue(1, "reader"))
+    assert (await callers.get("/items", headers=reader)).status_code == 200
+    for method, path in CLOSED:
+        if method != "GET":
+            assert code(await callers.request(method, path, headers=reader)) == (403, "forbidden")
+
+
+async def test_only_an_admin_sees_and_changes_users_who_exist_or_do_not(
+    callers: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str]
+) -> None:
+    writer = bearer(tokens.issue(1, "writer"))
+    for path in ("/users", "/users/2", "/users/777", "/users/01", "/users/x"):
+        assert code(await callers.get(path, headers=writer)) == (403, "forbidden")
+    for method, path in CLOSED:
+        if path.startswith("/users") and method != "GET":
+            assert code(await callers.request(method, path, headers=writer)) == (403, "forbidden")
+    assert (await callers.get("/users/2", headers=admin)).status_code == 200
+    assert (await callers.get("/users", headers=admin)).status_code == 200
+    assert (await callers.patch("/users/2", json={"name": "B"}, headers=admin)).status_code == 200
+
+
+@pytest.mark.parametrize("role", ["reader", "writer"])
+async def test_whoever_is_no_admin_may_read_their_own_user_with_the_items(
+    callers: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str], role: str
+) -> None:
+    assert admin
+    own = bearer(tokens.issue(1, role))
+    assert (await callers.get("/users/1", headers=own)).json()["username"] == "ada"
+    assert (await callers.get("/users/1?include=items", headers=own)).json()["items"] == []
+    assert (await callers.head("/users/1", headers=own)).status_code == 200
+    assert code(await callers.get("/users/2?include=items", headers=own)) == (403, "forbidden")
+
+
+async def test_callers_do_not_share_idempotency_keys(
+    callers: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str]
+) -> None:
+    headers = {"Idempotency-Key": "the-same"}
+    body = new_user("cyd")
+    first = await callers.post("/users", json=body, headers={**headers, **admin})
+    other = await callers.post(
+        "/users", json=new_user("dee"), headers={**headers, **bearer(tokens.issue(2_000_000, "admin"))}
+    )
+    repeated = await callers.post(
+        "/users", json=body, headers={**headers, **bearer(tokens.issue(1_000_000, "admin"))}
+    )  # another token of the same user
+    assert (first.status_code, other.status_code) == (201, 201)
+    assert repeated.headers["idempotency-replayed"] == "true"
+    assert repeated.json() == first.json()
