@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
+from tests.support.callers import Callers, opened
 from tests.support.tokens import MemoryTokens, bearer, serving_callers
 from tests.support.users import create_user
 
@@ -19,18 +20,25 @@ async def tokens() -> MemoryTokens:
 
 
 @pytest.fixture
-async def callers(settings: Settings, tokens: MemoryTokens) -> AsyncIterator[httpx.AsyncClient]:
+async def service(settings: Settings, tokens: MemoryTokens) -> AsyncIterator[httpx.AsyncClient]:
     """Return a client without a token."""
     async with serving_callers(settings, tokens) as client:
         yield client
 
 
 @pytest.fixture
-async def admin(callers: httpx.AsyncClient, tokens: MemoryTokens) -> dict[str, str]:
+async def admin(service: httpx.AsyncClient, tokens: MemoryTokens) -> dict[str, str]:
     """Return the headers of an admin."""
     headers = bearer(tokens.issue(1_000_000, "admin"))
-    callers.headers.update(headers)
+    service.headers.update(headers)
     for name in (ADA, BOB):  # the users 1 and 2
-        await create_user(callers, name)
-    del callers.headers["Authorization"]
+        await create_user(service, name)
+    del service.headers["Authorization"]
     return headers
+
+
+@pytest.fixture
+async def callers() -> AsyncIterator[Callers]:
+    """Return callers."""
+    async with opened() as callers:
+        yield callers

@@ -43,16 +43,16 @@ def test_the_scopes_of_a_role_are_those_of_operations() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
-async def test_probes_and_the_document_need_no_token(callers: httpx.AsyncClient, path: str) -> None:
-    assert (await callers.get(path)).status_code == 200
-    assert (await callers.get(path, headers={"Authorization": "nonsense"})).status_code == 200
+async def test_probes_and_the_document_need_no_token(service: httpx.AsyncClient, path: str) -> None:
+    assert (await service.get(path)).status_code == 200
+    assert (await service.get(path, headers={"Authorization": "nonsense"})).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), [*CLOSED, ("HEAD", "/items"), ("HEAD", "/items/1")])
 async def test_without_a_token_every_operation_is_a_401_that_says_how_to_authenticate(
-    callers: httpx.AsyncClient, method: str, path: str
+    service: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    response = await callers.request(method, path)
+    response = await service.request(method, path)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == 'Bearer realm="items"'
     assert method == "HEAD" or code(response) == (401, "unauthenticated")
@@ -66,9 +66,9 @@ async def test_without_a_token_every_operation_is_a_401_that_says_how_to_authent
     ],
 )
 async def test_a_header_that_has_no_token_is_a_401_without_a_look_up(
-    callers: httpx.AsyncClient, tokens: MemoryTokens, authorization: str
+    service: httpx.AsyncClient, tokens: MemoryTokens, authorization: str
 ) -> None:
-    response = await callers.get("/items", headers={b"Authorization": authorization.encode("latin-1")})
+    response = await service.get("/items", headers={b"Authorization": authorization.encode("latin-1")})
     assert code(response) == (401, "invalid-token")
     assert response.headers["www-authenticate"] == 'Bearer realm="items", error="invalid_token"'
     assert tokens.lookups == 0
@@ -86,60 +86,60 @@ async def test_a_header_that_has_no_token_is_a_401_without_a_look_up(
     ],
 )
 async def test_a_401_and_a_403_come_before_any_other_mistake(
-    callers: httpx.AsyncClient, tokens: MemoryTokens, method: str, path: str, headers: dict[str, str]
+    service: httpx.AsyncClient, tokens: MemoryTokens, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    assert (await callers.request(method, path, headers=headers)).status_code == 401
+    assert (await service.request(method, path, headers=headers)).status_code == 401
     nobody = bearer(tokens.issue(1, "unknown role"))
-    response = await callers.request(method, path, headers={**headers, **nobody})
+    response = await service.request(method, path, headers={**headers, **nobody})
     assert code(response) == (403, "forbidden")
     verb = "read" if method == "GET" else "write"
     assert problem(response)["detail"] == f"The scope items:{verb} is missing."
 
 
-async def test_a_reader_reads_items_and_writes_none(callers: httpx.AsyncClient, tokens: MemoryTokens) -> None:
+async def test_a_reader_reads_items_and_writes_none(service: httpx.AsyncClient, tokens: MemoryTokens) -> None:
     reader = bearer(tokens.issue(1, "reader"))
-    assert (await callers.get("/items", headers=reader)).status_code == 200
+    assert (await service.get("/items", headers=reader)).status_code == 200
     for method, path in CLOSED:
         if method != "GET":
-            assert code(await callers.request(method, path, headers=reader)) == (403, "forbidden")
+            assert code(await service.request(method, path, headers=reader)) == (403, "forbidden")
 
 
 async def test_only_an_admin_sees_and_changes_users_who_exist_or_do_not(
-    callers: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str]
+    service: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str]
 ) -> None:
     writer = bearer(tokens.issue(1, "writer"))
     for path in ("/users", "/users/2", "/users/777", "/users/01", "/users/x"):
-        assert code(await callers.get(path, headers=writer)) == (403, "forbidden")
+        assert code(await service.get(path, headers=writer)) == (403, "forbidden")
     for method, path in CLOSED:
         if path.startswith("/users") and method != "GET":
-            assert code(await callers.request(method, path, headers=writer)) == (403, "forbidden")
-    assert (await callers.get("/users/2", headers=admin)).status_code == 200
-    assert (await callers.get("/users", headers=admin)).status_code == 200
-    assert (await callers.patch("/users/2", json={"name": "B"}, headers=admin)).status_code == 200
+            assert code(await service.request(method, path, headers=writer)) == (403, "forbidden")
+    assert (await service.get("/users/2", headers=admin)).status_code == 200
+    assert (await service.get("/users", headers=admin)).status_code == 200
+    assert (await service.patch("/users/2", json={"name": "B"}, headers=admin)).status_code == 200
 
 
 @pytest.mark.parametrize("role", ["reader", "writer"])
 async def test_whoever_is_no_admin_may_read_their_own_user_with_the_items(
-    callers: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str], role: str
+    service: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str], role: str
 ) -> None:
     assert admin
     own = bearer(tokens.issue(1, role))
-    assert (await callers.get("/users/1", headers=own)).json()["username"] == "ada"
-    assert (await callers.get("/users/1?include=items", headers=own)).json()["items"] == []
-    assert (await callers.head("/users/1", headers=own)).status_code == 200
-    assert code(await callers.get("/users/2?include=items", headers=own)) == (403, "forbidden")
+    assert (await service.get("/users/1", headers=own)).json()["username"] == "ada"
+    assert (await service.get("/users/1?include=items", headers=own)).json()["items"] == []
+    assert (await service.head("/users/1", headers=own)).status_code == 200
+    assert code(await service.get("/users/2?include=items", headers=own)) == (403, "forbidden")
 
 
 async def test_callers_do_not_share_idempotency_keys(
-    callers: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str]
+    service: httpx.AsyncClient, tokens: MemoryTokens, admin: dict[str, str]
 ) -> None:
     headers = {"Idempotency-Key": "the-same"}
     body = new_user("cyd")
-    first = await callers.post("/users", json=body, headers={**headers, **admin})
-    other = await callers.post(
+    first = await service.post("/users", json=body, headers={**headers, **admin})
+    other = await service.post(
         "/users", json=new_user("dee"), headers={**headers, **bearer(tokens.issue(2_000_000, "admin"))}
     )
-    repeated = await callers.post(
+    repeated = await service.post(
         "/users", json=body, headers={**headers, **bearer(tokens.issue(1_000_000, "admin"))}
     )  # another token of the same user
     assert (first.status_code, other.status_code) == (201, 201)
