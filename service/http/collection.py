@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import astuple
 from starlette.routing import Route
 
@@ -13,12 +13,13 @@ from db.tables.store import Store
 from db.tables.table import Deletion, Patch, Table
 from service.context import Context
 from service.http.conditional import write_at_version
-from service.http.derived import batch_patch, list_query, merge_patch
+from service.http.derived import batch_patch, list_query, merge_patch, without_default
 from service.http.handler import Handler
 from service.http.headers import IfMatch
 from service.http.listing import Listing
 from service.http.media_types import BATCH_PATCH, MERGE_PATCH
 from service.http.operation import Operation, Resource
+from service.http.ownership import of_caller, refuse_others
 from service.http.patches import given, patches
 from service.http.problems import UNKNOWN_REFERENCE, already_exists, owned
 from service.http.response import Result
@@ -66,6 +67,8 @@ class Collection(Generic[C, R]):
         patch, id_type = merge_patch(create), struct_fields(response)["id"].type
         self._types = {"C": create, "P": patch, "B": batch_patch(patch, id_type), "R": response, "I": id_type}
         self._types["Q"] = list_query(table, response)
+        # Of a caller who writes its own rows alone: an owner that is absent is not null.
+        self._owner_types = self._types | ({"C": without_default(create, table.owner)} if table.owner else {})
 
     def routes(self, **own: Operation) -> list[Route]:
         """Return the routes of a row and of the list; an operation that is given, by method, is for a row."""
@@ -88,11 +91,17 @@ class Collection(Generic[C, R]):
             "PATCH": self._operation(self.update_many, scope=writing, problems=refused, body_types=BATCH_PATCH),
             "DELETE": self._operation(self.delete_many, scope=writing, problems=owns),
         }
+        for method, operation in own.items():
+            if self._table.owner and method != "GET" and operation.for_owner is None:
+                raise TypeError(f"{method} of one {noun} needs for_owner: else it writes other users' rows, too")
         one |= {method: operation.with_problems(refusals.get(method, ())) for method, operation in own.items()}
         return [Route(f"{self.path}/{{id}}", Resource(noun, **one)), Route(self.path, Resource(noun, **many))]
 
-    def _operation(self, run: Callable[..., Awaitable[Any]], **options: Any) -> Operation:
-        return Operation(Handler.of(run).applied(self._table.noun, self._table.name, self._types), **options)
+    def _operation(self, run: Callable[..., Awaitable[Any]], scope: str, **options: Any) -> Operation:
+        handler, names = Handler.of(run), (self._table.noun, self._table.name)
+        is_owned = self._table.owner is not None and scope.endswith(":write")
+        for_owner = handler.applied(*names, self._owner_types) if is_owned else None
+        return Operation(handler.applied(*names, self._types), scope=scope, for_owner=for_owner, **options)
 
     async def read_one(self, context: Context, call: Call, id: I) -> R:
         """Read one {noun}."""
@@ -106,6 +115,8 @@ class Collection(Generic[C, R]):
         """Update some fields of one {noun}."""
         store = self._store(context)
         values: Values = given(body)
+        if call.owner is not None:
+            self._refuse_others(call.owner, [values], in_batch=False)
         if self._conversions:
             call, [values] = await self._stored(context, call, [values])
         return await write_at_version(
@@ -126,17 +137,21 @@ class Collection(Generic[C, R]):
     async def create_many(self, context: Context, call: Call, body: C | Annotated[list[C], BATCH]) -> R | list[R]:
         """Create one {noun}, or a batch of {name}, all or nothing."""
         store = self._store(context)
-        bodies = body if isinstance(body, list) else [body]
+        bodies = body if (is_batch := isinstance(body, list)) else [body]
+        if call.owner is not None and self._table.owner:
+            bodies = of_caller(self._table.noun, self._table.owner, call.owner, bodies, in_batch=is_batch)
         if self._conversions:
             call, sent = await self._stored(context, call, list(map(given, bodies)))
             rows = [tuple(map(values.get, self._table.row_fields)) for values in sent]
         else:
             rows = list(map(astuple, bodies))
-        return await (store.create_many(call, rows) if bodies is body else store.create(call, rows[0]))
+        return await (store.create_many(call, rows) if is_batch else store.create(call, rows[0]))
 
     async def update_many(self, context: Context, call: Call, body: Annotated[list[B], BATCH]) -> list[R]:
         """Update a batch of {name}, all or nothing."""
         changes = patches(body)
+        if call.owner is not None:
+            self._refuse_others(call.owner, [each.values for each in changes], in_batch=True)
         if self._conversions:
             call, stored = await self._stored(context, call, [each.values for each in changes])
             changes = [each._replace(values=values) for each, values in zip(changes, stored, strict=True)]
@@ -145,6 +160,12 @@ class Collection(Generic[C, R]):
     async def delete_many(self, context: Context, call: Call, query: IdsQuery) -> list[I]:
         """Delete a batch of {name}; unknown ids are left out of the response."""
         return await self._store(context).delete_many(call, query.ids)  # type: ignore[return-value] # an id is one
+
+    def _refuse_others(self, caller: int, sent: list[Values], *, in_batch: bool) -> None:
+        """Raise a 403 for changes that give a row to another user than the caller."""
+        if owner := self._table.owner:
+            owners = [values.get(owner, UNSET) for values in sent]
+            refuse_others(self._table.noun, owner, caller, owners, in_batch=in_batch)
 
     async def _stored(self, context: Context, call: Call, sent: list[Values]) -> tuple[Call, list[Values]]:
         """Return what is stored of the values that a client sent, and the call to write it with."""

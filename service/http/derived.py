@@ -3,8 +3,8 @@
 from types import NoneType
 from typing import Annotated, Any, Literal, Union
 
-from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
-from msgspec.structs import fields
+from msgspec import NODEFAULT, UNSET, Meta, Struct, UnsetType, defstruct, field
+from msgspec.structs import FieldInfo, fields
 
 from db.tables.table import Table
 from service.http.validation import struct_fields, union_members
@@ -22,6 +22,26 @@ def merge_patch(create: type[Struct]) -> Any:
         forbid_unknown_fields=True,
         kw_only=True,
     )
+
+
+def without_default(create: type[Struct], name: str) -> Any:
+    """Return a Struct for what a Struct creates, in which one field that is absent is UNSET, not its default."""
+    return defstruct(
+        create.__name__,
+        [(one.name, one.type | UnsetType, UNSET) if one.name == name else _as_it_is(one) for one in fields(create)],
+        bases=create.__bases__,
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+        kw_only=True,  # so that fields without a default need not come first
+    )
+
+
+def _as_it_is(one: FieldInfo) -> tuple[Any, ...]:
+    """Return a field's name, its type, and its default if it has one."""
+    if one.default_factory is not NODEFAULT:
+        return one.name, one.type, field(default_factory=one.default_factory)
+    return (one.name, one.type) if one.required else (one.name, one.type, one.default)
 
 
 def batch_patch(patch: type[Struct], id_type: Any) -> Any:

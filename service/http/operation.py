@@ -41,11 +41,11 @@ from service.http.media_types import (
     for_content_type,
     negotiate,
 )
+from service.http.path import path_parameter
 from service.http.problems import (
     FORBIDDEN,
     INVALID_HEADER,
     METHOD_NOT_ALLOWED,
-    NO_SUCH_PATH,
     ProblemError,
     ProblemType,
     render,
@@ -65,7 +65,8 @@ class Operation:
     """One method of one path: the handler, and what its signature does not say.
 
     With authentication, `scope` is what its caller needs; a path's parameter `own` may be the caller's own id instead.
-    Without a scope everybody may call it.
+    Without a scope everybody may call it. `for_owner` is the handler, and the type of its body, for a caller who writes
+    its own rows alone, which the call then says.
     """
 
     def __init__(  # noqa: PLR0913 - what a signature does not say
@@ -74,6 +75,7 @@ class Operation:
         *,
         scope: str | None = None,
         own: str | None = None,
+        for_owner: Handler | None = None,
         status: int = 200,
         problems: Sequence[ProblemType] = (),
         location: bytes = b"",
@@ -84,6 +86,7 @@ class Operation:
         self.handler = described.run
         self.scope = scope
         self.own = own
+        self.for_owner = for_owner
         self.status = status
         self.problems = problems
         self.location = location  # of what is created: a pattern with %d for the id
@@ -107,6 +110,7 @@ class Operation:
         self._path_readers = {name: msgspec.json.Decoder(kind).decode for name, kind in self.path.items()}
         self._query_decoder = QueryDecoder(self.query or NoParameters)
         self.body_decoder = BodyDecoder(self.body)
+        self._owner_body_decoder = BodyDecoder(for_owner.hints.get("body")) if for_owner else self.body_decoder
         self._secrets = secret_fields(self.body)
 
     def with_problems(self, problems: Sequence[ProblemType]) -> "Operation":
@@ -122,6 +126,7 @@ class Operation:
         # Before all else, whatever else is wrong with the request.
         principal = None if context.authenticator is None else await self._admit(context.authenticator, headers, scope)
         call = CALL.within(time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
+        call = call if principal is None or self.for_owner is None else call._replace(owner=principal.owner)
         media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON
         arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
         run = self.handler
@@ -140,7 +145,8 @@ class Operation:
             if self.body is not None:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
                 body = await context.bodies.read(headers, receive)
-                arguments["body"] = self.body_decoder.decode(body_media_type, body)
+                decoder = self.body_decoder if call.owner is None else self._owner_body_decoder
+                arguments["body"] = decoder.decode(body_media_type, body)
             if b"idempotency-key" in headers:
                 key = self._idempotency_key(scope, headers, arguments, media_type, principal)
                 call = call.within(context.settings.request_timeout_ms / 1000)
@@ -237,14 +243,3 @@ class Resource:
         if operation is None:
             raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=self._allow_headers)
         return operation(scope, receive, send)
-
-
-def path_parameter(text: str, read: Callable[[str], Any]) -> Any:
-    """Return the value of a path parameter. Raises a 404: there is nothing at a path that cannot be read."""
-    try:
-        value = read(text)
-        if str(value) == text:  # each resource has one path: not 007, not 7.0
-            return value
-    except ValueError:  # msgspec's errors, and text that is no UTF-8
-        pass
-    raise ProblemError(NO_SUCH_PATH, "There is nothing at this path.")

@@ -83,7 +83,7 @@ def not_found(noun: str) -> ProblemType:
 @cache
 def not_owner(noun: str) -> ProblemType:
     """Return the problem type of a write to a resource that belongs to another user, or that gives it to one."""
-    return ProblemType(403, "not-owner", f"The {noun} is, or would be, another user's")
+    return ProblemType(403, "not-owner", f"The {noun} has, or would have, another owner")
 
 
 @cache

@@ -26,7 +26,14 @@ Price = Annotated[
     Meta(ge=0, le=DOUBLE_MAX, description="A finite price, a double on the wire and in the table.", examples=[9.5]),
 ]
 InStock = Annotated[bool, Meta(description="Whether it can be bought now.", examples=[True])]
-OwnerId = Annotated[Id | None, Meta(description="The id of the user who owns it; null: nobody.", examples=[None])]
+OwnerId = Annotated[
+    Id | None,
+    Meta(
+        description="The id of the user who owns it; null: nobody. A writer's own id or null: what a writer creates"
+        " without it is the writer's, and a replacement without it keeps the owner.",
+        examples=[None],
+    ),
+]
 
 
 class ItemCreate(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -188,6 +188,7 @@ def words(text: str) -> list[Exception]:
     """Make every error that a request may end with; those that do not name rows or fields say the text."""
     naming = [
         errors.NotFound([7], "item"),
+        errors.NotOwner([7], "item", [(1,)]),
         errors.VersionMismatch([7], "item"),
         errors.AlreadyExists([(1, "email")], "user"),
         errors.UnknownReference([("owner_id",)], "item"),
@@ -204,4 +205,4 @@ def test_every_word_of_the_database_has_a_problem_and_what_it_quotes_is_not_repe
     responses = [render(word, "abc") for word in words(f"{SECRET} in column price")]
     assert all(b"abc" in one.body for one in responses)
     assert not [one for one in responses if SECRET.encode() in one.body and b"overloaded" not in one.body]
-    assert {one.status for one in responses} == {404, 412, 409, 422, 503, 504}
+    assert {one.status for one in responses} == {403, 404, 412, 409, 422, 503, 504}
