@@ -8,7 +8,7 @@ from starlette.routing import Route
 from service.http.headers import ENTITY_TAG, IDEMPOTENCY_KEY, TimeLimit
 from service.http.media_types import OFFERED
 from service.http.middleware import REQUEST_ID
-from service.http.operation import SAFE, Resource
+from service.http.operation import SAFE, Operation, Resource
 from service.http.probe import Probe
 from service.http.problems import CONTENT_TYPE, Problem
 from service.openapi.responses import REQUEST_ID_EXAMPLE, TEXT, Endpoint, Responses
@@ -23,6 +23,8 @@ Stores resources, and serves them to other services: all in the same way.
   `date-time` in JSON is a timestamp in MessagePack.
 - **Problems**: every error is {CONTENT_TYPE.decode()} (RFC 9457). Rely on `status`, `code` and `retryable`; `errors`
   has a JSON Pointer to each error in the request.
+- **Callers** send a token, where the service runs with authentication. Without a valid one a request is a 401 before
+  all else; without the scope that its operation needs, a 403. A writer changes what it owns or what nobody owns.
 - **Integers** are written in digits alone, wherever they stand: `1.0` and `1e0` are none.
 - **Everywhere**: an unknown path is a 404, a method that a path does not have is a 405 with `Allow`, and a query
   parameter that is unknown is a 400, as is one that is repeated and no list. Probes disregard both.
@@ -32,6 +34,12 @@ Stores resources, and serves them to other services: all in the same way.
   before the statement timeout and two seconds are over.
 """
 
+BEARER = "bearer"
+BEARER_SCHEME = {
+    "type": "http",
+    "scheme": BEARER,
+    "description": "A token of a user, `itm_...`. With `ITEMSVC_AUTH=off` none is needed, and none is looked at.",
+}
 TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$", "examples": ['"1-json"']}
 REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": (
@@ -49,12 +57,13 @@ REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
 }
 
 
-def document(routes: Sequence[Route]) -> dict[str, Any]:
-    """Return the OpenAPI document of routes."""
+def document(routes: Sequence[Route], *, authenticated: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI document of routes; whether callers are authenticated, so that each has to send a token."""
+    security: list[dict[str, Any]] = [{BEARER: []}, *([] if authenticated else [{}])]
     schemas = Schemas()
     schemas.of(Problem)
     responses = Responses(schemas)
-    paths = {route.path_format: path_item(route, schemas, responses) for route in routes}
+    paths = {route.path_format: path_item(route, schemas, responses, security) for route in routes}
     components = responses.components()
     schemas.components["Problem"]["properties"]["code"]["enum"] = responses.codes
     tags = dict.fromkeys(operation["tags"][0] for path in paths.values() for operation in path.values())
@@ -63,9 +72,10 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "info": {"title": "Item service", "version": VERSION, "description": DESCRIPTION, "license": LICENSE},
         "servers": [{"url": ".", "description": "Relative to where this document is served."}],
         "tags": [{"name": tag} for tag in tags],
-        "security": [],
+        "security": [],  # of operations that name none
         "paths": paths,
         "components": {
+            "securitySchemes": {BEARER: BEARER_SCHEME},
             "schemas": schemas.components,
             "parameters": {name: request_header(name, *described) for name, described in REQUEST_HEADERS.items()},
             **components,
@@ -73,12 +83,15 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def path_item(route: Route, schemas: Schemas, responses: Responses) -> dict[str, Any]:
+def path_item(
+    route: Route, schemas: Schemas, responses: Responses, security: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return the path item of a route: each of its methods, and HEAD where there is GET."""
     resource = route.endpoint
     assert isinstance(resource, Resource)  # noqa: S101 - narrows the type
     methods = {
         method.lower(): describe_operation(Endpoint(resource.noun, method, operation), schemas, responses)
+        | needed(operation, security)
         for method, operation in resource.operations.items()
     }
     return {**methods, "head": without_content(methods["get"])} if "get" in methods else methods
@@ -97,6 +110,14 @@ def describe_operation(endpoint: Endpoint, schemas: Schemas, responses: Response
         **body,
         "responses": responses.of(endpoint),
     }
+
+
+def needed(operation: Operation, security: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what an operation needs of its caller; an empty member of `security` means that it may be nothing."""
+    if operation.scope is None:
+        return {}
+    own = " Without it, callers may do so with their own." if operation.own else ""
+    return {"description": f"Needs the scope `{operation.scope}`.{own}", "security": security}
 
 
 def without_content(get: Mapping[str, Any]) -> dict[str, Any]:

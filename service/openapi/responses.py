@@ -31,6 +31,7 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": ("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
     "Vary": ("What else the response depends on.", TEXT | {"const": "Accept"}),
     "Cache-Control": ("`no-cache`: to be asked for before each use; `no-store`: not to be stored.", CACHE_CONTROL),
+    "WWW-Authenticate": ("What the header Authorization must have (RFC 6750).", TEXT),
     "Allow": ("The methods of this path.", TEXT),
     "Accept": ("The media types that a body may have.", TEXT | {"enum": [OFFERED, MERGE_PATCH.offered]}),
     "Accept-Encoding": ("The content codings that a body may have.", TEXT | {"const": "identity"}),
@@ -43,8 +44,13 @@ HEADERS: dict[str, tuple[str, Schema]] = {
 OPTIONAL = {"Accept", "Accept-Encoding", "Accept-Patch", "Idempotency-Replayed", "Link", "X-Total-Count"}
 REFERENCE = re.compile("_(id|to)$")  # the names of fields that refer to another resource, for examples
 ALWAYS = ("Cache-Control", "X-Request-ID")
-REFUSALS = {404, 409, 412, 422}  # what the database may refuse a write with, which a repeat gets again
-PROBLEM_HEADERS = {405: ["Allow", "Accept-Patch"], 415: ["Accept", "Accept-Encoding"], 503: ["Retry-After"]}
+REFUSALS = {403, 404, 409, 412, 422}  # what the database may refuse a write with, which a repeat gets again
+PROBLEM_HEADERS = {
+    401: ["WWW-Authenticate"],
+    405: ["Allow", "Accept-Patch"],
+    415: ["Accept", "Accept-Encoding"],
+    503: ["Retry-After"],
+}
 
 
 class Endpoint(NamedTuple):
@@ -146,7 +152,12 @@ class Responses:
             (body[0] if isinstance(body, list) else body)[names[0]] = []
             return operation.body_decoder.field_errors(JSON, JSON.encode(body))
         referring = [name for name in names or struct_fields(operation.query) if REFERENCE.search(name)]
-        wrong = {"invalid-query": ["colour"], "already-exists": names, "unknown-reference": referring}
+        wrong = {
+            "not-owner": referring,
+            "invalid-query": ["colour"],
+            "already-exists": names,
+            "unknown-reference": referring,
+        }
         return [FieldError(f"/{name}", problem_type.title) for name in wrong.get(problem_type.code, [])[:1]]
 
 
@@ -159,6 +170,7 @@ def possible_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
         yield from (problems.INVALID_QUERY, problems.INVALID_HEADER, problems.HEADER_TOO_LARGE)
         if operation.has_content:
             yield problems.NOT_ACCEPTABLE
+    yield from caller_problems(endpoint)
     if operation.path:
         yield problems.NO_SUCH_PATH
     if operation.path or "id" in fields:
@@ -176,6 +188,14 @@ def possible_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
         if method not in SAFE:
             yield from (problems.OUTCOME_UNKNOWN, problems.STORAGE_FULL, problems.KEY_IN_USE, problems.KEY_REUSED)
     yield from operation.problems
+
+
+def caller_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
+    """Yield the problem types of an operation whose caller is unknown, or may not do what it asks for."""
+    if endpoint.operation.scope:
+        yield from (problems.UNAUTHENTICATED, problems.INVALID_TOKEN, problems.FORBIDDEN)
+    if endpoint.operation.for_owner:
+        yield problems.not_owner(endpoint.noun)
 
 
 def header(description: str, schema: Schema, *, required: bool = True) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from service.http.media_types import MEDIA_TYPES
 from service.http.operation import Operation, Resource
 from service.http.problems import Problem, ProblemType
 from service.http.query import QueryDecoder
+from service.openapi.document import document
 from service.routes import ROUTES
 from tests.support.documented import (
     DOCUMENT,
@@ -42,7 +43,7 @@ KINDS = [
         problem
         for collection in COLLECTIONS
         for *_, operation in collection.operations
-        for problem in operation.problems
+        for problem in (*operation.problems, *([problems.not_owner(collection.noun)] if operation.for_owner else []))
     ),
 ]
 
@@ -57,6 +58,24 @@ def operations() -> Iterator[tuple[Operation, dict[str, Any]]]:
 
 def test_the_document_is_valid_openapi() -> None:
     assert not list(openapi_spec_validator.OpenAPIV31SpecValidator(DOCUMENT).iter_errors())
+
+
+def test_operations_with_a_scope_need_a_token_and_say_which_scope() -> None:
+    for operation, described in operations():
+        if operation.scope is None:
+            assert "security" not in described
+            assert not {"401", "403"} & described["responses"].keys()
+        else:
+            assert described["security"] == [{"bearer": []}, {}]
+            assert f"`{operation.scope}`" in described["description"]
+            assert codes(described["responses"]["401"]) == {"unauthenticated", "invalid-token"}
+            owned = {"not-owner"} if operation.for_owner else set()
+            assert codes(described["responses"]["403"]) == {"forbidden"} | owned
+    assert DOCUMENT["security"] == []
+    closed = document(ROUTES, authenticated=True)["paths"]
+    assert closed["/items"]["head"]["security"] == closed["/users/{id}"]["put"]["security"] == [{"bearer": []}]
+    assert "security" not in closed["/livez"]["get"]
+    assert DOCUMENT["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
 
 
 def test_the_version_is_the_projects() -> None:
