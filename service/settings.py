@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import FieldInfo, fields
@@ -15,10 +15,9 @@ from db.engines.url import PORT_MAX, InvalidURL
 from service.database_url import DEFAULT, EXAMPLES, SWITCH, is_in_memory, normalized
 from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
 from service.service_links import is_link
+from service.variables import PLATFORM_NAMES, PREFIX, bounds, expected, kind_of, quoted, shown, variable_of
 
-PREFIX = "ITEMSVC_"
 SEPARATORS = re.compile("[-._]+")
-PLATFORM_NAMES = {"database_url": "DATABASE_URL", "port": "PORT"}
 FILE_SUFFIX = "_FILE"
 
 
@@ -39,11 +38,6 @@ class Setting(NamedTuple):
     value: str
     expected: str
     description: str
-
-
-def bounds(lowest: int, highest: int, description: str) -> Meta:
-    """Return what the type of a number says about it."""
-    return Meta(ge=lowest, le=highest, description=description)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -106,11 +100,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Return the rows of the settings table, with the values of these settings."""
         return [
             Setting(
-                variable=_variable(field.name),
-                default=_shown(field.name, field.default),
-                value=_shown(field.name, getattr(self, field.name)),
-                expected=_expected(field),
-                description=_kind(field)[1].description or "",
+                variable=variable_of(field.name),
+                default=shown(field.name, field.default),
+                value=shown(field.name, getattr(self, field.name)),
+                expected=expected(field),
+                description=kind_of(field)[1].description or "",
             )
             for field in _fields()
         ]
@@ -157,7 +151,7 @@ def _database_url_file(sources: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def _known() -> set[str]:
-    return {_variable(field.name) + suffix for field in _fields() for suffix in ("", FILE_SUFFIX)}
+    return {variable_of(field.name) + suffix for field in _fields() for suffix in ("", FILE_SUFFIX)}
 
 
 def _unknown(names: set[str]) -> Iterator[str]:
@@ -168,11 +162,11 @@ def _unknown(names: set[str]) -> Iterator[str]:
             # Compared without the prefix, as DATABASE_URL and PORT have none.
             field = upper.removeprefix(PREFIX).removesuffix(FILE_SUFFIX).lower()
             nearest = get_close_matches(field, [one.name for one in _fields()], n=1)
-            yield f"{name} is not a setting" + "".join(f"; did you mean {_variable(field)}?" for field in nearest)
+            yield f"{name} is not a setting" + "".join(f"; did you mean {variable_of(field)}?" for field in nearest)
 
 
 def _read(field: FieldInfo, sources: Sequence[Mapping[str, str]]) -> Any:
-    variable, file_variable = _variable(field.name), _variable(field.name) + FILE_SUFFIX
+    variable, file_variable = variable_of(field.name), variable_of(field.name) + FILE_SUFFIX
     for source in sources:
         if variable in source and file_variable in source:
             raise SettingsError([f"{variable} and {file_variable} are both set; expected one of them"])
@@ -181,7 +175,7 @@ def _read(field: FieldInfo, sources: Sequence[Mapping[str, str]]) -> Any:
             return _decode(field, text, f"(in {file_variable}) {_mistake(text)}")
         if variable in source:
             text = source[variable]
-            return _decode(field, text, _mistake(text) if field.name == "database_url" else f"is {_quoted(text)}")
+            return _decode(field, text, _mistake(text) if field.name == "database_url" else f"is {quoted(text)}")
     return field.default
 
 
@@ -189,21 +183,21 @@ def _read_file(variable: str, path: str) -> str:
     try:
         return read_text(Path(path)).rstrip("\r\n")
     except (OSError, ValueError) as error:
-        problem = f"is {_quoted(path)}; expected a file that can be read: {reason(error)}"
+        problem = f"is {quoted(path)}; expected a file that can be read: {reason(error)}"
         raise SettingsError([f"{variable} {problem}"]) from None
 
 
 def _decode(field: FieldInfo, text: str, found: str) -> Any:
-    problem = f"{found}; expected {_expected(field)}"
+    problem = f"{found}; expected {expected(field)}"
     if text.strip() and text.isprintable():
-        value = SWITCH.get(text.lower(), text) if _kind(field)[0] is bool else text
+        value = SWITCH.get(text.lower(), text) if kind_of(field)[0] is bool else text
         try:
             return normalized(text) if field.name == "database_url" else convert(value, field.type, strict=False)
         except InvalidURL as error:
             problem = str(error)
         except (ValidationError, ArgumentError, ValueError):  # their texts may hold a secret
             pass
-    raise SettingsError([f"{_variable(field.name)} {problem}"])
+    raise SettingsError([f"{variable_of(field.name)} {problem}"])
 
 
 def _mistake(text: str) -> str:
@@ -216,36 +210,9 @@ def _mistake(text: str) -> str:
 
 def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.workers > 1 and is_in_memory(make_url(settings.database_url)):
-        yield f"{_variable('workers')} is {settings.workers}; expected 1: workers cannot share SQLite's memory"
+        yield f"{variable_of('workers')} is {settings.workers}; expected 1: workers cannot share SQLite's memory"
     if settings.statement_timeout_ms > settings.request_timeout_ms:
         yield (
-            f"{_variable('statement_timeout_ms')} is {settings.statement_timeout_ms}; expected at most "
-            f"{_variable('request_timeout_ms')}, which is {settings.request_timeout_ms}"
+            f"{variable_of('statement_timeout_ms')} is {settings.statement_timeout_ms}; expected at most "
+            f"{variable_of('request_timeout_ms')}, which is {settings.request_timeout_ms}"
         )
-
-
-def _variable(name: str) -> str:
-    return PLATFORM_NAMES.get(name, PREFIX + name.upper())
-
-
-def _kind(field: FieldInfo) -> tuple[type, Meta]:
-    kind, meta = get_args(field.type)
-    return kind, meta
-
-
-def _expected(field: FieldInfo) -> str:
-    kind, meta = _kind(field)
-    if kind is bool:
-        return "on or off"
-    return f"{meta.ge} to {meta.le}" if kind is int else f"such as {' or '.join(meta.examples or [])}"
-
-
-def _shown(name: str, value: object) -> str:
-    if name == "database_url":
-        return make_url(str(value)).render_as_string(hide_password=True)
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
-
-
-def _quoted(text: str) -> str:
-    # A URL may hold a password, also where none belongs.
-    return "a URL" if "://" in text or "@" in text else repr(text)
