@@ -51,7 +51,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
             timeout_ms=settings.body_timeout_ms,
             bytes_per_s_min=settings.body_bytes_per_s_min,
         ),
-        document=cache(partial(document, ROUTES)),
+        document=cache(partial(document, ROUTES, authenticated=settings.auth != "off")),
         schema=partial(migrate.probe(storage).submit, None),
         check_connections=storage.check_connections,
         idempotency=storage.idempotency,

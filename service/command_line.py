@@ -10,7 +10,6 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.errors import DatabaseError, MigrationRefused, NoSuchRevision, UnexpectedPooler
 from service import signals
+from service.auth.start import refusal, say_who_may_come_in
 from service.observability.logging import log_settings
 from service.openapi.document import document
 from service.routes import ROUTES
@@ -40,9 +40,6 @@ ADDRESS_HINTS = {
     errno.EACCES: ": ports below 1024 may need rights; PORT= chooses another port",
     errno.EADDRNOTAVAIL: ": this machine has no such address; ITEMSVC_HOST= chooses another one",
 }
-NO_AUTHENTICATION = (
-    "there is no authentication yet: every client that reaches the service may read and write everything"
-)
 NO_HOME = "/nonexistent"
 NOT_READY = "The service cannot become ready"
 # A migration may rewrite a table: it is not a request.
@@ -117,8 +114,8 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
     except (OSError, UnicodeError) as error:
         hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
         return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [f"{error}{hint}"])
-    if not ip_address(host).is_loopback:
-        log.warning(NO_AUTHENTICATION, extra={"address": host})
+    if reason := refusal(settings, host):
+        return fail("The service cannot start", [reason])
     if open_database(settings.database_url).auto_migrate:
         signals.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
         outage = False
@@ -127,6 +124,7 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
         outage, obstacle = signals.run(_obstacle(settings))
         if obstacle:
             log.warning(obstacle)
+    say_who_may_come_in(settings, host)
     try:
         supervisor = Supervisor(replace(settings, host=host, port=port), outage_logged=outage)
     except TooFewFiles as error:
@@ -185,9 +183,9 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
     return 0
 
 
-def print_document(_settings: Settings, _given: argparse.Namespace) -> int:
+def print_document(settings: Settings, _given: argparse.Namespace) -> int:
     """Print the OpenAPI document."""
-    print(json.dumps(document(ROUTES), indent=2))
+    print(json.dumps(document(ROUTES, authenticated=settings.auth != "off"), indent=2))
     return 0
 
 

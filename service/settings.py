@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import FieldInfo, fields
@@ -47,6 +47,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     database_url_file: str | None = None  # the path in DATABASE_URL_FILE, if that was read; not a setting of its own
     port: Annotated[int, bounds(0, PORT_MAX, "The TCP port; 0 takes any free one.")] = 8000
     host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
+    auth: Annotated[
+        Literal["off", "tokens"],
+        Meta(description="How callers are authenticated; off: whoever reaches the service may do everything."),
+    ] = "off"
+    auth_off_anywhere: Annotated[
+        bool, Meta(description="Whether ITEMSVC_AUTH may be off on an address that is not loopback.")
+    ] = False
+    auth_cache_ms: Annotated[
+        int, bounds(1, 5000, "For how long a token that was revoked, or a user who was changed, may count as before.")
+    ] = 5000
     workers: Annotated[int, bounds(1, 64, "Worker processes.")] = 1
     coalesce: Annotated[bool, Meta(description="Whether requests that wait at the same time share a statement.")] = True
     batch_size_max: Annotated[int, bounds(1, 1000, "Requests that share one statement.")] = 256

@@ -363,19 +363,6 @@ def test_an_address_that_is_not_ours_is_one_line(run: Run, host: str) -> None:
     assert host in result.err
 
 
-@pytest.mark.parametrize(("host", "lines"), [("0.0.0.0", 1), ("::", 1), ("127.0.0.1", 0), ("localhost", 0), ("::1", 0)])  # noqa: S104
-def test_a_service_that_others_can_reach_says_that_it_has_no_authentication(
-    tmp_path: Path, host: str, lines: int
-) -> None:
-    environ = {"DATABASE_URL": "sqlite:///missing/items.db", "ITEMSVC_HOST": host, "PORT": "0"}
-    done = shell("serve", cwd=tmp_path, environ=environ)  # which never listens, as it has no database
-    assert done.stderr.count("there is no authentication yet") == lines
-    assert done.stderr.splitlines()[lines:] == [
-        "The database sqlite+aiosqlite:///missing/items.db cannot be used:",
-        "- unable to open database file",
-    ]
-
-
 def test_the_module_hands_its_exit_code_to_the_shell(tmp_path: Path) -> None:
     done = shell("check", cwd=tmp_path, environ={"DATABASE_URL": "sqlite:///missing/items.db"})
     assert done.returncode == 1
