@@ -19,7 +19,7 @@ from math import inf
 from time import monotonic, time
 from typing import NoReturn, Protocol, Self, TypeVar
 
-from db.errors import Overloaded
+from db.errors import Overloaded, TimedOut
 from service.auth.pace import Pace
 from service.auth.principal import Principal, principal_of
 from service.auth.token_text import TokenDigest, digest_of
@@ -149,8 +149,8 @@ class Authenticator:
         self._uses.pending[known.token_id] = used_at
         return known.principal
 
-    async def authenticate(self, authorization: bytes | None) -> Principal:
-        """Return the principal of a header. Raise a 401, and the errors of `find`."""
+    async def authenticate(self, authorization: bytes | None, limit_s: float | None = None) -> Principal:
+        """Return the principal of a header. Raise a 401, the errors of `find`, and TimedOut after so many seconds."""
         if authorization is None:
             raise ProblemError(UNAUTHENTICATED, "The header Authorization must have a token.", headers=[CHALLENGE])
         found = CREDENTIALS.fullmatch(authorization) if len(authorization) <= CREDENTIALS_BYTES_MAX else None
@@ -162,8 +162,7 @@ class Authenticator:
         token = digest_of(found[1].decode()) if self._refused.get(key, 0) <= self._clock() else None
         if token is None:
             _refuse()
-        # A waiter that is cancelled does not end the look-up, which others may wait for.
-        known = await asyncio.shield(self._look_up(key, token, paced=True))
+        known = await _until(self._look_up(key, token, paced=True), limit_s)
         if known is None:
             _refuse()
         self._uses.pending[known.token_id] = self._wall_clock()
@@ -200,6 +199,15 @@ class Authenticator:
         _keep(self._known, key, known, KNOWN_MAX)
         self._uses.limit()
         return known
+
+
+async def _until(lookup: "asyncio.Task[Known | None]", limit_s: float | None) -> Known | None:
+    """Wait for a look-up, which goes on if this waiter gives up, as others may wait for it. Raise TimedOut."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await asyncio.shield(lookup)
+    except TimeoutError:
+        raise TimedOut("it took too long to find out who calls") from None
 
 
 def _keep(kept: dict[bytes, V], key: bytes, value: V, most: int) -> None:

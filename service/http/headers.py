@@ -78,3 +78,11 @@ def time_limit(header: bytes) -> float:
         return read_time_limit(bounded(header, "X-Request-Timeout"))
     except ValueError:  # msgspec's errors, and text that is no UTF-8
         raise ProblemError(INVALID_HEADER, "X-Request-Timeout must be seconds, at least 0.001, like 2.5.") from None
+
+
+def valid_time_limit(headers: Headers) -> float | None:
+    """Return X-Request-Timeout; None if it is absent, or malformed, which is a 400 to those who may come in alone."""
+    try:
+        return time_limit(headers[b"x-request-timeout"])
+    except (KeyError, ProblemError):
+        return None

@@ -23,7 +23,7 @@ from service.auth.authenticator import Authenticator
 from service.auth.principal import Principal
 from service.context import Context
 from service.http.handler import Handler
-from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit
+from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit, valid_time_limit
 from service.http.idempotency import (
     decode_replay,
     encode_response,
@@ -163,7 +163,8 @@ class Operation:
         if self.scope is None:
             return None
         authorization = headers.get(b"authorization")
-        principal = authenticator.known(authorization) or await authenticator.authenticate(authorization)
+        principal = authenticator.known(authorization)
+        principal = principal or await authenticator.authenticate(authorization, valid_time_limit(headers))
         if principal.may(self.scope) or (self.own and scope["path_params"][self.own] == str(principal.user_id)):
             return principal
         raise ProblemError(FORBIDDEN, f"The scope {self.scope} is missing.")

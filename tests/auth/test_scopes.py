@@ -145,3 +145,15 @@ async def test_callers_do_not_share_idempotency_keys(
     assert (first.status_code, other.status_code) == (201, 201)
     assert repeated.headers["idempotency-replayed"] == "true"
     assert repeated.json() == first.json()
+
+
+async def test_a_look_up_that_takes_longer_than_the_client_waits_is_a_504_and_goes_on(
+    service: httpx.AsyncClient, tokens: MemoryTokens
+) -> None:
+    reader = bearer(tokens.issue(1, "reader"))
+    tokens.gate.clear()
+    response = await service.get("/items", headers={**reader, "X-Request-Timeout": "0.001"})
+    assert code(response) == (504, "timeout")
+    tokens.gate.set()
+    assert (await service.get("/items", headers={**reader, "X-Request-Timeout": "60"})).status_code == 200
+    assert tokens.lookups == 1
