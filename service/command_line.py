@@ -1,4 +1,4 @@
-"""The command line: python -m service serve | migrate | check | openapi."""
+"""The command line: python -m service serve | migrate | token | check | openapi."""
 
 import argparse
 import asyncio
@@ -18,8 +18,10 @@ from msgspec.structs import replace
 from db import migrate
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
-from db.errors import DatabaseError, MigrationRefused, NoSuchRevision, UnexpectedPooler
+from db.errors import DatabaseError, MigrationRefused, NoSuchRevision, NotFound, UnexpectedPooler
 from service import signals
+from service.auth import commands
+from service.auth.commands import NoSuchUser, add_token_actions
 from service.auth.start import refusal, say_who_may_come_in
 from service.observability.logging import log_settings
 from service.openapi.document import document
@@ -94,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("action", nargs="?", default="upgrade", choices=["upgrade", "downgrade", "current"])
     command.add_argument("revision", nargs="?", help="default: head; a downgrade needs one, base for an empty schema")
     command.set_defaults(run=change_schema)
+    command = add("token", help="issue, list or revoke the tokens of users")
+    add_token_actions(command)
+    command.set_defaults(run=change_tokens)
     command = add("check", help="connect, and print the database's version, its schema and the settings")
     command.set_defaults(run=check)
     command = add("openapi", help="print the OpenAPI document")
@@ -164,6 +169,15 @@ def change_schema(settings: Settings, given: argparse.Namespace) -> int:
         return fail("Nothing was changed", ["a downgrade needs a revision; base is the empty schema"])
     schema = signals.run(with_database(settings, run))
     print(f"The schema is at {schema.revision}.")
+    return 0
+
+
+def change_tokens(settings: Settings, given: argparse.Namespace) -> int:
+    """Issue, list or revoke tokens."""
+    try:
+        print(signals.run(with_database(settings, lambda database: commands.run(database, given))))
+    except (NoSuchUser, NotFound) as error:
+        return fail("Nothing was changed", [str(error)])
     return 0
 
 
