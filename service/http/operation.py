@@ -126,7 +126,7 @@ class Operation:
         # Before all else, whatever else is wrong with the request.
         principal = None if context.authenticator is None else await self._admit(context.authenticator, headers, scope)
         call = CALL.within(time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
-        call = call if principal is None or self.for_owner is None else call._replace(owner=principal.owner)
+        call = call if principal is None or self.for_owner is None else Call(call.deadline, owner=principal.owner)
         media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON
         arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
         run = self.handler

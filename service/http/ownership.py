@@ -16,10 +16,13 @@ C = TypeVar("C", bound=Struct)
 
 def of_caller(noun: str, field: str, caller: int, bodies: Sequence[C], *, in_batch: bool) -> list[C]:
     """Return what is created, the caller's where no owner is sent; null is nobody. Raise a 403 for another's."""
-    owners = [getattr(body, field) for body in bodies]
-    refuse_others(noun, field, caller, owners, in_batch=in_batch)
-    given = zip(bodies, owners, strict=True)
-    return [replace(body, **{field: caller}) if owner is UNSET else body for body, owner in given]
+    created = []
+    for body in bodies:
+        owner = getattr(body, field)
+        if owner is not None and owner is not UNSET and owner != caller:
+            refuse_others(noun, field, caller, (getattr(each, field) for each in bodies), in_batch=in_batch)
+        created.append(replace(body, **{field: caller}) if owner is UNSET else body)
+    return created
 
 
 def refuse_others(noun: str, field: str, caller: int, owners: Iterable[Any], *, in_batch: bool) -> None:
