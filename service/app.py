@@ -1,7 +1,7 @@
 """The composition root: the only place that constructs the parts of the application, and connects them."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import cache, partial
 
 from starlette.middleware import Middleware
@@ -13,10 +13,12 @@ from db.batching.queue import Limits
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.resources.items import ITEMS
+from db.resources.tokens import TOKENS, Tokens
 from db.resources.users import USERS, Users
 from db.tables.storage import Storage
 from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
+from service.auth.authenticator import Authenticator
 from service.context import Context
 from service.credentials import read_credentials
 from service.http.body import BodyReader
@@ -26,6 +28,7 @@ from service.openapi.document import document
 from service.passwords import Passwords
 from service.resources.health import ready
 from service.resources.items import ItemResponse
+from service.resources.tokens import TokenResponse
 from service.resources.users import UserResponse
 from service.routes import ROUTES
 from service.settings import Settings
@@ -43,6 +46,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         batch_connections=settings.batch_connections,
         idempotency_keys_max=settings.idempotency_keys_max,
     )
+    tokens = Tokens(storage, TOKENS, TokenResponse)
     context = Context(
         settings=settings,
         worker_state=worker_state,
@@ -58,6 +62,8 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         passwords=Passwords(),
         items=Store(storage, ITEMS, ItemResponse),
         users=Users(storage, USERS, UserResponse),
+        tokens=tokens,
+        authenticator=authenticator(settings, tokens),
     )
 
     @asynccontextmanager
@@ -66,7 +72,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
             if database.auto_migrate:
                 await migrate.upgrade(database)
             cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)
-            async with storage, context.passwords, cleaner:
+            async with storage, context.passwords, cleaner, context.authenticator or nullcontext():
                 await worker_state.start(partial(ready, context))
                 yield {"context": context}
         finally:
@@ -82,6 +88,13 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
     )
     # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
     return Router(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=[middleware])
+
+
+def authenticator(settings: Settings, tokens: Tokens[TokenResponse]) -> Authenticator | None:
+    """Return what finds out who calls; None if nobody is asked."""
+    if settings.auth == "off":
+        return None
+    return Authenticator(tokens.find_callers, tokens.record_use, cache_ms=settings.auth_cache_ms)
 
 
 def database_options(settings: Settings, worker_state: WorkerState) -> Options:

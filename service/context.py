@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from db.migrate import Schema
+from db.resources.tokens import Tokens
 from db.resources.users import Users
 from db.tables.store import Store
 from db.transactions.idempotency import Idempotency
@@ -15,6 +16,7 @@ from service.worker_state import WorkerState
 
 if TYPE_CHECKING:  # their modules import this one
     from service.resources.items import ItemResponse
+    from service.resources.tokens import TokenResponse
     from service.resources.users import UserResponse
 
 
@@ -31,4 +33,5 @@ class Context(NamedTuple):
     passwords: Passwords
     items: "Store[ItemResponse]"
     users: "Users[UserResponse]"
+    tokens: "Tokens[TokenResponse]"
     authenticator: Authenticator | None = None  # None: whoever reaches the service may do everything
