@@ -17,13 +17,11 @@ RUN pip uninstall --yes --root-user-action ignore pip \
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
-# Every address here is the container's own: whoever publishes the port, or sets ITEMSVC_AUTH, decides who may come in.
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     DATABASE_URL=sqlite+aiosqlite:////data/items.db \
-    ITEMSVC_HOST=0.0.0.0 \
-    ITEMSVC_AUTH_OFF_ANYWHERE=on
+    ITEMSVC_HOST=0.0.0.0
 USER 65532:65532
 VOLUME /data
 EXPOSE 8000

@@ -142,7 +142,7 @@ class IdempotencyRecord(Base):
 
     __tablename__ = "idempotency_keys"
 
-    scope: Mapped[str] = mapped_column(Text, primary_key=True)  # a digest of the method, path and key
+    scope: Mapped[str] = mapped_column(Text, primary_key=True)  # a digest of the caller, method, path and key
     fingerprint: Mapped[str] = mapped_column(Text)  # a digest of the rest of the request
     response: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
