@@ -141,8 +141,7 @@ class Authenticator:
             if now >= known.ends_at:
                 return None
             known.refresh_at = now + self._life_s / RETRIES  # if this one fails
-            if len(self._lookups) < LOOKUPS_MAX:
-                _ = self._look_up(key, known.token, paced=False)
+            _ = self._look_up(key, known.token)
         used_at = self._wall_clock()
         if used_at >= known.expires_at:
             return None
@@ -162,17 +161,24 @@ class Authenticator:
         token = digest_of(found[1].decode()) if self._refused.get(key, 0) <= self._clock() else None
         if token is None:
             _refuse()
-        known = await _until(self._look_up(key, token, paced=True), limit_s)
+        entered = self._clock()
+        known = await _until(self._look_up(key, token), limit_s)
+        if known is not None and known.ends_at <= entered:  # it was under way, and has read what may not be so any more
+            known = await _until(self._look_up(key, token), limit_s)
         if known is None:
             _refuse()
         self._uses.pending[known.token_id] = self._wall_clock()
         return known.principal
 
-    def _look_up(self, key: bytes, token: TokenDigest, *, paced: bool) -> "asyncio.Task[Known | None]":
-        """Start the look-up of a token, or return the one that is under way."""
+    def _look_up(self, key: bytes, token: TokenDigest) -> "asyncio.Task[Known | None]":
+        """Start the look-up of a token, or return the one that is under way.
+
+        That of a token which was known waits neither for the pace nor for those of others: there are few of them.
+        """
         if key in self._lookups:
             return self._lookups[key]
-        if len(self._lookups) >= LOOKUPS_MAX:
+        paced = key not in self._known
+        if paced and len(self._lookups) >= LOOKUPS_MAX:
             raise Overloaded(f"{LOOKUPS_MAX} tokens are being looked up")
         task = self._lookups[key] = asyncio.create_task(self._found(key, token, paced=paced))
         task.add_done_callback(lambda task: self._forget(key, task))

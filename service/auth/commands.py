@@ -87,7 +87,7 @@ def _seconds(text: str) -> int:
 def _line(row: "TokenRow") -> str:
     times = {"created": row.created_at, "expires": row.expires_at, "last used": row.last_used_at}
     shown = (f"{name} {time:%Y-%m-%d %H:%M:%S}Z" if time else f"{name} never" for name, time in times.items())
-    return f"{row.id}  user {row.user_id}  {row.prefix}…  {',  '.join(shown)}  {row.name}"
+    return f"{row.id}  user {row.user_id}  {row.prefix}…  {',  '.join(shown)}  {row.name!a}"
 
 
 async def issue(database: Database, username: str | None, name: str, expires_in_s: int | None) -> str:
@@ -96,7 +96,7 @@ async def issue(database: Database, username: str | None, name: str, expires_in_
     Raise NoSuchUser and the errors of db.errors.
     """
     async with _opened(database) as (users, tokens):
-        user_id = await _user_id(tokens, username) if username else await _administrator_id(users, tokens)
+        user_id = await _administrator_id(users, tokens) if username is None else await _user_id(tokens, username)
         text = new_token()
         digest = digest_of(text)
         assert digest is not None  # noqa: S101 - narrows the type: a new token is one
@@ -108,7 +108,7 @@ async def issue(database: Database, username: str | None, name: str, expires_in_
 async def listed(database: Database, username: str | None) -> list[TokenRow]:
     """Return the tokens of a user, or all, by id. Raise NoSuchUser and the errors of db.errors."""
     async with _opened(database) as (_, tokens):
-        filters = (("user_id", await _user_id(tokens, username)),) if username else ()
+        filters = () if username is None else (("user_id", await _user_id(tokens, username)),)
         rows: list[TokenRow] = []
         more = True
         while more:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Self
 
-from db.errors import DatabaseError
 from db.tables.call import Call
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,10 @@ class TokenUses:
         try:
             times = {id: datetime.fromtimestamp(used_at, UTC) for id, used_at in uses.items()}
             await self._record(Call().within(WRITE_TIMEOUT_S), times)
-        except DatabaseError as error:
+        except asyncio.CancelledError:
+            self.pending = {**uses, **self.pending}
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, those of the next minute are to be written
             log.warning("the last uses of %d tokens could not be recorded: %s", len(uses), error)
             if len(uses) < TOKENS_MAX:
                 self.pending = {**uses, **self.pending}

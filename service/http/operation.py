@@ -19,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 from db.errors import Conflict, InvalidValue, NotFound, NotOwner, VersionMismatch
 from db.tables.call import Call
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
-from service.auth.authenticator import Authenticator
 from service.auth.principal import Principal
 from service.context import Context
 from service.http.handler import Handler
@@ -124,9 +123,9 @@ class Operation:
         headers = combined(scope["headers"])
         context: Context = scope["state"]["context"]
         # Before all else, whatever else is wrong with the request.
-        principal = None if context.authenticator is None else await self._admit(context.authenticator, headers, scope)
+        principal = None if context.authenticator is None else await self._admit(context, headers, scope)
         call = CALL.within(time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
-        call = call if principal is None or self.for_owner is None else Call(call.deadline, owner=principal.owner)
+        call = self._of_caller(call, principal)
         media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON
         arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
         run = self.handler
@@ -145,6 +144,8 @@ class Operation:
             if self.body is not None:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
                 body = await context.bodies.read(headers, receive)
+                principal = principal and await self._admit(context, headers, scope)  # or it is shut out by now
+                arguments["call"] = call = self._of_caller(call, principal)
                 decoder = self.body_decoder if call.owner is None else self._owner_body_decoder
                 arguments["body"] = decoder.decode(body_media_type, body)
             if b"idempotency-key" in headers:
@@ -158,13 +159,16 @@ class Operation:
             response = decode_replay(replay.response, scope["request_id"])
         await send_response(scope, send, response)
 
-    async def _admit(self, authenticator: Authenticator, headers: Headers, scope: Scope) -> Principal | None:
+    def _of_caller(self, call: Call, principal: Principal | None) -> Call:
+        """Return the call with the user whose rows alone the caller may write, if there is one."""
+        return call if principal is None or self.for_owner is None else Call(call.deadline, owner=principal.owner)
+
+    async def _admit(self, context: Context, headers: Headers, scope: Scope) -> Principal | None:
         """Return who calls; None where everybody may. Raise a 401, and a 403."""
-        if self.scope is None:
+        if (authenticator := context.authenticator) is None or self.scope is None:
             return None
-        authorization = headers.get(b"authorization")
-        principal = authenticator.known(authorization)
-        principal = principal or await authenticator.authenticate(authorization, valid_time_limit(headers))
+        header = headers.get(b"authorization")
+        principal = authenticator.known(header) or await authenticator.authenticate(header, valid_time_limit(headers))
         if principal.may(self.scope) or (self.own and scope["path_params"][self.own] == str(principal.user_id)):
             return principal
         raise ProblemError(FORBIDDEN, f"The scope {self.scope} is missing.")

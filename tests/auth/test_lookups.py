@@ -68,9 +68,27 @@ async def test_look_ups_at_the_same_time_are_bounded_and_known_tokens_are_served
     with pytest.raises(Overloaded):
         await callers.who(new_token())
     callers.pass_s(LIFE_S * 0.9)
-    assert await callers.who(known)
+    assert await callers.who(known)  # which is looked up again, beside those
+    await until(lambda: callers.tokens.lookups == 4)
+    callers.pass_s(LIFE_S * 0.2)
+    again = asyncio.create_task(callers.who(known))  # no Overloaded, though its time is over
     callers.tokens.gate.set()
+    assert await again
     await asyncio.gather(*waiting)
+
+
+async def test_what_was_looked_up_long_before_a_request_is_not_believed(callers: Callers) -> None:
+    token = callers.tokens.issue(7)
+    callers.tokens.gate.clear()
+    early = asyncio.create_task(callers.who(token))
+    await until(lambda: callers.tokens.lookups == 1)
+    callers.pass_s(LIFE_S + 1)
+    late = asyncio.create_task(callers.who(token))
+    await asyncio.sleep(0)
+    callers.tokens.gate.set()
+    assert await early
+    assert await late
+    assert callers.tokens.lookups == 2  # one more, for the late one
 
 
 async def test_uses_are_recorded_together_and_at_the_end() -> None:
@@ -101,6 +119,15 @@ async def test_uses_that_could_not_be_recorded_are_recorded_later(
         with caplog.at_level(logging.WARNING):
             await callers.authenticator._uses.write()
         assert "could not be recorded: away" in caplog.text
+        callers.tokens.error = None
+    assert [list(times) for times in callers.tokens.uses] == [[1]]
+
+
+async def test_the_recording_of_uses_outlives_any_error() -> None:
+    async with opened() as callers:
+        await callers.who(callers.tokens.issue(1))
+        callers.tokens.error = RuntimeError("unforeseen")
+        await callers.authenticator._uses.write()
         callers.tokens.error = None
     assert [list(times) for times in callers.tokens.uses] == [[1]]
 

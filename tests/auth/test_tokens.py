@@ -212,3 +212,25 @@ async def test_the_last_use_is_recorded_when_the_service_stops_and_by_no_request
 async def test_with_authentication_off_no_token_is_looked_at(client: httpx.AsyncClient) -> None:
     for headers in ({}, {"Authorization": "nonsense"}, bearer(new_token())):
         assert (await client.post("/items", json=LAMP, headers=headers)).json()["owner_id"] is None
+
+
+@pytest.mark.parametrize("changed", ["revoked", "demoted", "deactivated"])
+async def test_a_caller_who_is_shut_out_while_the_body_comes_writes_nothing(settings: Settings, changed: str) -> None:
+    url = settings.database_url
+    id = await store_user(url, "ada", "writer")
+    token, other = await issue(url, id), await issue(url, await store_user(url, "root", "admin"))
+    expected = {"revoked": 401, "demoted": 403, "deactivated": 401}[changed]
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"name": "lamp", '
+        if changed == "revoked":
+            await revoke(url, token)
+        else:
+            await change_user(url, id, **({"role": "reader"} if changed == "demoted" else {"is_active": False}))
+        yield b'"price": 1}'
+
+    async with serving(replace(settings, auth="tokens", auth_cache_ms=1)) as client:
+        headers = {**bearer(token), "content-type": "application/json"}
+        response = await client.post("/items", content=body(), headers=headers)
+        assert response.status_code == expected
+        assert (await client.get("/items", headers=bearer(other))).json() == []

@@ -58,6 +58,9 @@ def test_what_cannot_be_done_is_one_line(run: Run, database_url: str) -> None:
     for arguments, expected in (
         (("issue", "--user", "nobody"), "there is no user with the name or email nobody"),
         (("list", "--user", "nobody"), "there is no user with the name or email nobody"),
+        (("issue", "--user", ""), "there is no user with the name or email "),
+        (("issue", "--user="), "there is no user with the name or email "),
+        (("list", "--user", ""), "there is no user with the name or email "),
         (("revoke", "7"), "7"),
     ):
         [error] = errors(run("token", *arguments, DATABASE_URL=database_url))
