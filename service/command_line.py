@@ -129,11 +129,11 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
         outage, obstacle = signals.run(_obstacle(settings))
         if obstacle:
             log.warning(obstacle)
-    say_who_may_come_in(settings, host)
     try:
         supervisor = Supervisor(replace(settings, host=host, port=port), outage_logged=outage)
     except TooFewFiles as error:
         return fail("The service cannot start", [str(error)])
+    say_who_may_come_in(settings, host)
     return supervisor.run()
 
 
