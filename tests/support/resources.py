@@ -1,12 +1,12 @@
 """Every resource of ROUTES as tests see it: its operations, and requests for them, made from its types alone."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count
 from typing import Any, NamedTuple, Self
 
 import httpx
-import msgspec
 from sqlalchemy import Table, UniqueConstraint
 
 from db.models import Base
@@ -220,4 +220,13 @@ def content(response: httpx.Response) -> Any:
     """Return the content of a response, whatever its media type."""
     media_type, accepted = response.headers["content-type"], response.request.headers["accept"]
     assert media_type == PROBLEM or accepted in {media_type, "*/*"}, (accepted, media_type)
-    return msgspec.to_builtins(DECODE[JSON if media_type == PROBLEM else media_type](response.content))
+    return _as_in_json(DECODE[JSON if media_type == PROBLEM else media_type](response.content))
+
+
+def _as_in_json(value: Any) -> Any:
+    """Return a value with its timestamps as JSON has them, always with six decimals."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if isinstance(value, list):
+        return list(map(_as_in_json, value))
+    return {name: _as_in_json(member) for name, member in value.items()} if isinstance(value, dict) else value
