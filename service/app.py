@@ -50,11 +50,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
     context = Context(
         settings=settings,
         worker_state=worker_state,
-        bodies=BodyReader(
-            bytes_max=settings.body_bytes_max,
-            timeout_ms=settings.body_timeout_ms,
-            bytes_per_s_min=settings.body_bytes_per_s_min,
-        ),
+        bodies=body_reader(settings),
         document=cache(partial(document, ROUTES, authenticated=settings.auth != "off")),
         schema=partial(migrate.probe(storage).submit, None),
         check_connections=storage.check_connections,
@@ -88,6 +84,15 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
     )
     # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
     return Router(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=[middleware])
+
+
+def body_reader(settings: Settings) -> BodyReader:
+    """Return what reads the bodies of requests."""
+    return BodyReader(
+        bytes_max=settings.body_bytes_max,
+        timeout_ms=settings.body_timeout_ms,
+        bytes_per_s_min=settings.body_bytes_per_s_min,
+    )
 
 
 def authenticator(settings: Settings, tokens: Tokens[TokenResponse]) -> Authenticator | None:

@@ -16,26 +16,13 @@ from db.tables.pagination import Query
 from db.tables.storage import Storage
 from db.tables.store import Store
 from db.tables.table import Deletion
+from service.auth.commands import TokenRow
 from tests.support.stores import CALL, patch
 
 LIMIT_S = 60
 UNKNOWN = 424242
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250000, tzinfo=UTC)
 DIGESTS = ["a" * 64, "b" * 64, "c" * 64]
-
-
-class TokenRow(NamedTuple):
-    """A token, in the order of its columns."""
-
-    id: int
-    user_id: int
-    name: str
-    prefix: str
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    version: int
-    created_at: datetime
-    updated_at: datetime
 
 
 class Issued(NamedTuple):
