@@ -18,7 +18,8 @@ from db.resources.users import USERS, Users
 from db.tables.storage import Storage
 from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
-from service.auth.authenticator import Authenticator
+from service.auth.authenticator import Authenticator, WaysIn
+from service.auth.tokens import StoredTokens
 from service.context import Context
 from service.credentials import read_credentials
 from service.http.body import BodyReader
@@ -51,7 +52,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         settings=settings,
         worker_state=worker_state,
         bodies=body_reader(settings),
-        document=cache(partial(document, ROUTES, authenticated=settings.auth != "off")),
+        document=cache(partial(document, ROUTES, authenticated=bool(settings.auth))),
         schema=partial(migrate.probe(storage).submit, None),
         check_connections=storage.check_connections,
         idempotency=storage.idempotency,
@@ -97,9 +98,10 @@ def body_reader(settings: Settings) -> BodyReader:
 
 def authenticator(settings: Settings, tokens: Tokens[TokenResponse]) -> Authenticator | None:
     """Return what finds out who calls; None if nobody is asked."""
-    if settings.auth == "off":
+    if not settings.auth:
         return None
-    return Authenticator(tokens.find_callers, tokens.record_use, cache_ms=settings.auth_cache_ms)
+    ways = WaysIn(token=StoredTokens(tokens.find_callers).read if "tokens" in settings.auth else None)
+    return Authenticator(ways, tokens.record_use, cache_ms=settings.auth_cache_ms)
 
 
 def database_options(settings: Settings, worker_state: WorkerState) -> Options:

@@ -199,7 +199,7 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
 
 def print_document(settings: Settings, _given: argparse.Namespace) -> int:
     """Print the OpenAPI document."""
-    print(json.dumps(document(ROUTES, authenticated=settings.auth != "off"), indent=2))
+    print(json.dumps(document(ROUTES, authenticated=bool(settings.auth)), indent=2))
     return 0
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import FieldInfo, fields
@@ -15,7 +15,7 @@ from db.engines.url import PORT_MAX, InvalidURL
 from service.database_url import DEFAULT, EXAMPLES, SWITCH, is_in_memory, normalized
 from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
 from service.service_links import is_link
-from service.variables import PLATFORM_NAMES, PREFIX, bounds, expected, kind_of, quoted, shown, variable_of
+from service.variables import NOTHING, PLATFORM_NAMES, PREFIX, bounds, expected, kind_of, quoted, shown, variable_of
 
 SEPARATORS = re.compile("[-._]+")
 FILE_SUFFIX = "_FILE"
@@ -48,9 +48,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Annotated[int, bounds(0, PORT_MAX, "The TCP port; 0 takes any free one.")] = 8000
     host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
     auth: Annotated[
-        Literal["off", "tokens"],
+        frozenset[Literal["tokens"]],
         Meta(description="How callers are authenticated; off: whoever reaches the service may do everything."),
-    ] = "off"
+    ] = frozenset()
     auth_off_anywhere: Annotated[
         bool, Meta(description="Whether ITEMSVC_AUTH may be off on an address that is not loopback.")
     ] = False
@@ -200,14 +200,21 @@ def _read_file(variable: str, path: str) -> str:
 def _decode(field: FieldInfo, text: str, found: str) -> Any:
     problem = f"{found}; expected {expected(field)}"
     if text.strip() and text.isprintable():
-        value = SWITCH.get(text.lower(), text) if kind_of(field)[0] is bool else text
         try:
-            return normalized(text) if field.name == "database_url" else convert(value, field.type, strict=False)
+            return normalized(text) if field.name == "database_url" else _converted(field, text)
         except InvalidURL as error:
             problem = str(error)
         except (ValidationError, ArgumentError, ValueError):  # their texts may hold a secret
             pass
     raise SettingsError([f"{variable_of(field.name)} {problem}"])
+
+
+def _converted(field: FieldInfo, text: str) -> Any:
+    kind: Any = kind_of(field)[0]
+    value: Any = SWITCH.get(text.lower(), text) if kind is bool else text
+    if get_origin(kind) is frozenset:
+        value = [] if text == NOTHING else [part.strip() for part in text.split(",")]
+    return convert(value, field.type, strict=False)
 
 
 def _mistake(text: str) -> str:

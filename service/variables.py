@@ -7,6 +7,7 @@ from msgspec.structs import FieldInfo
 from sqlalchemy import make_url
 
 PREFIX = "ITEMSVC_"
+NOTHING = "off"  # in the place of a set of names
 PLATFORM_NAMES = {"database_url": "DATABASE_URL", "port": "PORT"}
 
 
@@ -33,6 +34,9 @@ def expected(field: FieldInfo) -> str:
         return "on or off"
     if get_origin(kind) is Literal:
         return " or ".join(get_args(kind))
+    if get_origin(kind) is frozenset:
+        names = get_args(get_args(kind)[0])
+        return f"{NOTHING} or {', '.join(names)}{', several by commas' if len(names) > 1 else ''}"
     return f"{meta.ge} to {meta.le}" if kind is int else f"such as {' or '.join(meta.examples or [])}"
 
 
@@ -40,6 +44,8 @@ def shown(name: str, value: object) -> str:
     """Return a setting's value as it is shown, without a password."""
     if name == "database_url":
         return make_url(str(value)).render_as_string(hide_password=True)
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value)) or NOTHING
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 

@@ -13,6 +13,7 @@ class Call(NamedTuple):
     deadline: float = inf  # by the loop's clock; no request takes longer than the service's own limit
     idempotency: IdempotencyKey | None = None
     owner: int | None = None  # the user whose rows, and those of nobody, may be written; None: every row
+    caller: int | None = None  # the user who calls; None: nobody was asked
 
     def within(self, limit_s: float) -> Self:
         """Return the call with a deadline no later than so many seconds from now."""

@@ -1,114 +1,94 @@
-"""Authentication by tokens: who calls, from the header Authorization (RFC 6750).
+"""Authentication: who calls, from the header Authorization (RFC 6750) or the client certificate of the connection.
 
-    a header -> known: its principal, without a wait; looked up again in the background from half its life on
-            `-> refused before, malformed, or with a wrong checksum: a 401, without a look-up
-            `-> looked up: one look-up at a time for one token, and paced while most of them find nothing
+    a credential -> known: its principal, without a wait; looked up again in the background from half its life on
+                `-> refused before, malformed, or with a wrong checksum: a 401, without a look-up
+                `-> looked up: one look-up at a time for each, and paced while most of them find nothing
 
 What a look-up found, or that it found nothing, is believed for `cache_ms` from its start: a token that is revoked and a
-user who is deactivated or gets another role count for no longer. The time at which a token expires counts at once.
+user who is deactivated or gets another role count for no longer. The time at which a credential expires counts at once.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
+from functools import partial
 from hashlib import sha256
-from hmac import compare_digest
-from math import inf
 from time import monotonic, time
-from typing import NoReturn, Protocol, Self, TypeVar
+from typing import NamedTuple, NoReturn, Self, TypeVar
 
 from db.errors import Overloaded, TimedOut
+from service.auth.identity import Certificate, Credential, Identity, ReadCredential
 from service.auth.pace import Pace
-from service.auth.principal import Principal, principal_of
-from service.auth.token_text import TokenDigest, digest_of
+from service.auth.principal import Principal
+from service.auth.token_text import PREFIX
 from service.auth.token_uses import Record, TokenUses
 from service.http.problems import INVALID_TOKEN, UNAUTHENTICATED, ProblemError
 from service.http.response import Header
 
 SCHEME = b"Bearer "
-CREDENTIALS = re.compile(rb"bearer +([0-9A-Za-z_]{1,100})", re.IGNORECASE)
-CREDENTIALS_BYTES_MAX = 256
+CREDENTIALS = re.compile(rb"bearer +([0-9A-Za-z._~+/-]+=*)", re.IGNORECASE)
+HEADER_BYTES_MAX = 256  # of a header with a stored token
+JWT_HEADER_BYTES_MAX = 8192  # where it may have a JWT
 # RFC 6750, section 3, wants a parameter after the scheme.
 CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="items"')
 INVALID_CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="items", error="invalid_token"')
 
 KNOWN_MAX = 10_000  # principals that are kept
-REFUSED_MAX = 10_000  # tokens of which it is kept that they are refused, apart: they push out no principal
+REFUSED_MAX = 10_000  # credentials of which it is kept that they are refused, apart: they push out no principal
 LOOKUPS_MAX = 1000  # at a time; then a 503
 RETRIES = 8  # of a look-up in the background, within the life of what it would replace
 
 V = TypeVar("V")
 
 
-class Caller(Protocol):
-    """A token as it is stored, and its user."""
+class WaysIn(NamedTuple):
+    """How callers may come in; None: not in this way."""
 
-    @property
-    def token_id(self) -> int:
-        """Return the token's id."""
+    token: ReadCredential | None = None  # a bearer text that begins with `itm_`
+    jwt: ReadCredential | None = None  # any other bearer text
+    certificate: Callable[[Certificate], Credential | None] | None = None
 
-    @property
-    def digest(self) -> str:
-        """Return the token's SHA-256, in hexadecimal."""
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """Return when the token expires, if it does."""
-
-    @property
-    def user_id(self) -> int:
-        """Return the user's id."""
-
-    @property
-    def role(self) -> str:
-        """Return the user's role."""
-
-    @property
-    def is_active(self) -> bool:
-        """Return whether the user may sign in."""
-
-
-# Returns the tokens with a prefix. Raises the errors of db.errors.
-Find = Callable[[str], Awaitable[Sequence[Caller]]]
+    def read(self, text: str) -> Credential | None:
+        """Return the credential in a bearer text; None for what nobody has to look up."""
+        way = self.token if text.startswith(PREFIX) else self.jwt
+        return way(text) if way else None
 
 
 class Known:
     """A principal, and how long it is believed: until `ends_at` by the monotonic clock, `expires_at` by the wall's."""
 
-    __slots__ = ("ends_at", "expires_at", "principal", "refresh_at", "token", "token_id")
+    __slots__ = ("credential", "ends_at", "expires_at", "principal", "refresh_at", "token_id")
 
-    def __init__(self, caller: Caller, token: TokenDigest, started: float, life_s: float) -> None:
-        self.principal = principal_of(caller.user_id, caller.role)
-        self.token = token
-        self.token_id = caller.token_id
-        self.expires_at = caller.expires_at.timestamp() if caller.expires_at else inf
+    def __init__(self, identity: Identity, credential: Credential, started: float, life_s: float) -> None:
+        self.principal, self.expires_at, self.token_id = identity
+        self.credential = credential
         self.refresh_at = started + life_s / 2
         self.ends_at = started + life_s
 
 
 class Authenticator:
-    """Finds the principal of a request by its token; it is entered to record the uses of tokens.
+    """Finds the principal of a request by its credential; it is entered to record the uses of tokens.
 
-    `find` returns the tokens with a prefix, `record` stores when tokens were used last. It keeps at most KNOWN_MAX
-    principals and REFUSED_MAX refusals, and makes at most LOOKUPS_MAX look-ups at a time.
+    `record` stores when tokens were used last. It keeps at most KNOWN_MAX principals and REFUSED_MAX refusals, and
+    makes at most LOOKUPS_MAX look-ups at a time.
     """
 
     def __init__(
         self,
-        find: Find,
+        ways: WaysIn,
         record: Record,
         *,
         cache_ms: int,
         clock: Callable[[], float] = monotonic,
         wall_clock: Callable[[], float] = time,
     ) -> None:
-        self._find = find
+        self._ways = ways
+        self._bytes_max = JWT_HEADER_BYTES_MAX if ways.jwt else HEADER_BYTES_MAX
         self._uses = TokenUses(record)
         self._life_s = cache_ms / 1000
         self._clock, self._wall_clock = clock, wall_clock
-        self._known: dict[bytes, Known] = {}  # by the digest of the header; the oldest first
+        self._known: dict[bytes, Known] = {}  # by the digest of the header, or of the certificate; the oldest first
         self._refused: dict[bytes, float] = {}  # until when, likewise
         self._lookups: dict[bytes, asyncio.Task[Known | None]] = {}
         self._pace = Pace()
@@ -126,11 +106,11 @@ class Authenticator:
         await asyncio.gather(*self._lookups.values(), return_exceptions=True)
         await self._opened.aclose()
 
-    def known(self, authorization: bytes | None) -> Principal | None:
-        """Return the principal of a header, or None if it has to be authenticated; note the use of its token."""
-        if authorization is None or len(authorization) > CREDENTIALS_BYTES_MAX:
-            return None
-        return self._principal(sha256(authorization).digest())
+    def known(self, authorization: bytes | None, certificate: Certificate | None = None) -> Principal | None:
+        """Return the principal of a request, or None if it has to be authenticated; note the use of its token."""
+        if authorization is not None:
+            return None if len(authorization) > self._bytes_max else self._principal(sha256(authorization).digest())
+        return None if certificate is None else self._principal(_key_of(certificate))
 
     def _principal(self, key: bytes) -> Principal | None:
         known = self._known.get(key)
@@ -141,46 +121,66 @@ class Authenticator:
             if now >= known.ends_at:
                 return None
             known.refresh_at = now + self._life_s / RETRIES  # if this one fails
-            _ = self._look_up(key, known.token)
+            _ = self._look_up(key, known.credential)
         used_at = self._wall_clock()
         if used_at >= known.expires_at:
             return None
-        self._uses.pending[known.token_id] = used_at
+        if known.token_id is not None:
+            self._uses.pending[known.token_id] = used_at
         return known.principal
 
-    async def authenticate(self, authorization: bytes | None, limit_s: float | None = None) -> Principal:
-        """Return the principal of a header. Raise a 401, the errors of `find`, and TimedOut after so many seconds."""
-        if authorization is None:
-            raise ProblemError(UNAUTHENTICATED, "The header Authorization must have a token.", headers=[CHALLENGE])
-        found = CREDENTIALS.fullmatch(authorization) if len(authorization) <= CREDENTIALS_BYTES_MAX else None
-        if found is None:
-            _refuse()
-        key = sha256(SCHEME + found[1]).digest()  # however the scheme is written, it is kept once
+    async def authenticate(
+        self, authorization: bytes | None, certificate: Certificate | None = None, *, limit_s: float | None = None
+    ) -> Principal:
+        """Return the principal of a request. Raise a 401, the look-up's errors, and TimedOut after so many seconds.
+
+        A header counts before a certificate, also one that is wrong.
+        """
+        key, read = self._presented(authorization, certificate)
         if (principal := self._principal(key)) is not None:
             return principal
-        token = digest_of(found[1].decode()) if self._refused.get(key, 0) <= self._clock() else None
-        if token is None:
+        credential = read() if self._refused.get(key, 0) <= self._clock() else None
+        if credential is None:
             _refuse()
+        return await self._authenticated(key, credential, limit_s)
+
+    def _presented(
+        self, authorization: bytes | None, certificate: Certificate | None
+    ) -> tuple[bytes, Callable[[], Credential | None]]:
+        """Return what came with a request: what it is kept by, and what reads the credential in it. Raise a 401."""
+        if authorization is not None:
+            found = CREDENTIALS.fullmatch(authorization) if len(authorization) <= self._bytes_max else None
+            if found is None:
+                _refuse()
+            # However the scheme is written, it is kept once.
+            return sha256(SCHEME + found[1]).digest(), partial(self._ways.read, found[1].decode())
+        if certificate is None or self._ways.certificate is None:
+            raise ProblemError(UNAUTHENTICATED, "The header Authorization must have a token.", headers=[CHALLENGE])
+        return _key_of(certificate), partial(self._ways.certificate, certificate)
+
+    async def _authenticated(self, key: bytes, credential: Credential, limit_s: float | None) -> Principal:
+        """Return the principal that a look-up finds, which is no older than this request. Raise a 401."""
         entered = self._clock()
-        known = await _until(self._look_up(key, token), limit_s)
+        known = await _until(self._look_up(key, credential), limit_s)
         if known is not None and known.ends_at <= entered:  # it was under way, and has read what may not be so any more
-            known = await _until(self._look_up(key, token), limit_s)
+            known = await _until(self._look_up(key, credential), limit_s)
         if known is None:
             _refuse()
-        self._uses.pending[known.token_id] = self._wall_clock()
+        if known.token_id is not None:
+            self._uses.pending[known.token_id] = self._wall_clock()
         return known.principal
 
-    def _look_up(self, key: bytes, token: TokenDigest) -> "asyncio.Task[Known | None]":
-        """Start the look-up of a token, or return the one that is under way.
+    def _look_up(self, key: bytes, credential: Credential) -> "asyncio.Task[Known | None]":
+        """Start the look-up of a credential, or return the one that is under way.
 
-        That of a token which was known waits neither for the pace nor for those of others: there are few of them.
+        That of one which was known waits neither for the pace nor for those of others: there are few of them.
         """
         if key in self._lookups:
             return self._lookups[key]
         paced = key not in self._known
         if paced and len(self._lookups) >= LOOKUPS_MAX:
-            raise Overloaded(f"{LOOKUPS_MAX} tokens are being looked up")
-        task = self._lookups[key] = asyncio.create_task(self._found(key, token, paced=paced))
+            raise Overloaded(f"{LOOKUPS_MAX} callers are being looked up")
+        task = self._lookups[key] = asyncio.create_task(self._found(key, credential, paced=paced))
         task.add_done_callback(lambda task: self._forget(key, task))
         return task
 
@@ -189,22 +189,26 @@ class Authenticator:
         if not task.cancelled():
             task.exception()  # which nobody may wait for
 
-    async def _found(self, key: bytes, token: TokenDigest, *, paced: bool) -> Known | None:
-        """Look up a token, and keep what is found."""
+    async def _found(self, key: bytes, credential: Credential, *, paced: bool) -> Known | None:
+        """Look up a credential, and keep what is found."""
         if paced:
             await self._pace.wait()
         started = self._clock()
-        callers = await self._find(token.prefix)
-        matching = [caller for caller in callers if compare_digest(caller.digest, token.digest)]
-        known = Known(matching[0], token, started, self._life_s) if matching and matching[0].is_active else None
+        identity = await credential()
         self._known.pop(key, None)
-        if known is None or known.expires_at <= self._wall_clock():
+        if identity is None or identity.expires_at <= self._wall_clock():
             self._pace.missed()
             _keep(self._refused, key, started + self._life_s, REFUSED_MAX)
             return None
+        known = Known(identity, credential, started, self._life_s)
         _keep(self._known, key, known, KNOWN_MAX)
         self._uses.limit()
         return known
+
+
+def _key_of(certificate: Certificate) -> bytes:
+    """Return what a certificate is kept by, which no header is kept by."""
+    return b"certificate" + certificate.digest
 
 
 async def _until(lookup: "asyncio.Task[Known | None]", limit_s: float | None) -> Known | None:

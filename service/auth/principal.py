@@ -1,34 +1,47 @@
 """The principal: the user that a request comes from, and the scopes of what they may do."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
+
+from db.tables.call import Call
 
 ADMIN = "admin"
 EVERYTHING = "*"  # in the place of scopes: also those of resources that are added later
+OWN = ":own"  # after a scope: for what is at a path with the caller's own id alone
+READER = frozenset({"items:read", "users:read:own", "tokens:read:own", "tokens:write:own"})
 SCOPES_BY_ROLE: Mapping[str, frozenset[str]] = {
-    "reader": frozenset({"items:read"}),
-    "writer": frozenset({"items:read", "items:write"}),
+    "reader": READER,
+    "writer": READER | {"items:write"},
     ADMIN: frozenset({EVERYTHING}),
 }
 
 
 class Principal(NamedTuple):
-    """The user that a request comes from."""
+    """The user that a request comes from, and the calls of the store for it, which are made once.
+
+    `owning_call` is for tables whose rows have owners: it writes the user's own rows and those of nobody alone, and of
+    an admin all.
+    """
 
     user_id: int
     role: str
     scopes: frozenset[str]
-
-    @property
-    def owner(self) -> int | None:
-        """The user whose rows, and those of nobody, may be written; None: every row."""
-        return None if self.role == ADMIN else self.user_id
+    call: Call
+    owning_call: Call
 
     def may(self, scope: str) -> bool:
         """Return whether a scope is granted."""
         return scope in self.scopes or EVERYTHING in self.scopes
 
 
-def principal_of(user_id: int, role: str) -> Principal:
-    """Return the principal of a user, with the scopes of the role; a role that is not known has none."""
-    return Principal(user_id, role, SCOPES_BY_ROLE.get(role, frozenset()))
+def principal_of(user_id: int, role: str, claimed: Collection[str] | None = None) -> Principal:
+    """Return the principal of a user, with the scopes of the role; a role that is not known has none.
+
+    A credential that claims scopes has those of the role alone that it claims; a scope covers that for one's own.
+    """
+    scopes = SCOPES_BY_ROLE.get(role, frozenset())
+    if claimed is not None:
+        of_role = frozenset(claimed) if EVERYTHING in scopes else scopes
+        scopes = frozenset(scope for scope in of_role if scope in claimed or scope.removesuffix(OWN) in claimed)
+    owner = None if role == ADMIN else user_id
+    return Principal(user_id, role, scopes, Call(caller=user_id), Call(caller=user_id, owner=owner))

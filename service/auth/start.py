@@ -4,6 +4,7 @@ import logging
 from ipaddress import ip_address
 
 from service.settings import Settings
+from service.variables import shown
 
 log = logging.getLogger("service")
 
@@ -17,14 +18,14 @@ OFF = "authentication is off: every client that reaches the service may read and
 
 def refusal(settings: Settings, host: str) -> str:
     """Return why the service must not listen on an address, or ""."""
-    is_open = settings.auth == "off" and not ip_address(host).is_loopback
+    is_open = not settings.auth and not ip_address(host).is_loopback
     return REFUSAL.format(host) if is_open and not settings.auth_off_anywhere else ""
 
 
 def say_who_may_come_in(settings: Settings, host: str) -> None:
     """Log who may come in: as a warning, if that is everybody."""
-    if settings.auth != "off":
-        log.info("callers need a token", extra={"auth": settings.auth})
+    if settings.auth:
+        log.info("callers are authenticated", extra={"auth": shown("auth", settings.auth)})
     elif ip_address(host).is_loopback:
         log.info("authentication is off: every client on this machine may read and write everything")
     else:

@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 from db.errors import Conflict, InvalidValue, NotFound, NotOwner, VersionMismatch
 from db.tables.call import Call
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
-from service.auth.principal import Principal
 from service.context import Context
+from service.http.admission import Admission
 from service.http.handler import Handler
-from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit, valid_time_limit
+from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit
 from service.http.idempotency import (
     decode_replay,
     encode_response,
@@ -42,7 +42,6 @@ from service.http.media_types import (
 )
 from service.http.path import path_parameter
 from service.http.problems import (
-    FORBIDDEN,
     INVALID_HEADER,
     METHOD_NOT_ALLOWED,
     ProblemError,
@@ -63,9 +62,9 @@ BODY_DIGEST_BYTES = 6
 class Operation:
     """One method of one path: the handler, and what its signature does not say.
 
-    With authentication, `scope` is what its caller needs; a path's parameter `own` may be the caller's own id instead.
-    Without a scope everybody may call it. `for_owner` is the handler, and the type of its body, for a caller who writes
-    its own rows alone, which the call then says.
+    With authentication, `scope` is what its caller needs; where the path's parameter `own` is the caller's id, the
+    scope for one's own is enough. Without a scope everybody may call it. `for_owner` is the handler, and the type of
+    its body, for a caller who writes its own rows alone, which the call then says.
     """
 
     def __init__(  # noqa: PLR0913 - what a signature does not say
@@ -85,6 +84,7 @@ class Operation:
         self.handler = described.run
         self.scope = scope
         self.own = own
+        self._admission = Admission(scope, own, is_owned=for_owner is not None)
         self.for_owner = for_owner
         self.status = status
         self.problems = problems
@@ -123,18 +123,13 @@ class Operation:
         headers = combined(scope["headers"])
         context: Context = scope["state"]["context"]
         # Before all else, whatever else is wrong with the request.
-        principal = None if context.authenticator is None else await self._admit(context, headers, scope)
-        call = CALL.within(time_limit(headers[b"x-request-timeout"])) if b"x-request-timeout" in headers else CALL
-        call = self._of_caller(call, principal)
+        authenticator = None if self.scope is None else context.authenticator
+        call = await self._admission.admit(authenticator, headers, scope) if authenticator else CALL
+        if b"x-request-timeout" in headers:
+            call = call.within(time_limit(headers[b"x-request-timeout"]))
         media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON
-        arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
+        arguments = self._address(context, call, scope)
         run = self.handler
-        for name, read in self._path_readers.items():
-            arguments[name] = path_parameter(scope["path_params"][name], read)
-        if self.query is not None:
-            arguments["query"] = self._query_decoder.decode(scope["query_string"])
-        elif scope["query_string"]:
-            self._query_decoder.decode(scope["query_string"])  # which refuses any parameter
         if scope["method"] not in SAFE:
             # A write must not happen without a condition that its method does not evaluate.
             if b"if-none-match" in headers or (b"if-match" in headers and not self.conditional):
@@ -144,12 +139,13 @@ class Operation:
             if self.body is not None:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
                 body = await context.bodies.read(headers, receive)
-                principal = principal and await self._admit(context, headers, scope)  # or it is shut out by now
-                arguments["call"] = call = self._of_caller(call, principal)
+                if authenticator:  # the caller may be shut out by now
+                    admitted = await self._admission.admit(authenticator, headers, scope)
+                    arguments["call"] = call = admitted._replace(deadline=call.deadline)
                 decoder = self.body_decoder if call.owner is None else self._owner_body_decoder
                 arguments["body"] = decoder.decode(body_media_type, body)
             if b"idempotency-key" in headers:
-                key = self._idempotency_key(scope, headers, arguments, media_type, principal)
+                key = self._idempotency_key(scope, headers, arguments, media_type, call.caller)
                 call = call.within(context.settings.request_timeout_ms / 1000)
                 arguments["call"] = call._replace(idempotency=key)
                 run = self._run_once
@@ -159,19 +155,16 @@ class Operation:
             response = decode_replay(replay.response, scope["request_id"])
         await send_response(scope, send, response)
 
-    def _of_caller(self, call: Call, principal: Principal | None) -> Call:
-        """Return the call with the user whose rows alone the caller may write, if there is one."""
-        return call if principal is None or self.for_owner is None else Call(call.deadline, owner=principal.owner)
-
-    async def _admit(self, context: Context, headers: Headers, scope: Scope) -> Principal | None:
-        """Return who calls; None where everybody may. Raise a 401, and a 403."""
-        if (authenticator := context.authenticator) is None or self.scope is None:
-            return None
-        header = headers.get(b"authorization")
-        principal = authenticator.known(header) or await authenticator.authenticate(header, valid_time_limit(headers))
-        if principal.may(self.scope) or (self.own and scope["path_params"][self.own] == str(principal.user_id)):
-            return principal
-        raise ProblemError(FORBIDDEN, f"The scope {self.scope} is missing.")
+    def _address(self, context: Context, call: Call, scope: Scope) -> dict[str, Any]:
+        """Return a handler's arguments without those of the body and of conditions. Raise a 404, and a 400."""
+        arguments: dict[str, Any] = {"context": context, "call": call} if self.takes_call else {"context": context}
+        for name, read in self._path_readers.items():
+            arguments[name] = path_parameter(scope["path_params"][name], read)
+        if self.query is not None:
+            arguments["query"] = self._query_decoder.decode(scope["query_string"])
+        elif scope["query_string"]:
+            self._query_decoder.decode(scope["query_string"])  # which refuses any parameter
+        return arguments
 
     def _idempotency_key(
         self,
@@ -179,7 +172,7 @@ class Operation:
         headers: Headers,
         arguments: Mapping[str, Any],
         media_type: MediaType,
-        principal: Principal | None,
+        caller: int | None,
     ) -> IdempotencyKey:
         """Return the key of a write, with how its result or its refusal is encoded as the response to store."""
         body = without_secrets(self._secrets, arguments.get("body"))
@@ -190,7 +183,6 @@ class Operation:
                 return encode_response(render(result, scope["request_id"].decode()))
             return encode_response(self.encode(result, media_type, headers))
 
-        caller = principal.user_id if principal else None
         return IdempotencyKey(key_scope(scope, headers[b"idempotency-key"], caller), fingerprint(request), encode)
 
     async def _run_once(self, context: Context, call: Call, **arguments: Any) -> Any:

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from service.auth.principal import SCOPES_BY_ROLE
+from service.auth.principal import SCOPES_BY_ROLE, principal_of
 from service.http.operation import Operation, Resource
 from service.http.probe import Probe
 from service.routes import ROUTES
@@ -38,8 +38,27 @@ def test_every_operation_but_probes_and_the_document_names_its_scope(
 
 
 def test_the_scopes_of_a_role_are_those_of_operations() -> None:
-    known = {operation.scope for *_, operation in OPERATIONS} | {"*"}
-    assert all(scopes <= known for scopes in SCOPES_BY_ROLE.values())
+    known = {operation.scope for *_, operation in OPERATIONS} | {"*", "tokens:read", "tokens:write"}
+    assert all(scope.removesuffix(":own") in known for scopes in SCOPES_BY_ROLE.values() for scope in scopes)
+
+
+@pytest.mark.parametrize(
+    ("role", "claimed", "granted"),
+    [
+        ("reader", {"items:read", "items:write"}, {"items:read"}),
+        ("writer", {"items:write", "tokens:read"}, {"items:write", "tokens:read:own"}),
+        ("writer", {"users:read:own"}, {"users:read:own"}),
+        ("writer", set(), set()),
+        ("admin", {"items:read"}, {"items:read"}),
+        ("admin", {"*"}, {"*"}),
+        ("writer", {"*"}, set()),
+        ("unknown", {"items:read"}, set()),
+    ],
+)
+def test_scopes_that_a_credential_claims_are_those_of_the_role_at_most(
+    role: str, claimed: set[str], granted: set[str]
+) -> None:
+    assert principal_of(7, role, claimed).scopes == granted
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))

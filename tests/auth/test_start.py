@@ -59,8 +59,8 @@ def test_a_service_without_authentication_does_not_listen_where_others_can_reach
         ({"ITEMSVC_HOST": "::1", **ANYWHERE}, "info", THIS_MACHINE),
         ({"ITEMSVC_HOST": "localhost"}, "info", THIS_MACHINE),
         ({}, "info", THIS_MACHINE),
-        ({"ITEMSVC_HOST": "0.0.0.0", **TOKENS}, "info", "callers need a token"),  # noqa: S104
-        (TOKENS, "info", "callers need a token"),
+        ({"ITEMSVC_HOST": "0.0.0.0", **TOKENS}, "info", "callers are authenticated"),  # noqa: S104
+        (TOKENS, "info", "callers are authenticated"),
     ],
     ids=str,
 )

@@ -55,7 +55,7 @@ async def people(settings: Settings) -> AsyncIterator[People]:
     headers |= {"nobody": {}, "malformed": {"Authorization": "Bearer lamp"}, "basic": {"Authorization": "Basic YTpi"}}
     headers |= {"mistyped": bearer("itm_" + 33 * "0"), "expired": bearer(expired), "revoked": bearer(revoked)}
     headers |= {"unknown": bearer(new_token())}
-    async with serving(replace(settings, auth="tokens")) as client:
+    async with serving(replace(settings, auth=frozenset({"tokens"}))) as client:
         yield People(url, ids, headers, client)
 
 
@@ -198,7 +198,7 @@ async def test_the_last_use_is_recorded_when_the_service_stops_and_by_no_request
     url = settings.database_url
     user_id = await store_user(url, "ada", "reader")
     used, _ = await issue(url, user_id), await issue(url, user_id)
-    async with serving(replace(settings, auth="tokens")) as client:
+    async with serving(replace(settings, auth=frozenset({"tokens"}))) as client:
         before = datetime.now(UTC)
         for _ in range(3):
             assert (await client.get("/items", headers=bearer(used))).status_code == 200
@@ -229,7 +229,7 @@ async def test_a_caller_who_is_shut_out_while_the_body_comes_writes_nothing(sett
             await change_user(url, id, **({"role": "reader"} if changed == "demoted" else {"is_active": False}))
         yield b'"price": 1}'
 
-    async with serving(replace(settings, auth="tokens", auth_cache_ms=1)) as client:
+    async with serving(replace(settings, auth=frozenset({"tokens"}), auth_cache_ms=1)) as client:
         headers = {**bearer(token), "content-type": "application/json"}
         response = await client.post("/items", content=body(), headers=headers)
         assert response.status_code == expected

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from service.auth.authenticator import Authenticator
+from service.auth.authenticator import Authenticator, WaysIn
 from service.auth.principal import Principal
+from service.auth.tokens import StoredTokens
 from service.http.problems import INVALID_TOKEN, ProblemError
 from tests.support.tokens import MemoryTokens
 from tests.support.waiting import until
@@ -31,7 +32,7 @@ class Callers:
         self.tokens = MemoryTokens()
         self.clock, self.wall_clock = Clock(100.0), Clock(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
         self.authenticator = Authenticator(
-            self.tokens.find,
+            WaysIn(token=StoredTokens(self.tokens.find).read),
             self.tokens.record,
             cache_ms=int(LIFE_S * 1000),
             clock=self.clock,

@@ -13,8 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from db.tables.call import Call
 from service.app import create_app
-from service.auth.authenticator import Authenticator
+from service.auth.authenticator import Authenticator, WaysIn
 from service.auth.token_text import digest_of, new_token
+from service.auth.tokens import StoredTokens
 from service.settings import Settings
 
 
@@ -94,7 +95,7 @@ def bearer(token: str) -> dict[str, str]:
 async def serving_callers(settings: Settings, tokens: MemoryTokens) -> AsyncIterator[httpx.AsyncClient]:
     """Run a whole service inside this process whose callers have tokens, and yield a client without one."""
     app = create_app(settings)
-    authenticator = Authenticator(tokens.find, tokens.record, cache_ms=5000)
+    authenticator = Authenticator(WaysIn(token=StoredTokens(tokens.find).read), tokens.record, cache_ms=5000)
     async with app.lifespan_context(app) as state, authenticator:
         context = dict(state or {})["context"]._replace(authenticator=authenticator)
 

@@ -1,0 +1,33 @@
+"""Who may call an operation: who it is, and what they may do, before anything else of a request is read."""
+
+from starlette.types import Scope
+
+from db.tables.call import Call
+from service.auth.authenticator import Authenticator
+from service.auth.principal import OWN
+from service.http.headers import Headers, valid_time_limit
+from service.http.problems import FORBIDDEN, ProblemError
+
+
+class Admission:
+    """Lets in callers with a scope, and those with the scope for their own where a path's parameter is their id.
+
+    With `is_owned`, what they write has to be theirs, or nobody's.
+    """
+
+    def __init__(self, scope: str | None, own: str | None, *, is_owned: bool) -> None:
+        self._scope = scope or ""  # which nobody is asked for
+        self._own, self._own_scope = own, self._scope + OWN
+        self._is_owned = is_owned
+
+    async def admit(self, authenticator: Authenticator, headers: Headers, scope: Scope) -> Call:
+        """Return the call of a request's caller. Raise a 401, and a 403."""
+        header = headers.get(b"authorization")
+        principal = authenticator.known(header)
+        if principal is None:
+            principal = await authenticator.authenticate(header, limit_s=valid_time_limit(headers))
+        if not principal.may(self._scope):
+            is_own = self._own is not None and scope["path_params"][self._own] == str(principal.user_id)
+            if not (is_own and principal.may(self._own_scope)):
+                raise ProblemError(FORBIDDEN, f"The scope {self._scope} is missing.")
+        return principal.owning_call if self._is_owned else principal.call
