@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from bench.client import Client
+from bench.client import Client, Target
 from bench.responses import Item, decoded, expect
 from bench.workloads import BATCH_SIZE
 
@@ -18,20 +18,20 @@ CLIENTS = 16
 QUESTIONS_EACH = 12
 
 
-def check_responses(port: int, rows: int, *, leaves_out: Collection[str] = ()) -> None:
+def check_responses(target: Target, rows: int, *, leaves_out: Collection[str] = ()) -> None:
     """Ask every kind of question that a contestant takes, alone and many at once; raises WrongResponseError."""
-    with Client(port) as client:
+    with Client(target) as client:
         for workload, check in CHECKS:
             if workload not in leaves_out:
                 check(client, rows)
     with ThreadPoolExecutor(CLIENTS) as pool:
-        for result in [pool.submit(_asks_beside_others, port, rows, seed) for seed in range(CLIENTS)]:
+        for result in [pool.submit(_asks_beside_others, target, rows, seed) for seed in range(CLIENTS)]:
             result.result()
 
 
-def check_forms(port: int) -> None:
+def check_forms(target: Target) -> None:
     """Check only that responses have the right form, of a contestant that stores nothing."""
-    with Client(port) as client:
+    with Client(target) as client:
         _item(client, "GET", "/items/1")
         _item(client, "POST", "/items", {"name": "anything", "price": 1.0}, status=HTTPStatus.CREATED)
         page = decoded(_content(client, HTTPStatus.OK, "GET", f"/items?limit={BATCH_SIZE}"), list[Item])
@@ -91,9 +91,9 @@ def _refuses(client: Client, _rows: int) -> None:
         expect(status in REFUSALS, f"POST of {wrong} returned {status}")
 
 
-def _asks_beside_others(port: int, rows: int, seed: int) -> None:
+def _asks_beside_others(target: Target, rows: int, seed: int) -> None:
     chooser = random.Random(seed)  # noqa: S311 - the same questions for every contestant
-    with Client(port) as client:
+    with Client(target) as client:
         for question in range(QUESTIONS_EACH):
             number = chooser.randint(1, rows)
             _expect_seeded(_item(client, "GET", f"/items/{number}"), number)

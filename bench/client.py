@@ -2,7 +2,8 @@
 
 import http.client
 import re
-from typing import Self
+from collections.abc import Mapping
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -11,11 +12,19 @@ from bench.processes import HOST
 RESPONSE_SECONDS_MAX = 10.0
 
 
+class Target(NamedTuple):
+    """Where a contestant listens, and the headers that it wants with every request."""
+
+    port: int
+    headers: Mapping[str, str] = {}
+
+
 class Client:
     """One connection to one contestant; JSON goes out, bytes come back."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=RESPONSE_SECONDS_MAX)
+    def __init__(self, target: Target) -> None:
+        self._connection = http.client.HTTPConnection(HOST, target.port, timeout=RESPONSE_SECONDS_MAX)
+        self._headers = target.headers
 
     def __enter__(self) -> Self:
         return self
@@ -25,7 +34,7 @@ class Client:
 
     def next_page(self, path: str) -> str:
         """Return the path that a response's `Link` header calls the next page, or nothing."""
-        self._connection.request("GET", path)
+        self._connection.request("GET", path, headers=dict(self._headers))
         response = self._connection.getresponse()
         response.read()
         link = re.fullmatch('<(.*)>; rel="next"', response.headers["Link"] or "")
@@ -35,15 +44,15 @@ class Client:
         """Send one request and return the status and the body of its response."""
         content = None if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
-        self._connection.request(method, path, content, headers)
+        self._connection.request(method, path, content, {**self._headers, **headers})
         response = self._connection.getresponse()
         return response.status, response.read()
 
 
-def serves(port: int, path: str) -> bool:
+def serves(target: Target, path: str) -> bool:
     """Return whether a contestant serves this path already."""
     try:
-        with Client(port) as client:
+        with Client(target) as client:
             status, _body = client.ask("GET", path)
     except (OSError, http.client.HTTPException):
         return False

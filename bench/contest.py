@@ -15,9 +15,9 @@ from typing import NamedTuple
 import psutil
 
 from bench.checks import check_forms, check_responses
-from bench.client import serves
+from bench.client import Target, serves
 from bench.contestants import CONTESTANTS, Contestant
-from bench.database import Database
+from bench.database import Database, issue_token
 from bench.drivers.driver import Driver
 from bench.drivers.pgbench import PgBench
 from bench.processes import HOST, Command, cpu_seconds, free_port, running, worker_rss_bytes
@@ -31,7 +31,7 @@ class Server:
     """A contestant that runs; a database that is asked directly has no process beside its own."""
 
     contestant: Contestant
-    port: int
+    target: Target
     driver: Driver
     processes: Sequence[psutil.Process] = ()
     ready_seconds: float = 0.0
@@ -73,14 +73,15 @@ class Contest:
     @contextmanager
     def _running(self, contestant: Contestant) -> Iterator[Server]:
         if not contestant.serves and self.database.binaries:
-            yield Server(contestant, self.database.port, PgBench(self.database.binaries))
+            yield Server(contestant, Target(self.database.port), PgBench(self.database.binaries))
             return
-        port, begin = free_port(), time.monotonic()
-        line = contestant.line(HOST, port, self.part.workers)
+        headers = {"Authorization": f"Bearer {issue_token(self.database.url)}"} if contestant.wants_token else {}
+        target, begin = Target(free_port(), headers), time.monotonic()
+        line = contestant.line(HOST, target.port, self.part.workers)
         command = Command(line, {**contestant.settings, "DATABASE_URL": self.database.url})
         log = self.folder / f"{contestant.key}.log"
-        with running(command, ready=lambda: serves(port, "/items/1"), log=log) as process:
-            yield Server(contestant, port, self.driver, [process], time.monotonic() - begin)
+        with running(command, ready=lambda: serves(target, "/items/1"), log=log) as process:
+            yield Server(contestant, target, self.driver, [process], time.monotonic() - begin)
 
     def fill(self) -> None:
         """Make the table new."""
@@ -96,9 +97,9 @@ class Contest:
         )
         try:
             if server.contestant.stores_items:
-                check_responses(server.port, self.plan.rows, leaves_out=server.contestant.leaves_out)
+                check_responses(server.target, self.plan.rows, leaves_out=server.contestant.leaves_out)
             elif server.contestant.serves:
-                check_forms(server.port)
+                check_forms(server.target)
         except (WrongResponseError, OSError, HTTPException) as error:
             raise WrongResponseError(f"{server.contestant.title} is wrong: {error}") from None
         return start
@@ -120,7 +121,7 @@ class Contest:
     def warm_up(self, server: Server, workload: Workload, crowds: Sequence[int]) -> None:
         """Ask a workload once, by as many as will ever ask it."""
         seconds, rows = self.plan.warm_up_seconds, self.plan.rows
-        server.driver.drive(workload, server.port, connections=max(crowds), seconds=seconds, rows=rows)
+        server.driver.drive(workload, server.target, connections=max(crowds), seconds=seconds, rows=rows)
 
     def measure(self, trial: Trial) -> Sample:
         """Run one trial, on a table that is new if it will be changed."""
@@ -132,7 +133,7 @@ class Contest:
         trees = (*server.processes, *self.database.processes)
         seconds, rows = self.plan.duration_seconds, self.plan.rows
         rows_before, cpu_before = count_rows(), cpu_seconds(trees)
-        load = server.driver.drive(workload, server.port, connections=connections, seconds=seconds, rows=rows)
+        load = server.driver.drive(workload, server.target, connections=connections, seconds=seconds, rows=rows)
         cpu_after, rows_after = cpu_seconds(trees), count_rows()
         acknowledged = (load.responses - load.failures) * workload.items if verifies else 0
         return Sample(

@@ -26,6 +26,8 @@ class Contestant(Struct, frozen=True, kw_only=True):
     """Empty for the database alone, which is asked directly."""
     settings: dict[str, str] = {}
     databases: tuple[str, ...] = ("postgres", "sqlite")
+    wants_token: bool = False
+    """Whether its callers need a token of the service."""
     leaves_out: frozenset[str] = frozenset()
     """Workloads that it does not serve."""
     stores_items: bool = True
@@ -56,6 +58,7 @@ def peer(
 
 
 OURS = "service"
+WITH_TOKENS = "service-tokens"
 BASELINE = "fastapi"
 
 CONTESTANTS = [
@@ -64,6 +67,13 @@ CONTESTANTS = [
         title="this service",
         arguments=SERVICE,
         settings={"ITEMSVC_COALESCE": "on", **QUIET},
+    ),
+    Contestant(
+        key=WITH_TOKENS,
+        title="this service, callers with tokens",
+        arguments=SERVICE,
+        settings={"ITEMSVC_AUTH": "tokens", **QUIET},
+        wants_token=True,
     ),
     Contestant(
         key="service-alone",

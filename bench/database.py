@@ -49,6 +49,12 @@ def migrate(url: str) -> None:
     finish(Command([sys.executable, "-m", "service", "migrate", "upgrade"], {"DATABASE_URL": url}))
 
 
+def issue_token(url: str) -> str:
+    """Issue a token of an admin, with the service's own command."""
+    line = [sys.executable, "-m", "service", "token", "issue", "--admin"]
+    return finish(Command(line, {"DATABASE_URL": url})).split()[-1]
+
+
 def seed(rows: int, timestamp: str) -> str:
     """Build the statement that fills an empty table; `timestamp` is the database's expression for the nth second."""
     return SEED.format(rows=rows, timestamp=timestamp)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from bench.arguments import add_some, positive
-from bench.client import Client
+from bench.client import Client, Target
 from bench.contest import Contest, Trial
 from bench.contestants import OURS
 from bench.databases import DATABASES
@@ -78,7 +78,7 @@ def measure(growth: Growth, part: Part, rows: int) -> None:
         contest = Contest(plan, part, database, find_driver(), folder)
         with contest.everybody() as (server,):
             contest.examine(server)
-            questions = [with_path(workload, server.port, rows) for workload in GROWTH_WORKLOADS]
+            questions = [with_path(workload, server.target, rows) for workload in GROWTH_WORKLOADS]
             for workload in questions:
                 contest.warm_up(server, workload, [ALONE])
             for number in range(growth.rounds):
@@ -87,11 +87,11 @@ def measure(growth: Growth, part: Part, rows: int) -> None:
                     growth.points.append(Point(rows=rows, sample=sample))
 
 
-def with_path(workload: Workload, port: int, rows: int) -> Workload:
+def with_path(workload: Workload, target: Target, rows: int) -> Workload:
     """Find where the page in the middle begins: a filter leads there, and the cursor it gives works without it."""
     if workload.key != DEEP_PAGE.key:
         return workload
-    with Client(port) as client:
+    with Client(target) as client:
         middle = client.next_page(f"{PAGE}&price_min={rows // 2 / 4}")
     expect(middle, "the page in the middle has none after it")
     (cursor,) = parse_qs(urlsplit(middle).query)["after"]

@@ -4,6 +4,8 @@ Users ask without a pause, and every response is checked: its status, shape, val
 than what the service has acknowledged before. With `--processes` or workers each process makes rows of its own and is
 the only one to change them, so what it remembers of them is the truth. `Mixed` asks for items, `MixedUsers` for users.
 
+A service whose callers need a token gets an admin's by `--token`, or by ITEMS_TOKEN in the environment.
+
 One process makes some thousands of requests in a second. `--processes 2` runs two on this machine, `-1` one for each
 core; `--master` here and `--worker --master-host=NAME` elsewhere spread them over several. With bench/shape.py the
 number of users rises and falls.
@@ -16,6 +18,7 @@ from http import HTTPStatus
 from typing import Any
 
 from locust import FastHttpUser, TaskSet, constant, events
+from locust.argument_parser import LocustArgumentParser
 from locust.contrib.fasthttp import FastHttpSession, ResponseContextManager
 from locust.env import Environment
 from locust.event import EventHook
@@ -67,6 +70,18 @@ def profile(weights: dict[Task, int]) -> list[Task]:
     return [kind for kind, weight in weights.items() for _ in range(weight)]
 
 
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def add_token(parser: LocustArgumentParser) -> None:
+    """Add the option for a service whose callers need a token."""
+    parser.add_argument("--token", env_var="ITEMS_TOKEN", default="", is_secret=True, help="sent with every request")
+
+
+def headers(environment: Environment) -> dict[str, str]:
+    """Return the headers that every request has."""
+    token = environment.parsed_options.token if environment.parsed_options else ""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def make_rows(environment: Environment, **_: object) -> None:
     """Make this process's rows with a request for each resource, which is no part of the statistics."""
@@ -75,7 +90,8 @@ def make_rows(environment: Environment, **_: object) -> None:
     chance.seed()  # forked processes must not ask the same questions
     session = FastHttpSession(environment.host or HOST, EventHook(), None)  # type: ignore[no-untyped-call]
     for resource in {one.resource for one in environment.user_classes if issubclass(one, ResourceUser)}:
-        response = session.post(resource.path, json=[resource.new(chance) for _ in range(ROWS_PER_PROCESS)])
+        new = [resource.new(chance) for _ in range(ROWS_PER_PROCESS)]
+        response = session.post(resource.path, json=new, headers=headers(environment))
         if response.status_code != HTTPStatus.CREATED:
             said = f"status {response.status_code} {response.text}" if response.status_code else "it cannot be reached"
             logger.error("no %s could be made at %s: %s", resource.path, environment.host or HOST, said)
@@ -157,7 +173,12 @@ class ResourceUser(FastHttpUser):
     def ask(self, question: Question, check: Callable[[ResponseContextManager], None]) -> None:
         """Send one request; locust counts it as failed when `check` complains."""
         with self.client.request(
-            question.method, question.path, name=question.name, json=question.body, catch_response=True
+            question.method,
+            question.path,
+            name=question.name,
+            json=question.body,
+            headers=headers(self.environment),
+            catch_response=True,
         ) as response:
             if not response.status_code:
                 return  # a broken connection, which locust counts and names by itself

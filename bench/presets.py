@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.contestants import BASELINE, CONTESTANTS, OURS
+from bench.contestants import BASELINE, CONTESTANTS, OURS, WITH_TOKENS
 from bench.record import Part, Plan
 from bench.workloads import GET, LIST, MIXED, POST, PUT, WORKLOADS
 
@@ -29,7 +29,7 @@ def short() -> Plan:
     on_sqlite = Part(
         database="sqlite",
         workers=WORKERS_ON_SQLITE,
-        contestants=[OURS, BASELINE],
+        contestants=[OURS, WITH_TOKENS, BASELINE],
         cells={GET.key: [CROWD], **some},
     )
     return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=2, warm_up_seconds=1, rows=10_000)

@@ -1,5 +1,6 @@
 """Locust, as `make load` and the benchmark run it: the whole time is measured, and a run ends as it should."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -8,8 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from bench.drivers import locust
-from bench.workloads import GET
+from bench.client import Target
+from bench.database import issue_token, migrate
+from bench.drivers import locust, wrk
+from bench.drivers.driver import Driver
+from bench.workloads import GET, POST, PUT
 from tests.support.serving import ROOT, ServiceProcess
 
 MAKE = shutil.which("make") or "make"
@@ -36,6 +40,19 @@ def service(database_url: str) -> Iterator[ServiceProcess]:
         yield service
 
 
+def load(service: ServiceProcess, report: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    arguments = f"--users 2 --run-time 2s --html {report}"
+    return subprocess.run(
+        [MAKE, "load", f"HOST={service.url}", f"ARGS={arguments}"],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def test_locust_measures_for_as_long_as_it_was_told_however_late_its_users_are(
     service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,23 +61,34 @@ def test_locust_measures_for_as_long_as_it_was_told_however_late_its_users_are(
     monkeypatch.setattr(locust, "LOCUSTFILE", late)
     with service.client() as client:
         assert client.post("/items", json={"name": "lamp", "price": 1}).status_code == 201
-    port = make_url(service.url).port or 0
-    load = locust.Locust().drive(GET, port, connections=2, seconds=SECONDS, rows=1)
+    target = Target(make_url(service.url).port or 0)
+    load = locust.Locust().drive(GET, target, connections=2, seconds=SECONDS, rows=1)
     assert load.failures == 0
     assert load.seconds > 0.9 * SECONDS  # from the first response to the last
 
 
+def test_a_load_for_a_service_with_authentication_brings_its_token(database_url: str, tmp_path: Path) -> None:
+    migrate(database_url)
+    with ServiceProcess(database_url, ITEMSVC_AUTH="tokens") as service:
+        ended = load(service, tmp_path / "report.html", ITEMS_TOKEN=issue_token(database_url))
+        assert ended.returncode == 0, ended.stderr
+        refused = load(service, tmp_path / "refused.html")
+        assert refused.returncode
+        assert "status 401" in refused.stdout + refused.stderr
+        target = Target(make_url(service.url).port or 0, {"Authorization": f"Bearer {issue_token(database_url)}"})
+        drivers: list[Driver] = [locust.Locust()]
+        if program := shutil.which("wrk"):
+            drivers.append(wrk.Wrk(program))
+        for driver in drivers:
+            for workload in (GET, POST, PUT):
+                driven = driver.drive(workload, target, connections=2, seconds=SECONDS, rows=1)
+                assert (driven.failures, driven.breaks) == (0, 0)
+                assert driven.responses
+
+
 def test_a_load_ends_without_a_traceback_and_leaves_its_report(service: ServiceProcess, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    arguments = f"--users 2 --run-time 2s --html {report}"
-    ended = subprocess.run(
-        [MAKE, "load", f"HOST={service.url}", f"ARGS={arguments}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = load(service, report)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     assert "<html" in report.read_text()

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from bench.client import Target
 from bench.workloads import Workload
 
 RESPONSE_SECONDS_MAX = 10
@@ -28,5 +29,5 @@ class Driver(Protocol):
     def version(self) -> str:
         """Its name and its version."""
 
-    def drive(self, workload: Workload, port: int, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
         """Ask as fast as responses come, on every connection, for that long; raises ProcessError."""

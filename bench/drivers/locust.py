@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from bench.client import Target
 from bench.drivers.driver import GRACE_SECONDS, Load
 from bench.processes import HOST, Command, ProcessError, finish
 from bench.workloads import Workload
@@ -33,11 +34,11 @@ class Locust:
 
     version = f"locust {version('locust')}"
 
-    def drive(self, workload: Workload, port: int, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
         """Run locust once; raises ProcessError when it fails."""
         options = {
             "--locustfile": str(LOCUSTFILE),
-            "--host": f"http://{HOST}:{port}",
+            "--host": f"http://{HOST}:{target.port}",
             "--users": str(connections),
             "--spawn-rate": str(connections),
         }
@@ -46,7 +47,7 @@ class Locust:
         flags = ("--headless", "--json", "--skip-log", "--reset-stats", "--exit-code-on-error", "0")
         line = [sys.executable, "-m", "locust", *chain.from_iterable(options.items()), *flags]
         settings = {"BENCH_SCRIPT": workload.script, "BENCH_ROWS": str(rows), "BENCH_PATH": workload.path}
-        settings["BENCH_SECONDS"] = str(seconds)
+        settings |= {"BENCH_SECONDS": str(seconds), "BENCH_HEADERS": msgspec.json.encode(target.headers).decode()}
         printed = finish(Command(line, settings), seconds_max=seconds + GRACE_SECONDS)
         # What stands before the list are complaints about the machine's limits.
         return _load(msgspec.json.decode(printed[f"\n{printed}".index("\n[") :], type=list[Statistics]))

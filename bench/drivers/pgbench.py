@@ -4,6 +4,7 @@ from itertools import chain
 from pathlib import Path
 from statistics import quantiles
 
+from bench.client import Target
 from bench.drivers.driver import GRACE_SECONDS, Load
 from bench.postgres import SUPERUSER
 from bench.processes import HOST, Command, ProcessError, finish, temporary_folder
@@ -26,7 +27,7 @@ class PgBench:
         self._program = binaries / "pgbench"
         self.version = finish(Command([self._program, "--version"])).strip()
 
-    def drive(self, workload: Workload, port: int, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
         """Run pgbench once; raises ProcessError when it fails."""
         with temporary_folder() as folder:
             options = {
@@ -39,7 +40,7 @@ class PgBench:
                 "--sampling-rate": SAMPLING_RATE,
                 "--log-prefix": f"{folder}/transactions",
                 "--host": HOST,
-                "--port": str(port),
+                "--port": str(target.port),
                 "--username": SUPERUSER,
             }
             line: list[str | Path] = [

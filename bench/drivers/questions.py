@@ -6,6 +6,7 @@ from collections.abc import Callable
 from threading import Timer
 from typing import Any
 
+import msgspec
 from locust import FastHttpUser, constant, events, task
 from locust.env import Environment
 
@@ -13,6 +14,8 @@ Question = tuple[str, str, object]
 
 BATCH_SIZE = 100
 PAGE = f"/items?limit={BATCH_SIZE}"
+
+HEADERS = msgspec.json.decode(os.environ.get("BENCH_HEADERS", "{}"), type=dict[str, str])
 
 chance = random.Random(1)  # noqa: S311 - it chooses load, it keeps no secret
 
@@ -97,4 +100,4 @@ class Asker(FastHttpUser):
         """Send one request."""
         script, rows = os.environ["BENCH_SCRIPT"], int(os.environ["BENCH_ROWS"])
         method, path, body = QUESTIONS[script](rows)
-        self.client.request(method, path, json=body, name=script)
+        self.client.request(method, path, json=body, name=script, headers=HEADERS)

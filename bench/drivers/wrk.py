@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from bench.client import Target
 from bench.drivers.driver import GRACE_SECONDS, RESPONSE_SECONDS_MAX, Load
 from bench.processes import HOST, Command, finish
 from bench.workloads import Workload
@@ -32,7 +33,7 @@ class Wrk:
         # `wrk -v` exits with 1 and prints its usage too; the first two words are name and version.
         self.version = " ".join(finish(Command([program, "-v"]), must_succeed=False).split()[:2])
 
-    def drive(self, workload: Workload, port: int, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
         """Run wrk once; raises ProcessError when it fails."""
         options = {
             "--threads": "1",
@@ -41,8 +42,9 @@ class Wrk:
             "--timeout": f"{RESPONSE_SECONDS_MAX}s",
             "--script": str(SCRIPTS / f"{workload.script}.lua"),
         }
-        arguments = ("--", str(rows), workload.path)
-        line = [self._program, *chain.from_iterable(options.items()), f"http://{HOST}:{port}", *arguments]
+        headers = chain.from_iterable(("--header", f"{name}: {value}") for name, value in target.headers.items())
+        arguments = (f"http://{HOST}:{target.port}", "--", str(rows), workload.path)
+        line = [self._program, *chain.from_iterable(options.items()), *headers, *arguments]
         command = Command(line, {"LUA_PATH": f"{SCRIPTS}/?.lua"})
         printed = finish(command, seconds_max=seconds + GRACE_SECONDS)
         report = msgspec.json.decode(printed.strip().splitlines()[-1], type=Report)

@@ -1,6 +1,11 @@
 -- A thousand different requests with a body; `write(number)` gives one item as JSON.
 local bodies = { headers = { ["Content-Type"] = "application/json" }, count = 1000 }
 
+-- Those of the command line, which the headers of a request would replace.
+for name, value in pairs(wrk.headers) do
+  bodies.headers[name] = value
+end
+
 function bodies.item(number)
   return string.format('{"name": "wrk-%d", "price": %d.25, "in_stock": true}', number, number)
 end
