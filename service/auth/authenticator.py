@@ -20,7 +20,6 @@ from typing import NamedTuple, NoReturn, Self, TypeVar
 from db.errors import Overloaded, TimedOut
 from service.auth.identity import Certificate, Credential, Identity, ReadCredential
 from service.auth.pace import Pace
-from service.auth.principal import Principal
 from service.auth.token_text import PREFIX
 from service.auth.token_uses import Record, TokenUses
 from service.http.problems import INVALID_TOKEN, UNAUTHENTICATED, ProblemError
@@ -106,13 +105,17 @@ class Authenticator:
         await asyncio.gather(*self._lookups.values(), return_exceptions=True)
         await self._opened.aclose()
 
-    def known(self, authorization: bytes | None, certificate: Certificate | None = None) -> Principal | None:
-        """Return the principal of a request, or None if it has to be authenticated; note the use of its token."""
+    def known(self, authorization: bytes | None, certificate: Certificate | None = None) -> Known | None:
+        """Return who comes with a request, or None if that has to be authenticated; note the use of a token."""
         if authorization is not None:
-            return None if len(authorization) > self._bytes_max else self._principal(sha256(authorization).digest())
-        return None if certificate is None else self._principal(_key_of(certificate))
+            return None if len(authorization) > self._bytes_max else self._kept(sha256(authorization).digest())
+        return None if certificate is None else self._kept(_key_of(certificate))
 
-    def _principal(self, key: bytes) -> Principal | None:
+    def is_over(self, known: Known) -> bool:
+        """Return whether a principal is to be authenticated anew, as after a body that took its time."""
+        return self._clock() >= known.ends_at or self._wall_clock() >= known.expires_at
+
+    def _kept(self, key: bytes) -> Known | None:
         known = self._known.get(key)
         if known is None:
             return None
@@ -127,18 +130,18 @@ class Authenticator:
             return None
         if known.token_id is not None:
             self._uses.pending[known.token_id] = used_at
-        return known.principal
+        return known
 
     async def authenticate(
         self, authorization: bytes | None, certificate: Certificate | None = None, *, limit_s: float | None = None
-    ) -> Principal:
-        """Return the principal of a request. Raise a 401, the look-up's errors, and TimedOut after so many seconds.
+    ) -> Known:
+        """Return who comes with a request. Raise a 401, the look-up's errors, and TimedOut after so many seconds.
 
         A header counts before a certificate, also one that is wrong.
         """
         key, read = self._presented(authorization, certificate)
-        if (principal := self._principal(key)) is not None:
-            return principal
+        if (known := self._kept(key)) is not None:
+            return known
         credential = read() if self._refused.get(key, 0) <= self._clock() else None
         if credential is None:
             _refuse()
@@ -158,8 +161,8 @@ class Authenticator:
             raise ProblemError(UNAUTHENTICATED, "The header Authorization must have a token.", headers=[CHALLENGE])
         return _key_of(certificate), partial(self._ways.certificate, certificate)
 
-    async def _authenticated(self, key: bytes, credential: Credential, limit_s: float | None) -> Principal:
-        """Return the principal that a look-up finds, which is no older than this request. Raise a 401."""
+    async def _authenticated(self, key: bytes, credential: Credential, limit_s: float | None) -> Known:
+        """Return who a look-up finds, which is no older than this request. Raise a 401."""
         entered = self._clock()
         known = await _until(self._look_up(key, credential), limit_s)
         if known is not None and known.ends_at <= entered:  # it was under way, and has read what may not be so any more
@@ -168,7 +171,7 @@ class Authenticator:
             _refuse()
         if known.token_id is not None:
             self._uses.pending[known.token_id] = self._wall_clock()
-        return known.principal
+        return known
 
     def _look_up(self, key: bytes, credential: Credential) -> "asyncio.Task[Known | None]":
         """Start the look-up of a credential, or return the one that is under way.

@@ -3,7 +3,7 @@
 from starlette.types import Scope
 
 from db.tables.call import Call
-from service.auth.authenticator import Authenticator
+from service.auth.authenticator import Authenticator, Known
 from service.auth.principal import OWN
 from service.http.headers import Headers, valid_time_limit
 from service.http.problems import FORBIDDEN, ProblemError
@@ -20,12 +20,17 @@ class Admission:
         self._own, self._own_scope = own, self._scope + OWN
         self._is_owned = is_owned
 
-    async def admit(self, authenticator: Authenticator, headers: Headers, scope: Scope) -> Call:
-        """Return the call of a request's caller. Raise a 401, and a 403."""
-        header = headers.get(b"authorization")
-        principal = authenticator.known(header)
-        if principal is None:
-            principal = await authenticator.authenticate(header, limit_s=valid_time_limit(headers))
+    def known(self, authenticator: Authenticator, headers: Headers) -> Known | None:
+        """Return who calls, or None if that has to be authenticated."""
+        return authenticator.known(headers.get(b"authorization"))
+
+    async def authenticate(self, authenticator: Authenticator, headers: Headers) -> Known:
+        """Return who calls. Raise a 401."""
+        return await authenticator.authenticate(headers.get(b"authorization"), limit_s=valid_time_limit(headers))
+
+    def call(self, caller: Known, scope: Scope) -> Call:
+        """Return the call of a caller. Raise a 403."""
+        principal = caller.principal
         if not principal.may(self._scope):
             is_own = self._own is not None and scope["path_params"][self._own] == str(principal.user_id)
             if not (is_own and principal.may(self._own_scope)):

@@ -124,24 +124,25 @@ class Operation:
         context: Context = scope["state"]["context"]
         # Before all else, whatever else is wrong with the request.
         authenticator = None if self.scope is None else context.authenticator
-        call = await self._admission.admit(authenticator, headers, scope) if authenticator else CALL
+        caller, call = None, CALL
+        if authenticator:
+            caller = self._admission.known(authenticator, headers)
+            if caller is None:
+                caller = await self._admission.authenticate(authenticator, headers)
+            call = self._admission.call(caller, scope)
         if b"x-request-timeout" in headers:
             call = call.within(time_limit(headers[b"x-request-timeout"]))
         media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON
         arguments = self._address(context, call, scope)
         run = self.handler
         if scope["method"] not in SAFE:
-            # A write must not happen without a condition that its method does not evaluate.
-            if b"if-none-match" in headers or (b"if-match" in headers and not self.conditional):
-                raise ProblemError(INVALID_HEADER, "If-Match is for writing at one id, If-None-Match for reading.")
-            if self.conditional:
-                arguments["if_match"] = expected_versions(headers.get(b"if-match"))
+            self._read_conditions(headers, arguments)
             if self.body is not None:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
                 body = await context.bodies.read(headers, receive)
-                if authenticator:  # the caller may be shut out by now
-                    admitted = await self._admission.admit(authenticator, headers, scope)
-                    arguments["call"] = call = admitted._replace(deadline=call.deadline)
+                if authenticator and caller and authenticator.is_over(caller):  # who may be shut out by now
+                    caller = await self._admission.authenticate(authenticator, headers)
+                    arguments["call"] = call = self._admission.call(caller, scope)._replace(deadline=call.deadline)
                 decoder = self.body_decoder if call.owner is None else self._owner_body_decoder
                 arguments["body"] = decoder.decode(body_media_type, body)
             if b"idempotency-key" in headers:
@@ -165,6 +166,13 @@ class Operation:
         elif scope["query_string"]:
             self._query_decoder.decode(scope["query_string"])  # which refuses any parameter
         return arguments
+
+    def _read_conditions(self, headers: Headers, arguments: dict[str, Any]) -> None:
+        """Add the versions that a write expects. Raise a 400 for a condition that its method does not evaluate."""
+        if b"if-none-match" in headers or (b"if-match" in headers and not self.conditional):
+            raise ProblemError(INVALID_HEADER, "If-Match is for writing at one id, If-None-Match for reading.")
+        if self.conditional:
+            arguments["if_match"] = expected_versions(headers.get(b"if-match"))
 
     def _idempotency_key(
         self,

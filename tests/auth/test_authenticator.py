@@ -24,7 +24,7 @@ async def test_a_token_is_looked_up_once_and_known_from_then_on(callers: Callers
 async def test_however_the_scheme_is_written_a_token_is_kept_once(callers: Callers) -> None:
     token = callers.tokens.issue(7)
     for scheme in ("bearer", "BEARER", "Bearer  ", "bEARER     "):
-        assert await callers.authenticator.authenticate(f"{scheme} {token}".encode())
+        assert (await callers.authenticator.authenticate(f"{scheme} {token}".encode())).principal.user_id == 7
     assert callers.tokens.lookups == 1
     assert len(callers.authenticator._known) == 1
 

@@ -48,11 +48,12 @@ class Callers:
         """Return the principal as an operation finds it, None for a 401."""
         header = f"Bearer {token}".encode()
         try:
-            return self.authenticator.known(header) or await self.authenticator.authenticate(header)
+            known = self.authenticator.known(header) or await self.authenticator.authenticate(header)
         except ProblemError as problem:
             if problem.problem_type is not INVALID_TOKEN:
                 raise
             return None
+        return known.principal
 
     async def settled(self) -> None:
         """Wait until no look-up is under way."""
