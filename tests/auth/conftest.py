@@ -7,6 +7,7 @@ import pytest
 
 from service.settings import Settings
 from tests.support.callers import Callers, opened
+from tests.support.people import People, serving_people
 from tests.support.tokens import MemoryTokens, bearer, serving_callers
 from tests.support.users import create_user
 
@@ -42,3 +43,10 @@ async def callers() -> AsyncIterator[Callers]:
     """Return callers."""
     async with opened() as callers:
         yield callers
+
+
+@pytest.fixture
+async def people(settings: Settings) -> AsyncIterator[People]:
+    """Return users with tokens, and a client of a service that knows them."""
+    async with serving_people(settings) as people:
+        yield people

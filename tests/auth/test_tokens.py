@@ -1,109 +1,22 @@
 """Callers with stored tokens, on both databases: who they are, what they may do, and for how long."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 from msgspec.structs import replace
 
 from service.auth.token_text import new_token
-from service.http.operation import Resource
-from service.routes import ROUTES
 from service.settings import Settings
 from tests.support.issued import change_user, issue, last_uses, revoke, store_user
+from tests.support.people import LAMP, People
 from tests.support.responses import code, pointers, serving
 from tests.support.tokens import bearer
 
 pytestmark = pytest.mark.anyio
 
-LAMP = {"name": "lamp", "price": 1.0}
 NEVER = 999_999
-
-
-class People(NamedTuple):
-    """Users with tokens: a reader, two writers, the first of whom owns the item, an admin; and who does not come in."""
-
-    database_url: str
-    ids: dict[str, int]
-    headers: dict[str, dict[str, str]]
-    client: httpx.AsyncClient
-
-    async def item(self, name: str, **fields: Any) -> int:
-        """Create an item as somebody, and return its id."""
-        response = await self.client.post("/items", json={**LAMP, **fields}, headers=self.headers[name])
-        assert response.status_code == 201, response.content
-        return int(response.json()["id"])
-
-    async def send(self, name: str, method: str, url: str, body: Any = None) -> httpx.Response:
-        """Send a request as somebody."""
-        return await self.client.request(method, url, json=body, headers=self.headers[name])
-
-
-@pytest.fixture
-async def people(settings: Settings) -> AsyncIterator[People]:
-    """Return users with tokens, and a client of a service that knows them."""
-    url = settings.database_url
-    roles = {"reader": "reader", "owner": "writer", "writer": "writer", "admin": "admin", "inactive": "admin"}
-    ids = {name: await store_user(url, name, role) for name, role in roles.items()}
-    headers = {name: bearer(await issue(url, id)) for name, id in ids.items()}
-    await change_user(url, ids["inactive"], is_active=False)
-    expired = await issue(url, ids["admin"], datetime.now(UTC) - timedelta(seconds=1))
-    revoked = await issue(url, ids["admin"])
-    await revoke(url, revoked)
-    headers |= {"nobody": {}, "malformed": {"Authorization": "Bearer lamp"}, "basic": {"Authorization": "Basic YTpi"}}
-    headers |= {"mistyped": bearer("itm_" + 33 * "0"), "expired": bearer(expired), "revoked": bearer(revoked)}
-    headers |= {"unknown": bearer(new_token())}
-    async with serving(replace(settings, auth=frozenset({"tokens"}))) as client:
-        yield People(url, ids, headers, client)
-
-
-REFUSED = ["nobody", "malformed", "basic", "mistyped", "expired", "revoked", "unknown", "inactive"]
-OPEN = {"/livez", "/readyz", "/openapi.json"}
-BODIES: dict[tuple[str, str], Any] = {
-    ("POST", "/items"): {**LAMP, "owner_id": None},
-    ("PATCH", "/items"): [{"id": 1, "price": 2}],
-    ("PUT", "/items/{id}"): LAMP,
-    ("PATCH", "/items/{id}"): {"price": 2},
-}
-OPERATIONS = [
-    (method, str(route.path))
-    for route in ROUTES
-    if isinstance(route.endpoint, Resource)
-    for method in route.endpoint.operations
-]
-
-
-def allowed(name: str, method: str, path: str) -> bool:
-    """Return whether somebody may call an operation, for the item of the owner."""
-    if path in OPEN or name == "admin":
-        return True
-    if not path.startswith("/items"):
-        return False
-    return method == "GET" or name == "owner" or (name == "writer" and method == "POST")
-
-
-@pytest.mark.parametrize("name", [*REFUSED, "reader", "writer", "owner", "admin"])
-async def test_every_operation_has_its_status_for_every_caller(people: People, name: str) -> None:
-    for method, path in OPERATIONS:
-        id = await people.item("owner")
-        body = BODIES.get((method, path))
-        body = [{**body[0], "id": id}] if isinstance(body, list) else body
-        url = path.replace("{id}", str(id if path.startswith("/items") else NEVER))
-        url += f"?ids={id}" if method == "DELETE" and path == "/items" else ""
-        response = await people.send(name, method, url, body)
-        if path in OPEN:
-            assert response.status_code == 200
-        elif name in REFUSED:
-            assert code(response) == (401, "unauthenticated" if name == "nobody" else "invalid-token")
-        elif not allowed(name, method, path):
-            owned = name == "writer" and path.startswith("/items")
-            assert code(response) == (403, "not-owner" if owned else "forbidden")
-        elif path.startswith("/items"):
-            assert response.status_code in {200, 201, 204}, (method, path, response.content)
-        else:  # an admin's request for a user who does not exist, or without a body
-            assert response.status_code in {200, 404, 400, 415, 422}, (method, path, response.content)
 
 
 @pytest.mark.parametrize("id", [NEVER, 2**63 - 1])
