@@ -6,7 +6,7 @@ from operator import methodcaller
 from secrets import randbits
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from db.batching.queue import Entry
+from db.batching.entry import Entry
 from db.errors import DatabaseError, OutcomeUnknown, SerializationFailure, StatementFailed, Unavailable
 
 if TYPE_CHECKING:  # it imports this module

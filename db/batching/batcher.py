@@ -20,7 +20,8 @@ from typing import Generic, TypeVar
 
 from db.batching.batch import NO_TOKEN, Batch, ClosableConnection, RunBatch, tokens
 from db.batching.connections import RECONNECT_DELAY_S_MIN, BatchConnections
-from db.batching.queue import Entry, Limits, Queue, expire
+from db.batching.entry import Caller, Entry, expire
+from db.batching.queue import Limits, Queue
 from db.errors import DatabaseError, OutcomeUnknown, Overloaded, SerializationFailure, TimedOut, Unavailable
 
 CONFLICT_RETRIES_MAX = 3  # after the first run
@@ -67,11 +68,12 @@ class Batcher(Generic[C, M, R]):
         self._is_watched = False  # whether deadlines are looked at
         connections.add(self)
 
-    def submit(self, member: M, deadline: float = inf) -> "asyncio.Future[R]":
+    def submit(self, member: M, deadline: float = inf, caller: Caller = None) -> "asyncio.Future[R]":
         """Queue a member, and return a future of its result.
 
-        `deadline`, in seconds of the loop's clock, may be before the batcher's own. Raises at once Overloaded over a
-        bound of the queue, Unavailable without a connection, and TimedOut past the deadline.
+        `deadline`, in seconds of the loop's clock, may be before the batcher's own. Those of each `caller` have their
+        turns. Raises at once Overloaded over a bound of the queue, Unavailable without a connection, and TimedOut past
+        the deadline.
         """
         if self._connections.refusal is not None:
             raise self._connections.refusal.with_traceback(None)
@@ -80,7 +82,7 @@ class Batcher(Generic[C, M, R]):
         now = loop.time()
         if deadline <= now:
             raise TimedOut("it took too long")
-        entry = self._queue.add(member, waiter, now)
+        entry = self._queue.add(member, waiter, now, caller)
         if deadline != inf:
             timer = loop.call_at(deadline, self._time_out, entry, waiter)
             waiter.add_done_callback(lambda _: timer.cancel())  # or it would keep the result until then

@@ -10,14 +10,14 @@ class WaitEstimator:
         self._duration_s = 0.0  # the moving average
         # Others may use the connections as well: then jobs that wait start less often than the durations say.
         self._interval_s = 0.0  # the moving average of the time between two starts, if jobs waited in between
-        self._latest_start = 0.0
+        self.latest_start = 0.0
         self._others_waited = False
 
     def start(self, now: float, *, others_wait: bool = False) -> float:
         """Record that a job starts at `now`, in seconds of the loop's clock, and return `now`."""
         if self._others_waited:
-            self._interval_s += (now - self._latest_start - self._interval_s) / 8
-        self._latest_start, self._others_waited = now, others_wait
+            self._interval_s += (now - self.latest_start - self._interval_s) / 8
+        self.latest_start, self._others_waited = now, others_wait
         self.started.append(now)
         return now
 

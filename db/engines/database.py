@@ -19,6 +19,7 @@ from db.batching.batch import ClosableConnection
 from db.batching.connection_sets import ConnectionSets
 from db.engines.advisory_locks import Lock
 from db.engines.connector import Credentials
+from db.engines.limiter import ConcurrencyLimiter
 from db.engines.row_parameters import RowParameter
 from db.engines.statement import Statement
 from db.errors import (
@@ -88,10 +89,10 @@ class EchoingConnection:
 
 
 class Locks(NamedTuple):
-    """The locks that order the transactions of one process: to hold while writing, and while reading."""
+    """The limits on the transactions of one process: to enter while writing, and while reading."""
 
-    to_write: AbstractAsyncContextManager[Any]
-    to_read: AbstractAsyncContextManager[Any]
+    to_write: ConcurrencyLimiter
+    to_read: ConcurrencyLimiter
 
 
 class Database(ABC):

@@ -1,7 +1,7 @@
 """PostgreSQL, by asyncpg."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from secrets import token_bytes
 from typing import Any
 
@@ -96,7 +96,7 @@ class PostgreSQL(Database):
         self._advisory_locks = AdvisoryLocks()
         self._pooled.listen(engine)
         event.listen(engine.sync_engine, "handle_error", self._check_lost)
-        super().__init__(engine, options, Locks(limiter, nullcontext()))
+        super().__init__(engine, options, Locks(limiter, limiter))
 
     @asynccontextmanager
     async def migration(self) -> AsyncIterator[AsyncConnection]:

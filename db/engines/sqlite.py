@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -55,7 +55,8 @@ class SQLite(Database):
         else:
             engine = make(pool_size=options.pool_size, max_overflow=0)
             batchers = make(poolclass=NullPool)
-            locks = Locks(writer, nullcontext())
+            readers = max(1, options.pool_size - 1)  # one of the pool's connections is the writer's
+            locks = Locks(writer, ConcurrencyLimiter(readers, options.pool_wait_ms))
         for one in {engine, batchers}:
             event.listen(one.sync_engine, "connect", self._configure)
             event.listen(one.sync_engine, "begin", _begin)
@@ -109,7 +110,9 @@ class SQLite(Database):
         await self._batchers.dispose()
 
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:  # noqa: ARG002 - it plans when it prepares
-        return SQLiteConnection(driver, self.locks, self.options.statement_timeout_ms / 1000)
+        writer = self.locks.to_write
+        to_read = writer if self.locks.to_read is writer else nullcontext()
+        return SQLiteConnection(driver, writer, to_read, self.options.statement_timeout_ms / 1000)
 
 
 async def _open_file(*arguments: Any, **options: Any) -> aiosqlite.Connection:
@@ -136,9 +139,15 @@ class SQLiteConnection:
     autocommits = True
     closed = False
 
-    def __init__(self, driver: aiosqlite.Connection, locks: Locks, timeout_s: float) -> None:
+    def __init__(
+        self,
+        driver: aiosqlite.Connection,
+        to_write: AbstractAsyncContextManager[object],
+        to_read: AbstractAsyncContextManager[object],
+        timeout_s: float,
+    ) -> None:
         self._driver = driver
-        self._locks = locks
+        self._to_write, self._to_read = to_write, to_read
         self._timeout_s = timeout_s
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
@@ -152,7 +161,7 @@ class SQLiteConnection:
     ) -> list[Any]:
         """Run a statement and return its rows. Raises TimedOut once the time limit has interrupted it."""
         arguments = statement.arguments(values)
-        async with self._locks.to_write if statement.writes else self._locks.to_read:
+        async with self._to_write if statement.writes else self._to_read:
             loop = asyncio.get_running_loop()
             limit = loop.call_later(self._timeout_s, lambda: loop.create_task(self._driver.interrupt()))
             try:

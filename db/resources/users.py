@@ -52,7 +52,8 @@ class Users(Store[T]):
             items = [make_item(*_values(item, ITEMS)) for item in user.items]
             return self._make_row(*_values(user, USERS)), items
 
-        return await run_in_transaction(self._database, work, self.remaining_s(call), writes=False)
+        remaining_s = self.remaining_s(call)
+        return await run_in_transaction(self._database, work, remaining_s, writes=False, caller=call.caller)
 
     async def delete_and_reassign(self, call: Call, deletion: Deletion, owner_id: int) -> None:
         """Delete a user and make another one the owner of all their items, in one transaction.

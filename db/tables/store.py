@@ -81,12 +81,12 @@ class Store(Generic[T]):
 
     def get(self, call: Call, id: int) -> Awaitable[T]:
         """Return a row. Raise NotFound."""
-        return self._get_batcher.submit(id, call.deadline)
+        return self._get_batcher.submit(id, call.deadline, call.caller)
 
     def page(self, call: Call, query: Query) -> Awaitable[Page[T]]:
         """Return a page of the list. One with a count, which reads every row, waits for others of its kind alone."""
         batcher = self._counted_page_batcher if query.count else self._page_batcher
-        return batcher.submit(query, call.deadline)
+        return batcher.submit(query, call.deadline, call.caller)
 
     def create(self, call: Call, row: Row) -> Awaitable[T]:
         """Create a row, and return it. Raise AlreadyExists, UnknownReference, Conflict or InvalidValue."""
@@ -102,7 +102,7 @@ class Store(Generic[T]):
 
     async def get_many(self, call: Call, ids: Sequence[int]) -> list[T]:
         """Return the rows that exist, in the order of `ids`."""
-        found = await self._bulk_read_batcher.submit(partial(self._statements.get, ids=ids), call.deadline)
+        found = await self._bulk_read_batcher.submit(partial(self._statements.get, ids=ids), call.deadline, call.caller)
         return [row for row in found if not isinstance(row, NotFound)]
 
     async def create_many(self, call: Call, rows: Sequence[Row]) -> list[T]:
@@ -110,7 +110,7 @@ class Store(Generic[T]):
         rows = list(map(self.table.stored_row, rows))
         if call.idempotency is None and not self._statements.may_refuse_rows(rows):
             create = partial(self._statements.create, rows=rows)
-            return all_or_nothing(await self._bulk_write_batcher.submit(create, call.deadline))
+            return all_or_nothing(await self._bulk_write_batcher.submit(create, call.deadline, call.caller))
 
         async def work(session: AsyncSession) -> list[T]:
             return all_or_nothing(await self._statements.create_all(SessionConnection(session), rows))
@@ -132,7 +132,7 @@ class Store(Generic[T]):
         may_refuse = self._statements.may_refuse_deletions or (call.owner is not None and self.table.owner is not None)
         if call.idempotency is None and not may_refuse:
             delete = partial(self._statements.delete, deletions=deletions)
-            return _deleted_ids(ids, await self._bulk_write_batcher.submit(delete, call.deadline))
+            return _deleted_ids(ids, await self._bulk_write_batcher.submit(delete, call.deadline, call.caller))
 
         async def work(session: AsyncSession) -> list[int]:
             return _deleted_ids(ids, await self._statements.delete(SessionConnection(session), deletions))
@@ -145,14 +145,14 @@ class Store(Generic[T]):
         The transaction may be run again, for the reasons that `run_in_transaction` has.
         """
         if call.idempotency is None:
-            return await run_in_transaction(self._database, work, self.remaining_s(call))
+            return await run_in_transaction(self._database, work, self.remaining_s(call), caller=call.caller)
 
         async def run(session: AsyncSession, _writes: Sequence[None]) -> list[U]:
             return [await work(session)]
 
-        async with self._idempotency.running(call.idempotency, self.remaining_s(call)):
+        async with self._idempotency.running(call.idempotency, self.remaining_s(call), call.caller):
             writes = [KeyedWrite(call.idempotency, self.bounded(call).deadline, None)]
-            [result] = await self._idempotency.run_once(writes, run, self.remaining_s(call))
+            [result] = await self._idempotency.run_once(writes, run, self.remaining_s(call), call.caller)
         if isinstance(result, Exception):
             raise result
         return result  # type: ignore[no-any-return] # what `run` returns in the list
@@ -163,14 +163,14 @@ class Store(Generic[T]):
 
     def _write(self, batcher: Batcher[Any, Any, Any], call: Call, member: Row | Patch | Deletion) -> Awaitable[Any]:
         if call.idempotency is None:
-            return batcher.submit(member, call.deadline)
-        return self._write_once(KeyedWrite(call.idempotency, self.bounded(call).deadline, member))
+            return batcher.submit(member, call.deadline, call.caller)
+        return self._write_once(KeyedWrite(call.idempotency, self.bounded(call).deadline, member), call.caller)
 
-    async def _write_once(self, keyed: KeyedWrite) -> Any:
+    async def _write_once(self, keyed: KeyedWrite, caller: int | None) -> Any:
         """Write in one transaction with concurrent requests that have an idempotency key."""
         remaining_s = keyed.deadline - asyncio.get_running_loop().time()
-        async with self._idempotency.running(keyed.key, remaining_s):
-            return await self._keyed_batcher.submit(keyed, keyed.deadline)
+        async with self._idempotency.running(keyed.key, remaining_s, caller):
+            return await self._keyed_batcher.submit(keyed, keyed.deadline, caller)
 
     async def _page_batch(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
         return [await self._statements.page(connection, query) for query in queries]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Text, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.batching.entry import Caller
 from db.engines.advisory_locks import Lock
 from db.engines.database import Database, translate_errors
 from db.engines.statement import Statement
@@ -99,7 +100,7 @@ class Idempotency:
         ).where(self._scopes.contains(idempotency_records.c.scope))
 
     @asynccontextmanager
-    async def running(self, key: IdempotencyKey, timeout_s: float) -> AsyncIterator[None]:
+    async def running(self, key: IdempotencyKey, timeout_s: float, caller: Caller = None) -> AsyncIterator[None]:
         """Reserve a key in this process for one request.
 
         Raise KeyInUse while it runs. While another's runs, raise ReplayedResponse if that one is refused as the key
@@ -107,22 +108,27 @@ class Idempotency:
         """
         running = self._running.get(key.scope)
         if running is not None:
-            raise KeyInUse(IN_USE) if running == key.fingerprint else await self._replay_or_reuse(key, timeout_s)
+            raise (
+                KeyInUse(IN_USE) if running == key.fingerprint else await self._replay_or_reuse(key, timeout_s, caller)
+            )
         self._running[key.scope] = key.fingerprint
         try:
             yield
         finally:
             del self._running[key.scope]
 
-    async def _replay_or_reuse(self, key: IdempotencyKey, timeout_s: float) -> Exception:
+    async def _replay_or_reuse(self, key: IdempotencyKey, timeout_s: float, caller: Caller) -> Exception:
         async def run(session: AsyncSession) -> Exception | None:
             return (await self._recorded(session, [key]))[0]
 
         # Where a record that is read may not be durable yet, the transaction has to write: see replication.
-        found = await run_in_transaction(self._database, run, timeout_s, writes=self._database.can_disconnect)
+        writes = self._database.can_disconnect
+        found = await run_in_transaction(self._database, run, timeout_s, writes=writes, caller=caller)
         return found or KeyReused(REUSED)
 
-    async def run_once(self, writes: Sequence[KeyedWrite], work: Work, timeout_s: float) -> list[Any]:
+    async def run_once(
+        self, writes: Sequence[KeyedWrite], work: Work, timeout_s: float, caller: Caller = None
+    ) -> list[Any]:
         """Run the writes that were not run before, and store their responses, in one transaction; return the results.
 
         `work` returns a result for each of the writes that it is given. Where it returns an exception, there is no
@@ -147,9 +153,11 @@ class Idempotency:
             following = iter(results)
             return [next(following) if error is None else error for error in errors]
 
-        return await run_in_transaction(self._database, run, timeout_s)
+        return await run_in_transaction(self._database, run, timeout_s, caller=caller)
 
-    async def save_refusal(self, key: IdempotencyKey, refusal: Exception, timeout_s: float) -> None:
+    async def save_refusal(
+        self, key: IdempotencyKey, refusal: Exception, timeout_s: float, caller: Caller = None
+    ) -> None:
         """Store the response to the refusal of a write, which changed nothing.
 
         Raise ReplayedResponse, KeyInUse, KeyReused or Overloaded if the write itself would raise it now.
@@ -161,7 +169,7 @@ class Idempotency:
                 await self._save(session, {key: refusal})
             return error
 
-        if (error := await run_in_transaction(self._database, run, timeout_s)) is not None:
+        if (error := await run_in_transaction(self._database, run, timeout_s, caller=caller)) is not None:
             raise error
 
     async def _stored(self, session: AsyncSession, keys: Sequence[IdempotencyKey]) -> list[Exception | None]:

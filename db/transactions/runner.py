@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from db.batching.entry import Caller
 from db.engines.database import Database
 from db.errors import ConnectionLost, OutcomeUnknown, SerializationFailure, TimedOut
 from db.session import transaction
@@ -25,7 +26,12 @@ STATEMENT_TIMEOUT_SHARE = 0.9
 
 
 async def run_in_transaction(
-    database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float, *, writes: bool = True
+    database: Database,
+    work: Callable[[AsyncSession], Awaitable[T]],
+    timeout_s: float,
+    *,
+    writes: bool = True,
+    caller: Caller = None,
 ) -> T:
     """Run work in a transaction that is committed exactly once, or not at all, and return its result.
 
@@ -33,7 +39,7 @@ async def run_in_transaction(
     was lost during the commit, the outcome is looked up. Raise the errors of db.errors: after `timeout_s`, TimedOut if
     nothing was changed, else OutcomeUnknown.
     """
-    runner = TransactionRunner(database, work, timeout_s, writes=writes)
+    runner = TransactionRunner(database, work, timeout_s, writes=writes, caller=caller)
     task = asyncio.create_task(runner.run())
     try:
         # A rollback may take longer than the request can wait.
@@ -51,12 +57,19 @@ class TransactionRunner(Generic[T]):
     """Runs one transaction until it is committed, or cannot be."""
 
     def __init__(
-        self, database: Database, work: Callable[[AsyncSession], Awaitable[T]], timeout_s: float, *, writes: bool
+        self,
+        database: Database,
+        work: Callable[[AsyncSession], Awaitable[T]],
+        timeout_s: float,
+        *,
+        writes: bool,
+        caller: Caller,
     ) -> None:
         self._database = database
         self._work = work
         self._statement_timeout_ms = max(1, int(timeout_s * 1000 * STATEMENT_TIMEOUT_SHARE))
         self._writes = writes
+        self._caller = caller
         self._committing = False
         self.is_over = False  # whether nobody waits for it any more: then it is rolled back
         # SQLAlchemy closes a connection whose call is cancelled. That of SQLite then stays open, with its transaction,
@@ -86,7 +99,7 @@ class TransactionRunner(Generic[T]):
         results: list[T] = []
         self._committing = False
         try:
-            async with transaction(self._database, writes=self._writes) as session:
+            async with transaction(self._database, writes=self._writes, caller=self._caller) as session:
                 self.may_be_cancelled = self._database.can_disconnect
                 if self._statement_timeout_ms < self._database.options.statement_timeout_ms:
                     await self._database.limit(session, self._statement_timeout_ms)

@@ -200,7 +200,7 @@ class Operation:
         except REFUSALS as refusal:
             assert call.idempotency is not None  # noqa: S101 - narrows the type
             remaining_s = call.deadline - asyncio.get_running_loop().time()
-            await context.idempotency.save_refusal(call.idempotency, refusal, remaining_s)
+            await context.idempotency.save_refusal(call.idempotency, refusal, remaining_s, call.caller)
             raise
 
     def encode(self, result: Any, media_type: MediaType, headers: Headers) -> Response:

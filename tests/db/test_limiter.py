@@ -19,17 +19,17 @@ class Users:
         self.inside: list[int] = []
         self._leave: dict[int, asyncio.Event] = {}
 
-    def enter(self, number: int) -> "asyncio.Task[None]":
+    def enter(self, number: int, caller: int | None = None) -> "asyncio.Task[None]":
         """Let someone come."""
         self._leave[number] = asyncio.Event()
-        return asyncio.create_task(self._use(number))
+        return asyncio.create_task(self._use(number, caller))
 
     def leave(self, number: int) -> None:
         """Let someone go."""
         self._leave[number].set()
 
-    async def _use(self, number: int) -> None:
-        async with self._limiter:
+    async def _use(self, number: int, caller: int | None) -> None:
+        async with self._limiter.turn_of(caller):
             self.inside.append(number)
             await self._leave[number].wait()
             self.inside.remove(number)
@@ -113,3 +113,44 @@ async def test_one_task_may_have_several() -> None:
             await opened.enter_async_context(limiter)
     async with limiter:
         pass
+
+
+async def test_callers_enter_in_turn_however_many_tasks_one_of_them_has() -> None:
+    users = Users(ConcurrencyLimiter(1, 60_000))
+    tasks = [users.enter(number, caller) for number, caller in enumerate([1, 1, 1, 1, 2, 2, None])]
+    for number in (0, 1, 4, 6, 2, 5, 3):
+        await until(are(users, number))
+        users.leave(number)
+    await asyncio.wait(tasks)
+
+
+async def test_a_wait_is_estimated_for_the_callers_own_turns() -> None:
+    limiter = ConcurrencyLimiter(1, 300)
+    for _ in range(20):
+        async with limiter:
+            await asyncio.sleep(0.01)
+    users = Users(limiter)
+    greedy = [users.enter(number, 1) for number in range(100)]
+    await until(lambda: users.inside)
+    assert any(task.done() for task in greedy)  # as many wait as may
+    quiet = [users.enter(number, 2) for number in range(100, 105)]
+    await until(lambda: len(limiter._waiting) == 2)
+    assert not any(task.done() for task in quiet)
+    for number in range(105):
+        users.leave(number)
+    results = await asyncio.gather(*greedy, *quiet, return_exceptions=True)
+    assert results[100:] == [None] * 5
+
+
+async def test_a_place_that_was_given_to_a_cancelled_task_goes_to_the_next() -> None:
+    limiter = ConcurrencyLimiter(1, 60_000)
+    users = Users(limiter)
+    tasks = [users.enter(number, number) for number in range(3)]
+    await until(lambda: len(limiter._waiting) == 2)
+    users.leave(0)
+    asyncio.get_running_loop().call_soon(tasks[1].cancel)  # once it has the place, and before it goes on
+    await until(are(users, 2))
+    users.leave(2)
+    await asyncio.wait(tasks)
+    assert [task.cancelled() for task in tasks] == [False, True, False]
+    assert (limiter._free, limiter._waiting) == (1, {})
