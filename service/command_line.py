@@ -29,7 +29,8 @@ from service.routes import ROUTES
 from service.server.descriptors import TooFewFiles
 from service.server.listener import address
 from service.server.supervisor import Supervisor, connection_budget
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings
+from service.settings_reader import SettingsError, read_settings
 
 T = TypeVar("T")
 
@@ -185,7 +186,7 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
     """Print the settings, the database and its schema, and the reason if the service could not become ready."""
     width = max(len(setting.variable) for setting in settings.described())
     for setting in settings.described():
-        print(f"{setting.variable:{width}}  {setting.value}")
+        print(f"{setting.variable:{width}}  {setting.value or 'none'}")
     if settings.database_url.startswith("postgresql"):
         print(connection_budget(settings))
     version, schema, advice = signals.run(with_database(settings, _look))
@@ -199,7 +200,7 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
 
 def print_document(settings: Settings, _given: argparse.Namespace) -> int:
     """Print the OpenAPI document."""
-    print(json.dumps(document(ROUTES, authenticated=bool(settings.auth)), indent=2))
+    print(json.dumps(document(ROUTES, settings.auth), indent=2))
     return 0
 
 

@@ -36,7 +36,8 @@ def expected(field: FieldInfo) -> str:
         return " or ".join(get_args(kind))
     if get_origin(kind) is frozenset:
         names = get_args(get_args(kind)[0])
-        return f"{NOTHING} or {', '.join(names)}{', several by commas' if len(names) > 1 else ''}"
+        nothing = "" if field.default else f"{NOTHING} or "
+        return f"{nothing}{', '.join(names)}{', several by commas' if len(names) > 1 else ''}"
     return f"{meta.ge} to {meta.le}" if kind is int else f"such as {' or '.join(meta.examples or [])}"
 
 

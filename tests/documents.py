@@ -88,7 +88,10 @@ def routes() -> str:
 
 def settings() -> str:
     """Write the table of settings."""
-    rows = [(f"`{row.variable}`", f"`{row.default}`", row.expected, row.description) for row in Settings().described()]
+    rows = [
+        (f"`{row.variable}`", f"`{row.default}`" if row.default else "none", row.expected, row.description)
+        for row in Settings().described()
+    ]
     return table(("variable", "default", "takes", "what for"), *rows)
 
 

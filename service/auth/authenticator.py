@@ -10,8 +10,8 @@ user who is deactivated or gets another role count for no longer. The time at wh
 
 import asyncio
 import re
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from hashlib import sha256
 from time import monotonic, time
@@ -47,6 +47,7 @@ class WaysIn(NamedTuple):
     token: ReadCredential | None = None  # a bearer text that begins with `itm_`
     jwt: ReadCredential | None = None  # any other bearer text
     certificate: Callable[[Certificate], Credential | None] | None = None
+    used: Sequence[AbstractAsyncContextManager[object]] = ()  # by them, which the authenticator enters
 
     def read(self, text: str) -> Credential | None:
         """Return the credential in a bearer text; None for what nobody has to look up."""
@@ -91,11 +92,13 @@ class Authenticator:
         self._refused: dict[bytes, float] = {}  # until when, likewise
         self._lookups: dict[bytes, asyncio.Task[Known | None]] = {}
         self._pace = Pace()
+        self._used = [self._uses, *ways.used]
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Begin to record the uses of tokens."""
-        await self._opened.enter_async_context(self._uses)
+        """Begin to record the uses of tokens, and enter what the ways in use."""
+        for each in self._used:
+            await self._opened.enter_async_context(each)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from ROUTES: served as /openapi.json, printed by `python -m service openapi`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.routing import Route
@@ -34,11 +34,25 @@ Stores resources, and serves them to other services: all in the same way.
   before the statement timeout and two seconds are over.
 """
 
-BEARER = "bearer"
-BEARER_SCHEME = {
-    "type": "http",
-    "scheme": BEARER,
-    "description": "A token of a user, `itm_...`. With `ITEMSVC_AUTH=off` none is needed, and none is looked at.",
+# By the way in, as ITEMSVC_AUTH names it.
+SECURITY_SCHEMES: dict[str, tuple[str, Schema]] = {
+    "tokens": (
+        "bearer",
+        {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of a user, `itm_...`. With `ITEMSVC_AUTH=off` none is needed or looked at.",
+        },
+    ),
+    "jwt": (
+        "jwt",
+        {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A token of the issuer that the service trusts, which names a user.",
+        },
+    ),
 }
 TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$", "examples": ['"1-json"']}
 REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
@@ -57,9 +71,10 @@ REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
 }
 
 
-def document(routes: Sequence[Route], *, authenticated: bool = False) -> dict[str, Any]:
-    """Return the OpenAPI document of routes; whether callers are authenticated, so that each has to send a token."""
-    security: list[dict[str, Any]] = [{BEARER: []}, *([] if authenticated else [{}])]
+def document(routes: Sequence[Route], auth: Collection[str] = ()) -> dict[str, Any]:
+    """Return the OpenAPI document of routes. `auth` has the ways in; a caller needs none if there is none."""
+    schemes = dict(scheme for way, scheme in SECURITY_SCHEMES.items() if way in (auth or ("tokens",)))
+    security: list[dict[str, Any]] = [*({name: []} for name in schemes), *([] if auth else [{}])]
     schemas = Schemas()
     schemas.of(Problem)
     responses = Responses(schemas)
@@ -75,7 +90,7 @@ def document(routes: Sequence[Route], *, authenticated: bool = False) -> dict[st
         "security": [],  # of operations that name none
         "paths": paths,
         "components": {
-            "securitySchemes": {BEARER: BEARER_SCHEME},
+            "securitySchemes": schemes,
             "schemas": schemas.components,
             "parameters": {name: request_header(name, *described) for name, described in REQUEST_HEADERS.items()},
             **components,

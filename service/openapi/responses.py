@@ -193,7 +193,7 @@ def possible_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
 def caller_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
     """Yield the problem types of an operation whose caller is unknown, or may not do what it asks for."""
     if endpoint.operation.scope:
-        yield from (problems.UNAUTHENTICATED, problems.INVALID_TOKEN, problems.FORBIDDEN)
+        yield from (problems.UNAUTHENTICATED, problems.INVALID_TOKEN, problems.FORBIDDEN, problems.NOT_READY)
     if endpoint.operation.for_owner:
         yield problems.not_owner(endpoint.noun)
 

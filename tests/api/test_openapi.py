@@ -72,10 +72,21 @@ def test_operations_with_a_scope_need_a_token_and_say_which_scope() -> None:
             owned = {"not-owner"} if operation.for_owner else set()
             assert codes(described["responses"]["403"]) == {"forbidden"} | owned
     assert DOCUMENT["security"] == []
-    closed = document(ROUTES, authenticated=True)["paths"]
+    closed = document(ROUTES, {"tokens"})["paths"]
     assert closed["/items"]["head"]["security"] == closed["/users/{id}"]["put"]["security"] == [{"bearer": []}]
     assert "security" not in closed["/livez"]["get"]
     assert DOCUMENT["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+
+
+@pytest.mark.parametrize("auth", [{"jwt"}, {"jwt", "tokens"}], ids=len)
+def test_each_way_in_is_a_security_scheme(auth: set[str]) -> None:
+    described = document(ROUTES, auth)
+    schemes = described["components"]["securitySchemes"]
+    assert schemes["jwt"].items() >= {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}.items()
+    names = ["bearer", "jwt"] if "tokens" in auth else ["jwt"]
+    assert list(schemes) == names
+    assert described["paths"]["/items"]["get"]["security"] == [{name: []} for name in names]
+    openapi_spec_validator.validate(described)
 
 
 def test_the_version_is_the_projects() -> None:

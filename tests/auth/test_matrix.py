@@ -11,8 +11,13 @@ from tests.support.people import LAMP, People
 
 pytestmark = pytest.mark.anyio
 
-REFUSED = ["nobody", "malformed", "basic", "mistyped", "expired", "revoked", "unknown", "inactive"]
+REFUSED = [
+    *("nobody", "malformed", "basic", "mistyped", "expired", "revoked", "unknown", "inactive"),
+    *("jwt issuer", "jwt audience", "jwt none", "jwt secret", "jwt algorithm", "jwt key", "jwt signature"),
+    *("jwt expired", "jwt early", "jwt endless", "jwt inactive", "jwt nobody"),
+]
 ADMITTED = ["reader", "writer", "owner", "admin"]  # "owner" owns the item, "writer" another one
+WITH_JWT = [f"jwt {name}" for name in ADMITTED]
 OPEN = {"/livez", "/readyz", "/openapi.json"}
 
 
@@ -92,7 +97,9 @@ async def status(people: People, name: str, method: str, case: Case) -> int:
 @pytest.mark.parametrize(("method", "path"), CASES)
 async def test_an_operation_has_its_status_for_every_caller(people: People, method: str, path: str) -> None:
     case = CASES[method, path]
-    expected = dict.fromkeys(REFUSED, 401) | dict(zip(ADMITTED, case.statuses, strict=True))
+    expected = dict.fromkeys(REFUSED, 401)
+    for names in (ADMITTED, WITH_JWT):
+        expected |= dict(zip(names, case.statuses, strict=True))
     assert {name: await status(people, name, method, case) for name in expected} == expected
     if method == "GET":
         assert {name: await status(people, name, "HEAD", case) for name in expected} == expected
@@ -100,4 +107,4 @@ async def test_an_operation_has_its_status_for_every_caller(people: People, meth
 
 @pytest.mark.parametrize("path", sorted(OPEN))
 async def test_what_is_open_is_open_to_every_caller(people: People, path: str) -> None:
-    assert {(await people.send(name, "GET", path)).status_code for name in [*REFUSED, *ADMITTED]} == {200}
+    assert {(await people.send(name, "GET", path)).status_code for name in [*REFUSED, *ADMITTED, *WITH_JWT]} == {200}

@@ -87,10 +87,10 @@ def test_the_document_that_is_printed_says_whether_a_token_is_needed(
     assert ({} not in document["paths"]["/items"]["get"]["security"]) == is_needed
 
 
-@pytest.mark.parametrize("value", ["on", "jwt", "Tokens", "tokens,off"])
+@pytest.mark.parametrize("value", ["on", "oidc", "Tokens", "tokens,off"])
 def test_another_way_of_authentication_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
     monkeypatch.setattr("os.environ", {"ITEMSVC_AUTH": value})
     assert main(["serve"]) == 1
-    assert f"ITEMSVC_AUTH is '{value}'; expected off or tokens" in capsys.readouterr().err
+    assert f"ITEMSVC_AUTH is '{value}'; expected off or tokens, jwt, several by commas" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from service.settings import read_settings
+from service.settings_reader import read_settings
 from tests.conftest import migrate
 from tests.db.test_outage import recovered, requests
 from tests.support.postgres import PostgresServer

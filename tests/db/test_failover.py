@@ -20,7 +20,8 @@ from db.errors import Unavailable
 from db.resources.items import ITEMS
 from db.session import transaction
 from db.tables.compiled import CompiledStatements
-from service.settings import Settings, read_settings
+from service.settings import Settings
+from service.settings_reader import read_settings
 from tests.conftest import migrate
 from tests.db.test_migrations import ROOT
 from tests.db.test_outage import LAMP, Writers, names, recovered, requests

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings
+from service.settings_reader import SettingsError, read_settings
 
 HIDDEN = "s3cret"
 

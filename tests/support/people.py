@@ -1,5 +1,6 @@
 """Users with tokens as tests need them: of every role, and of every kind that does not come in."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from service.auth.token_text import new_token
 from service.settings import Settings
 from tests.support.issued import change_user, issue, revoke, store_user
+from tests.support.issuer import AUDIENCE, ISSUER, claims_of, issuing, signed, signing_key
 from tests.support.responses import serving
 from tests.support.tokens import bearer
 
@@ -50,5 +52,26 @@ async def serving_people(settings: Settings) -> AsyncIterator[People]:
     headers |= {"nobody": {}, "malformed": {"Authorization": "Bearer lamp"}, "basic": {"Authorization": "Basic YTpi"}}
     headers |= {"mistyped": bearer("itm_" + 33 * "0"), "expired": bearer(expired), "revoked": bearer(revoked)}
     headers |= {"unknown": bearer(new_token())}
-    async with serving(replace(settings, auth=frozenset({"tokens"}))) as client:
-        yield People(url, ids, headers, client)
+    async with issuing() as issuer:
+        jwt = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": issuer.url}
+        async with serving(replace(settings, auth=frozenset({"tokens", "jwt"}), **jwt)) as client:
+            yield People(url, ids, headers | {name: bearer(token) for name, token in jwts().items()}, client)
+
+
+def jwts() -> dict[str, str]:
+    """Return tokens of an issuer: valid ones, and of every kind that does not come in, which would be an admin's."""
+    key, claims = signing_key(), claims_of("admin")
+    public = json.dumps(key.public()).encode()
+    return {
+        **{f"jwt {name}": signed(claims_of(name)) for name in [*ROLES, "nobody"]},
+        "jwt issuer": signed(claims | {"iss": f"{ISSUER}evil"}),
+        "jwt audience": signed(claims | {"aud": f"{AUDIENCE}/other"}),
+        "jwt none": signed(claims, key, {"alg": "none"}, b""),
+        "jwt secret": signed(claims, key, {"alg": "HS256"}, public),
+        "jwt algorithm": signed(claims, signing_key("one", "RS256")),
+        "jwt key": signed(claims, signing_key("two")),
+        "jwt signature": signed(claims, signing_key("one", "RS256"), {"alg": "ES256"}),
+        "jwt expired": signed(claims | {"exp": claims["iat"] - 60}),
+        "jwt early": signed(claims | {"nbf": claims["iat"] + 60}),
+        "jwt endless": signed(claims | {"exp": None}),
+    }

@@ -1,0 +1,54 @@
+"""What settings contradict each other, or what they name, though each has a value that it takes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from service.database_url import is_in_memory
+from service.dotenv_file import reason
+from service.jwks_location import EXPECTED, location
+from service.settings import Settings, setting_fields
+from service.variables import quoted, variable_of
+
+JWT = "jwt"
+JWT_NEEDED = ("jwt_issuer", "jwt_audience", "jwt_jwks")
+
+
+def contradictions(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each."""
+    if settings.workers > 1 and is_in_memory(make_url(settings.database_url)):
+        yield f"{variable_of('workers')} is {settings.workers}; expected 1: workers cannot share SQLite's memory"
+    if settings.statement_timeout_ms > settings.request_timeout_ms:
+        yield (
+            f"{variable_of('statement_timeout_ms')} is {settings.statement_timeout_ms}; expected at most "
+            f"{variable_of('request_timeout_ms')}, which is {settings.request_timeout_ms}"
+        )
+    yield from _jwt_contradictions(settings)
+
+
+def _jwt_contradictions(settings: Settings) -> Iterator[str]:
+    given = {field.name for field in setting_fields() if getattr(settings, field.name) != field.default}
+    if JWT not in settings.auth:
+        names = [variable_of(name) for name in given if name.startswith(f"{JWT}_")]
+        if names:
+            yield f"{variable_of('auth')} has no {JWT}, without which nothing reads {', '.join(sorted(names))}"
+        return
+    missing = [variable_of(name) for name in JWT_NEEDED if name not in given]
+    if missing:
+        yield f"{variable_of('auth')} has {JWT}, which needs {', '.join(missing)}"
+    if settings.jwt_jwks and (problem := _jwks_problem(settings.jwt_jwks)):
+        yield f"{variable_of('jwt_jwks')} is {quoted(settings.jwt_jwks)}; expected {EXPECTED}{problem}"
+
+
+def _jwks_problem(text: str) -> str:
+    """Return why there can be no keys, from a colon on, or ""."""
+    try:
+        place = location(text)
+        if isinstance(place, Path):
+            place.open("rb").close()
+    except OSError as error:
+        return f": {reason(error)}"
+    except ValueError:
+        return ": it is none"
+    return ""
