@@ -1,4 +1,4 @@
-"""Generate clients from the document of a service that is running, let them use it, and lint both."""
+"""Generate clients from the document of a service that is running, let them and an issuer's use it, and lint both."""
 
 import os
 import shutil
@@ -63,6 +63,10 @@ def commands(url: str, linted_url: str) -> Iterator[tuple[str, Command]]:
     yield "openapi-typescript", [NODE, NODE_MODULES / "openapi-typescript/bin/cli.js", DOCUMENT, *options]
     yield "types of these calls", [NODE, NODE_MODULES / "typescript/bin/tsc", *TSC_OPTIONS, calls]
     yield "calls through openapi-fetch", [NODE, calls, url]
+
+    issuer = NODE_MODULES.parent / "issuer.mjs"
+    shutil.copyfile(HERE / issuer.name, issuer)
+    yield "calls with the tokens of oidc-provider", [sys.executable, "-m", "tests.clients.jwt_calls", NODE, issuer]
 
     yield "httplint", [PYTHON / "python", "-m", "tests.clients.http_messages", linted_url]
 
