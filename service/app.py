@@ -19,6 +19,8 @@ from db.tables.storage import Storage
 from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
 from service.auth.authenticator import Authenticator, WaysIn
+from service.auth.login import Login
+from service.auth.throttle import Throttle
 from service.auth.tokens import StoredTokens
 from service.context import Context
 from service.credentials import read_credentials
@@ -29,7 +31,7 @@ from service.openapi.document import document
 from service.passwords import Passwords
 from service.resources.health import ready
 from service.resources.items import ItemResponse
-from service.resources.tokens import TokenResponse
+from service.resources.tokens import TokenResponse, token_response
 from service.resources.users import UserResponse
 from service.routes import ROUTES
 from service.settings import Settings
@@ -47,7 +49,8 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         batch_connections=settings.batch_connections,
         idempotency_keys_max=settings.idempotency_keys_max,
     )
-    tokens = Tokens(storage, TOKENS, TokenResponse)
+    users, tokens = Users(storage, USERS, UserResponse), Tokens(storage, TOKENS, token_response)
+    passwords = Passwords()
     context = Context(
         settings=settings,
         worker_state=worker_state,
@@ -56,9 +59,10 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         schema=partial(migrate.probe(storage).submit, None),
         check_connections=storage.check_connections,
         idempotency=storage.idempotency,
-        passwords=Passwords(),
+        passwords=passwords,
+        login=Login(tokens.find_user, users.rehash, passwords, Throttle(settings.login_address_tries_max)),
         items=Store(storage, ITEMS, ItemResponse),
-        users=Users(storage, USERS, UserResponse),
+        users=users,
         tokens=tokens,
         authenticator=authenticator(settings, tokens),
     )

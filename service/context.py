@@ -9,6 +9,7 @@ from db.resources.users import Users
 from db.tables.store import Store
 from db.transactions.idempotency import Idempotency
 from service.auth.authenticator import Authenticator
+from service.auth.login import Login
 from service.http.body import BodyReader
 from service.passwords import Passwords
 from service.settings import Settings
@@ -31,6 +32,7 @@ class Context(NamedTuple):
     check_connections: Callable[[], Awaitable[None]]  # raises Unavailable if any kind of request can have none
     idempotency: Idempotency
     passwords: Passwords
+    login: Login
     items: "Store[ItemResponse]"
     users: "Users[UserResponse]"
     tokens: "Tokens[TokenResponse]"

@@ -30,14 +30,19 @@ Ids = Annotated[
 ]
 
 
-class ListQuery(Struct, frozen=True, kw_only=True):
-    """Which page to list; a resource's own query has its orders and its filters before these."""
+class PageQuery(Struct, frozen=True, kw_only=True):
+    """Which page to list."""
 
     order: str
     limit: Annotated[int, Meta(ge=1, le=1000, description="How many a page has at most.")] = 100
     after: Annotated[str, Meta(description="The cursor from the `next` link of the page before.")] | UnsetType = UNSET
     offset: Annotated[int, Meta(ge=0, le=10_000, description="How many to skip; a cursor is faster.")] = 0
     count: Annotated[bool, Meta(description="Whether to count the whole list in `X-Total-Count`.")] = False
+
+
+class ListQuery(PageQuery, frozen=True, kw_only=True):
+    """Which page or which rows to list; a resource's own query has its orders and its filters before these."""
+
     ids: (
         Annotated[
             Ids, Meta(description="These ids, in this order, as `ids=1,2` or `ids=1&ids=2`; excludes other parameters.")

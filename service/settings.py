@@ -42,6 +42,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     auth_cache_ms: Annotated[
         int, bounds(1, 5000, "For how long a token that was revoked, or a user who was changed, may count as before.")
     ] = 5000
+    login_token_lifetime_s: Annotated[
+        int, bounds(60, 10**8, "How long a token counts that was issued for a password.")
+    ] = 3600
+    login_address_tries_max: Annotated[
+        int, bounds(0, 10**6, "Wrong passwords a minute from one address, for each worker; then 429. 0: not counted.")
+    ] = 60
     jwt_issuer: Annotated[
         str, Meta(description="With jwt: the `iss` that a token must have.", examples=["https://login.example.org/"])
     ] = ""

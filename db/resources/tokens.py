@@ -29,6 +29,7 @@ TOKENS = Table(
     fields=("user_id", "name", "prefix", "expires_at", "last_used_at"),
     write_only=("digest",),
     filters={"user_id": equals("user_id")},
+    owner="user_id",
 )
 USER_COLUMNS = core_table(User).c
 

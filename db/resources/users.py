@@ -71,6 +71,18 @@ class Users(Store[T]):
 
         await self.in_transaction(call, work)
 
+    async def rehash(self, call: Call, id: int, before: str, after: str) -> None:
+        """Store another hash of the same password, unless the password was changed meanwhile.
+
+        It is no change of the user: the version and `updated_at` stay.
+        """
+        changed = update(User).where(User.id == id, User.password_hash == before).values(password_hash=after)
+
+        async def work(session: AsyncSession) -> None:
+            await session.execute(changed, execution_options={"synchronize_session": False})
+
+        await run_in_transaction(self._database, work, self.remaining_s(call))
+
     async def _lock(self, session: AsyncSession, deletion: Deletion, owner_id: int) -> None:
         """Lock the user, so that nobody gives them another item, and the other one, so that nobody deletes them.
 

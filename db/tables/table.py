@@ -10,20 +10,31 @@ import sqlalchemy
 from sqlalchemy import BigInteger, Boolean, Double, Text, UniqueConstraint
 from sqlalchemy.types import TypeEngine
 
+from db.errors import InvalidValue
 from db.models import Base
 from db.models import table as core_table
 from db.tables.filters import Filter
-from db.types import Float64, Name, Timestamp, fold
+from db.types import Float64, Name, Timestamp, fold, timestamp
 
 # Of row parameters, by the Python type of a column. Not the column's own type: a cast to VARCHAR(255) truncates.
 PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {bool: Boolean(), int: BigInteger(), float: Double(), str: Text()}
 # Of columns: of these Python types, others would be read differently by the two databases.
 REQUIRED_TYPES = {float: ("Float64", Float64), datetime: ("Timestamp", Timestamp)}
 FOLDED = "_folded"
+
+
+def _in_utc(value: datetime) -> datetime:
+    """Return a timestamp in UTC. Raise InvalidValue for one that is there in another year than 1 to 9999."""
+    try:
+        return timestamp(value.astimezone(UTC))
+    except OverflowError:
+        raise InvalidValue("a timestamp is not in the years 1 to 9999 of UTC") from None
+
+
 # SQLite knows no -0.0, and a timestamp is read in UTC: what was written is what will be read.
 NORMALIZE: dict[type, Callable[[Any], Any]] = {
     float: lambda value: value + 0.0,
-    datetime: lambda value: value.astimezone(UTC),
+    datetime: _in_utc,
 }
 
 Row = tuple[Any, ...]  # the values of a table's `fields`, then of its `write_only`; as it is stored, of all `written`

@@ -35,9 +35,11 @@ INVALID_CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="items", error=
 
 KNOWN_MAX = 10_000  # principals that are kept
 REFUSED_MAX = 10_000  # credentials of which it is kept that they are refused, apart: they push out no principal
+REVOKED_MAX = 1000  # tokens that were revoked here, for look-ups that were under way then
 LOOKUPS_MAX = 1000  # at a time; then a 503
 RETRIES = 8  # of a look-up in the background, within the life of what it would replace
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -90,6 +92,7 @@ class Authenticator:
         self._clock, self._wall_clock = clock, wall_clock
         self._known: dict[bytes, Known] = {}  # by the digest of the header, or of the certificate; the oldest first
         self._refused: dict[bytes, float] = {}  # until when, likewise
+        self._revoked: dict[int, None] = {}  # ids, which are never used again
         self._lookups: dict[bytes, asyncio.Task[Known | None]] = {}
         self._pace = Pace()
         self._used = [self._uses, *ways.used]
@@ -117,6 +120,12 @@ class Authenticator:
     def is_over(self, known: Known) -> bool:
         """Return whether a principal is to be authenticated anew, as after a body that took its time."""
         return self._clock() >= known.ends_at or self._wall_clock() >= known.expires_at
+
+    def revoke(self, token_id: int) -> None:
+        """Let nobody in by a token that was deleted, as from now."""
+        _keep(self._revoked, token_id, None, REVOKED_MAX)
+        for key in [key for key, known in self._known.items() if known.token_id == token_id]:
+            del self._known[key]
 
     def _kept(self, key: bytes) -> Known | None:
         known = self._known.get(key)
@@ -202,7 +211,7 @@ class Authenticator:
         started = self._clock()
         identity = await credential()
         self._known.pop(key, None)
-        if identity is None or identity.expires_at <= self._wall_clock():
+        if identity is None or identity.token_id in self._revoked or identity.expires_at <= self._wall_clock():
             self._pace.missed()
             _keep(self._refused, key, started + self._life_s, REFUSED_MAX)
             return None
@@ -226,7 +235,7 @@ async def _until(lookup: "asyncio.Task[Known | None]", limit_s: float | None) ->
         raise TimedOut("it took too long to find out who calls") from None
 
 
-def _keep(kept: dict[bytes, V], key: bytes, value: V, most: int) -> None:
+def _keep(kept: dict[K, V], key: K, value: V, most: int) -> None:
     """Keep a value as the newest, in the place of the oldest if there are too many."""
     kept.pop(key, None)
     if len(kept) >= most:

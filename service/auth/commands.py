@@ -16,7 +16,7 @@ from db.tables.pagination import Query
 from db.tables.storage import Storage
 from db.tables.table import Deletion
 from service.auth.principal import ADMIN
-from service.auth.token_text import digest_of, new_token
+from service.auth.tokens import new_row
 
 CALL = Call()
 ADMIN_EMAIL = "admin@localhost"
@@ -97,11 +97,9 @@ async def issue(database: Database, username: str | None, name: str, expires_in_
     """
     async with _opened(database) as (users, tokens):
         user_id = await _administrator_id(users, tokens) if username is None else await _user_id(tokens, username)
-        text = new_token()
-        digest = digest_of(text)
-        assert digest is not None  # noqa: S101 - narrows the type: a new token is one
         expires_at = datetime.now(UTC) + timedelta(seconds=expires_in_s) if expires_in_s else None
-        await tokens.create(CALL, (user_id, name, digest.prefix, expires_at, None, digest.digest))
+        text, row = new_row(user_id, name, expires_at)
+        await tokens.create(CALL, row)
     return text
 
 

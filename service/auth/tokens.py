@@ -7,9 +7,10 @@ from hmac import compare_digest
 from math import inf
 from typing import Protocol
 
+from db.tables.table import Row
 from service.auth.identity import Credential, Identity
 from service.auth.principal import principal_of
-from service.auth.token_text import TokenDigest, digest_of
+from service.auth.token_text import TokenDigest, digest_of, new_token
 
 
 class Caller(Protocol):
@@ -42,6 +43,14 @@ class Caller(Protocol):
 
 # Returns the tokens with a prefix. Raises the errors of db.errors.
 Find = Callable[[str], Awaitable[Sequence[Caller]]]
+
+
+def new_row(user_id: int, name: str, expires_at: datetime | None) -> tuple[str, Row]:
+    """Return the text of a new token of a user, and the row that is stored of it."""
+    text = new_token()
+    digest = digest_of(text)
+    assert digest is not None  # noqa: S101 - narrows the type: a new token is one
+    return text, (user_id, name, digest.prefix, expires_at, None, digest.digest)
 
 
 class StoredTokens:

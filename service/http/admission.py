@@ -1,22 +1,27 @@
 """Who may call an operation: who it is, and what they may do, before anything else of a request is read."""
 
+from math import inf
+
 from starlette.types import Scope
 
 from db.tables.call import Call
 from service.auth.authenticator import Authenticator, Known
 from service.auth.principal import OWN
+from service.context import Context
 from service.http.headers import Headers, valid_time_limit
-from service.http.problems import FORBIDDEN, ProblemError
+from service.http.problems import FORBIDDEN, NO_SUCH_PATH, ProblemError
 
 
 class Admission:
     """Lets in callers with a scope, and those with the scope for their own where a path's parameter is their id.
 
-    With `is_owned`, what they write has to be theirs, or nobody's.
+    With `own_rows`, that scope is for the rows that they own. With `is_owned`, what they write has to be theirs, or
+    nobody's.
     """
 
-    def __init__(self, scope: str | None, own: str | None, *, is_owned: bool) -> None:
+    def __init__(self, scope: str | None, own: str | None, *, own_rows: bool, is_owned: bool) -> None:
         self._scope = scope or ""  # which nobody is asked for
+        self._own_rows = own_rows
         self._own, self._own_scope = own, self._scope + OWN
         self._is_owned = is_owned
 
@@ -32,7 +37,19 @@ class Admission:
         """Return the call of a caller. Raise a 403."""
         principal = caller.principal
         if not principal.may(self._scope):
+            if self._own_rows and principal.may(self._own_scope):
+                return principal.call._replace(owner=principal.user_id)
             is_own = self._own is not None and scope["path_params"][self._own] == str(principal.user_id)
             if not (is_own and principal.may(self._own_scope)):
                 raise ProblemError(FORBIDDEN, f"The scope {self._scope} is missing.")
         return principal.owning_call if self._is_owned else principal.call
+
+
+async def call_by_password(context: Context, headers: Headers, scope: Scope) -> Call:
+    """Return the call of a user by a name and a password. Raise a 401, a 429, and a 404 if no tokens are accepted."""
+    settings = context.settings
+    if settings.auth and "tokens" not in settings.auth:
+        raise ProblemError(NO_SUCH_PATH, "ITEMSVC_AUTH has no tokens, so none are issued here.")
+    limit_s = min(settings.request_timeout_ms / 1000, valid_time_limit(headers) or inf)
+    address = scope["client"][0] if scope.get("client") else ""
+    return Call(caller=await context.login.authenticate(headers.get(b"authorization"), address, limit_s))

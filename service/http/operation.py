@@ -20,7 +20,7 @@ from db.errors import Conflict, InvalidValue, NotFound, NotOwner, VersionMismatc
 from db.tables.call import Call
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
 from service.context import Context
-from service.http.admission import Admission
+from service.http.admission import Admission, call_by_password
 from service.http.handler import Handler
 from service.http.headers import Headers, combined, expected_versions, has_tag, time_limit
 from service.http.idempotency import (
@@ -31,23 +31,9 @@ from service.http.idempotency import (
     secret_fields,
     without_secrets,
 )
-from service.http.media_types import (
-    ANY_BODY,
-    JSON,
-    MEDIA_TYPES,
-    BodyTypes,
-    MediaType,
-    for_content_type,
-    negotiate,
-)
+from service.http.media_types import ANY_BODY, JSON, MEDIA_TYPES, BodyTypes, MediaType, for_content_type, negotiate
 from service.http.path import path_parameter
-from service.http.problems import (
-    INVALID_HEADER,
-    METHOD_NOT_ALLOWED,
-    ProblemError,
-    ProblemType,
-    render,
-)
+from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, ProblemError, ProblemType, Refusal, render
 from service.http.query import NoParameters, QueryDecoder
 from service.http.response import NO_CACHE, Header, Response, Result, send_response
 from service.http.validation import BodyDecoder, union_members
@@ -55,7 +41,7 @@ from service.http.validation import BodyDecoder, union_members
 SAFE = {"GET", "HEAD"}
 RESERVED = frozenset({"context", "call", "query", "body", "if_match"})
 CALL = Call()  # of requests without a deadline and without an idempotency key
-REFUSALS = (NotFound, NotOwner, VersionMismatch, Conflict, InvalidValue)
+REFUSALS = (NotFound, NotOwner, VersionMismatch, Conflict, InvalidValue, Refusal)
 BODY_DIGEST_BYTES = 6
 
 
@@ -63,8 +49,9 @@ class Operation:
     """One method of one path: the handler, and what its signature does not say.
 
     With authentication, `scope` is what its caller needs; where the path's parameter `own` is the caller's id, the
-    scope for one's own is enough. Without a scope everybody may call it. `for_owner` is the handler, and the type of
-    its body, for a caller who writes its own rows alone, which the call then says.
+    scope for one's own is enough, and with `own_rows` it is for writing rows that the caller owns. Without a scope
+    everybody may call it, or `by_password` those who send a name and a password. `for_owner` is the handler, and the
+    type of its body, for a caller who writes its own rows alone, which the call then says.
     """
 
     def __init__(  # noqa: PLR0913 - what a signature does not say
@@ -73,6 +60,8 @@ class Operation:
         *,
         scope: str | None = None,
         own: str | None = None,
+        own_rows: bool = False,
+        by_password: bool = False,
         for_owner: Handler | None = None,
         status: int = 200,
         problems: Sequence[ProblemType] = (),
@@ -83,8 +72,9 @@ class Operation:
         self.described = described = handler if isinstance(handler, Handler) else Handler.of(handler)
         self.handler = described.run
         self.scope = scope
-        self.own = own
-        self._admission = Admission(scope, own, is_owned=for_owner is not None)
+        self.has_own = own is not None or own_rows
+        self.by_password = by_password
+        self._admission = Admission(scope, own, own_rows=own_rows, is_owned=for_owner is not None)
         self.for_owner = for_owner
         self.status = status
         self.problems = problems
@@ -130,6 +120,8 @@ class Operation:
             if caller is None:
                 caller = await self._admission.authenticate(authenticator, headers)
             call = self._admission.call(caller, scope)
+        elif self.by_password:
+            call = await call_by_password(context, headers, scope)
         if b"x-request-timeout" in headers:
             call = call.within(time_limit(headers[b"x-request-timeout"]))
         media_type = negotiate(headers.get(b"accept")) if self.has_content else JSON

@@ -49,6 +49,8 @@ INVALID_HEADER = ProblemType(400, "invalid-header", "A header is malformed")
 UNAUTHENTICATED = ProblemType(401, "unauthenticated", "A token is needed")
 # Whatever is wrong with a token looks the same: that it was revoked is nothing to tell whoever has it.
 INVALID_TOKEN = ProblemType(401, "invalid-token", "The token is not valid")
+# Neither does it tell whether there is such a user, has a password, and may sign in.
+INVALID_CREDENTIALS = ProblemType(401, "invalid-credentials", "The name or the password is wrong")
 FORBIDDEN = ProblemType(403, "forbidden", "The caller may not do this")
 NO_SUCH_PATH = ProblemType(404, "no-such-path", "There is nothing at this path")
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This path has no such method")
@@ -63,6 +65,7 @@ INVALID_BODY = ProblemType(422, "invalid-body", "The body is not what is expecte
 UNKNOWN_REFERENCE = ProblemType(422, "unknown-reference", "A field refers to what does not exist")
 REFUSED = ProblemType(422, "refused", "The database refused the values")
 KEY_REUSED = ProblemType(422, "idempotency-key-reused", "The idempotency key belongs to another request")
+TOO_MANY_TRIES = ProblemType(429, "too-many-tries", "Too many wrong passwords were sent", retryable=True)
 HEADER_TOO_LARGE = ProblemType(431, "header-too-large", "A header is too large")
 INTERNAL_ERROR = ProblemType(500, "internal-error", "The service failed")
 OVERLOADED = ProblemType(503, "overloaded", "Too much is waiting", retryable=True)
@@ -154,6 +157,10 @@ class ProblemError(Exception):
         self.problem_type = problem_type
         self.errors = errors
         self.headers = headers
+
+
+class Refusal(ProblemError):
+    """A write that is refused for what may be otherwise later: under an idempotency key, every repeat is refused."""
 
 
 def render(error: Exception, request_id: str) -> Response:

@@ -54,6 +54,12 @@ SECURITY_SCHEMES: dict[str, tuple[str, Schema]] = {
         },
     ),
 }
+BASIC = "basic"
+BASIC_SCHEME = {
+    "type": "http",
+    "scheme": BASIC,
+    "description": "A username or an email, and the password, in UTF-8: for a token, and nothing else.",
+}
 TAGS = TEXT | {"pattern": rf"^(\s*\*\s*|({ENTITY_TAG.pattern})*)$", "examples": ['"1-json"']}
 REQUEST_HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": (
@@ -90,7 +96,7 @@ def document(routes: Sequence[Route], auth: Collection[str] = ()) -> dict[str, A
         "security": [],  # of operations that name none
         "paths": paths,
         "components": {
-            "securitySchemes": schemes,
+            "securitySchemes": schemes | {BASIC: BASIC_SCHEME},
             "schemas": schemas.components,
             "parameters": {name: request_header(name, *described) for name, described in REQUEST_HEADERS.items()},
             **components,
@@ -129,9 +135,11 @@ def describe_operation(endpoint: Endpoint, schemas: Schemas, responses: Response
 
 def needed(operation: Operation, security: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what an operation needs of its caller; an empty member of `security` means that it may be nothing."""
+    if operation.by_password:
+        return {"description": "Needs a name and a password, in each request.", "security": [{BASIC: []}]}
     if operation.scope is None:
         return {}
-    own = " Without it, callers may do so with their own." if operation.own else ""
+    own = " Without it, callers may do so with their own." if operation.has_own else ""
     return {"description": f"Needs the scope `{operation.scope}`.{own}", "security": security}
 
 

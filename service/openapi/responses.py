@@ -31,7 +31,7 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": ("The request's id.", TEXT | {"pattern": f"^{REQUEST_ID.pattern.decode()}$"}),
     "Vary": ("What else the response depends on.", TEXT | {"const": "Accept"}),
     "Cache-Control": ("`no-cache`: to be asked for before each use; `no-store`: not to be stored.", CACHE_CONTROL),
-    "WWW-Authenticate": ("What the header Authorization must have (RFC 6750).", TEXT),
+    "WWW-Authenticate": ("What the header Authorization must have (RFC 6750, RFC 7617).", TEXT),
     "Allow": ("The methods of this path.", TEXT),
     "Accept": ("The media types that a body may have.", TEXT | {"enum": [OFFERED, MERGE_PATCH.offered]}),
     "Accept-Encoding": ("The content codings that a body may have.", TEXT | {"const": "identity"}),
@@ -49,6 +49,7 @@ PROBLEM_HEADERS = {
     401: ["WWW-Authenticate"],
     405: ["Allow", "Accept-Patch"],
     415: ["Accept", "Accept-Encoding"],
+    429: ["Retry-After"],
     503: ["Retry-After"],
 }
 

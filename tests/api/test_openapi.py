@@ -34,10 +34,12 @@ from tests.support.documented import (
 )
 from tests.support.resources import COLLECTIONS, RESOURCES, ResourceClient
 from tests.support.responses import ENCODE
+from tests.support.token_calls import use_tokens
 
 ROOT = Path(__file__).parent.parent.parent
 KINDS = [
     *(value for value in vars(problems).values() if isinstance(value, ProblemType)),
+    problems.not_found("token"),
     *(make(collection.noun) for collection in COLLECTIONS for make in (problems.not_found, problems.stale)),
     *(
         problem
@@ -62,7 +64,10 @@ def test_the_document_is_valid_openapi() -> None:
 
 def test_operations_with_a_scope_need_a_token_and_say_which_scope() -> None:
     for operation, described in operations():
-        if operation.scope is None:
+        if operation.by_password:
+            assert described["security"] == [{"basic": []}]
+            assert codes(described["responses"]["401"]) == {"invalid-credentials"}
+        elif operation.scope is None:
             assert "security" not in described
             assert not {"401", "403"} & described["responses"].keys()
         else:
@@ -226,6 +231,7 @@ async def test_every_success_is_as_documented(client: httpx.AsyncClient, media_t
                 await resource.send(request._replace(method=method), media_type, **headers)
         async for request, _ in resource.each_write():
             await resource.send(request, media_type)
+    await use_tokens(client, media_type)
     for path in [path for path, one in RESOURCES.items() if not one.noun]:
         for method in ("GET", "HEAD"):
             await client.request(method, path, headers={"accept": media_type})

@@ -126,3 +126,22 @@ async def test_while_the_database_is_away_a_known_token_counts_to_the_end_of_its
         await callers.who(token)
     callers.tokens.error = None
     assert await callers.who(token)
+
+
+async def test_a_token_that_is_revoked_here_counts_no_more_and_no_look_up_under_way_brings_it_back(
+    callers: Callers,
+) -> None:
+    token, other = callers.tokens.issue(7), callers.tokens.issue(7)
+    assert await callers.who(token)
+    assert await callers.who(other)
+    callers.pass_s(LIFE_S / 2)  # from now on each is looked up in the background
+    callers.tokens.gate.clear()
+    assert await callers.who(token)
+    await until(lambda: callers.tokens.lookups == 3)
+    callers.authenticator.revoke(callers.tokens.rows[token].token_id)  # while the look-up has read it
+    waiting = asyncio.create_task(callers.who(token))
+    callers.tokens.gate.set()
+    assert await waiting is None
+    await callers.settled()
+    assert await callers.who(token) is None
+    assert await callers.who(other) is not None

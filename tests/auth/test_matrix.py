@@ -16,6 +16,7 @@ REFUSED = [
     *("jwt issuer", "jwt audience", "jwt none", "jwt secret", "jwt algorithm", "jwt key", "jwt signature"),
     *("jwt expired", "jwt early", "jwt endless", "jwt inactive", "jwt nobody"),
 ]
+BY_PASSWORD = ("POST", "/tokens")  # whose callers have no token yet: each of them here is a 401
 ADMITTED = ["reader", "writer", "owner", "admin"]  # "owner" owns the item, "writer" another one
 WITH_JWT = [f"jwt {name}" for name in ADMITTED]
 OPEN = {"/livez", "/readyz", "/openapi.json"}
@@ -24,7 +25,8 @@ OPEN = {"/livez", "/readyz", "/openapi.json"}
 class Case(NamedTuple):
     """A request of an operation, and its status for a reader, for writers without and with the item, and for an admin.
 
-    `{item}` is an item of the owner, `{user}` another user; in a body "#" is the id, "~" what no other user has.
+    `{item}` is an item of the owner, `{token}` their token, `{user}` another user; in a body "#" is the id, "~" what no
+    other user has.
     """
 
     url: str
@@ -51,6 +53,10 @@ CASES = {
     ("POST", "/users"): Case("/users", (*NO_USERS, 201), ADA),
     ("PATCH", "/users"): Case("/users", (*NO_USERS, 200), [{"id": "#", "name": "Ada"}]),
     ("DELETE", "/users"): Case("/users?ids={user}", (*NO_USERS, 200)),
+    ("GET", "/users/{id}/tokens"): Case("/users/{user}/tokens", (*NO_USERS, 200)),
+    ("POST", "/users/{id}/tokens"): Case("/users/{user}/tokens", (*NO_USERS, 201), {"name": "laptop"}),
+    ("DELETE", "/tokens/{id}"): Case("/tokens/{token}", (404, 404, 204, 204)),
+    BY_PASSWORD: Case("/tokens", (401, 401, 401, 401)),
 }
 OPERATIONS = [
     (method, str(route.path))
@@ -78,20 +84,25 @@ async def status(people: People, name: str, method: str, case: Case) -> int:
     """Return the status of a case for somebody; for a refusal, check that it changed nothing."""
     unique = f"user-{next(numbers)}"
     made = await people.send("admin", "POST", "/users", filled(ADA, 0, unique))
-    ids = {"item": await people.item("owner"), "user": int(made.json()["id"])}
+    ids = {"item": await people.item("owner"), "user": int(made.json()["id"]), "token": await people.token("owner")}
     of = "item" if case.url.startswith("/items") else "user"
-    path = f"/{of}s/{ids[of]}"
-    before = (await people.send("admin", "GET", path)).json()
-    rows = (await people.send("admin", "GET", f"/{of}s?count=true&limit=1")).headers["x-total-count"]
+    before = await seen(people, f"/{of}s/{ids[of]}", f"/{of}s?count=true&limit=1")
     body = filled(case.body, ids[of], f"new-{unique}")
     response = await people.send(name, method, case.url.format(**ids), body)
     if response.status_code >= 400:
-        assert (await people.send("admin", "GET", path)).json() == before
-        after = await people.send("admin", "GET", f"/{of}s?count=true&limit=1")
-        assert after.headers["x-total-count"] == rows
+        assert await seen(people, f"/{of}s/{ids[of]}", f"/{of}s?count=true&limit=1") == before
     if response.status_code == 401:
-        assert response.headers["www-authenticate"].startswith('Bearer realm="items"')
+        scheme = "Basic" if (method, case.url) == BY_PASSWORD else "Bearer"
+        assert response.headers["www-authenticate"].startswith(f'{scheme} realm="items"')
     return response.status_code
+
+
+async def seen(people: People, path: str, listed: str) -> tuple[Any, str, list[int]]:
+    """Return what an admin sees: a row, how many of its kind there are, and every token."""
+    row = (await people.send("admin", "GET", path)).json()
+    count = (await people.send("admin", "GET", listed)).headers["x-total-count"]
+    tokens = [await people.send("admin", "GET", f"/users/{id}/tokens?limit=1000") for id in people.ids.values()]
+    return row, count, [token["id"] for response in tokens for token in response.json()]
 
 
 @pytest.mark.parametrize(("method", "path"), CASES)

@@ -34,6 +34,18 @@ class People(NamedTuple):
         assert response.status_code == 201, response.content
         return int(response.json()["id"])
 
+    @staticmethod
+    def settings(settings: Settings) -> Settings:
+        """Return the settings of a service that knows them."""
+        return replace(settings, auth=frozenset({"tokens"}))
+
+    async def token(self, name: str, **fields: Any) -> int:
+        """Issue a token of somebody, and return its id."""
+        url = f"/users/{self.ids[name]}/tokens"
+        response = await self.client.post(url, json={"name": "test", **fields}, headers=self.headers["admin"])
+        assert response.status_code == 201, response.content
+        return int(response.json()["id"])
+
     async def send(self, name: str, method: str, url: str, body: Any = None) -> httpx.Response:
         """Send a request as somebody."""
         return await self.client.request(method, url, json=body, headers=self.headers[name])
@@ -54,7 +66,7 @@ async def serving_people(settings: Settings) -> AsyncIterator[People]:
     headers |= {"unknown": bearer(new_token())}
     async with issuing() as issuer:
         jwt = {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": issuer.url}
-        async with serving(replace(settings, auth=frozenset({"tokens", "jwt"}), **jwt)) as client:
+        async with serving(replace(People.settings(settings), auth=frozenset({"tokens", "jwt"}), **jwt)) as client:
             yield People(url, ids, headers | {name: bearer(token) for name, token in jwts().items()}, client)
 
 

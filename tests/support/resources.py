@@ -81,7 +81,7 @@ RESOURCES = {str(route.path): route.endpoint for route in ROUTES if isinstance(r
 COLLECTIONS = [
     Collection(path, many, RESOURCES[f"{path}/{{id}}"])
     for path, many in RESOURCES.items()
-    if many.noun and f"{path}/{{id}}" in RESOURCES
+    if many.noun and "GET" in many.operations and f"{path}/{{id}}" in RESOURCES
 ]
 
 
