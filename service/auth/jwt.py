@@ -27,7 +27,7 @@ from service.jwks_location import location
 from service.settings import Settings
 
 LEEWAY_S = 30  # of the issuer's clock
-JOSE_HEADER_BYTES_MAX = 4096
+JOSE_HEADER_BYTES_MAX = 8192  # no less than of the whole token: it may have certificates (x5c)
 SUBJECT_CHARACTERS_MAX = 254  # of an email, which is longer than any username
 # Of access tokens and tokens without a purpose of their own (RFC 8725, section 3.11; SPIFFE has JOSE).
 TYPES = {"jwt", "at+jwt", "application/jwt", "application/at+jwt", "jose"}

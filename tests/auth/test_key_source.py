@@ -1,11 +1,19 @@
 """Where keys are read: responses and files that are key sets, and those that are not used."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from service.auth import key_source
 from service.auth.key_source import KEY_SET_BYTES_MAX, FileSource, KeySourceError
@@ -21,6 +29,47 @@ async def issuer() -> AsyncIterator[Issuer]:
     """Return an issuer whose key set has the key `one`."""
     async with issuing(ONE) as issuer:
         yield issuer
+
+
+def certificate(folder: Path, address: str) -> Path:
+    """Return the file of a certificate for an address, and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+    signed = builder.add_extension(names, critical=False).sign(key, SHA256())
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / f"{address}.pem"
+    path.write_bytes(signed.public_bytes(Encoding.PEM) + secret)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("address", "is_trusted", "reason"),
+    [
+        ("127.0.0.1", True, None),
+        ("127.0.0.1", False, "self-signed certificate"),
+        ("127.0.0.2", True, "IP address mismatch"),
+    ],
+)
+async def test_over_https_the_issuer_must_have_a_certificate_that_is_trusted_and_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, is_trusted: bool, reason: str | None
+) -> None:
+    path = certificate(tmp_path, address)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(path)
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    async with issuing(ONE, tls=tls) as issuer:
+        source = url_source(issuer.url)
+        if reason is None:
+            assert json.loads(await source.read()) == issuer.key_set
+        else:
+            with pytest.raises(KeySourceError, match=reason):
+                await source.read()
+        assert issuer.fetches == (reason is None)
 
 
 def chunked(content: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import ssl
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping
@@ -119,12 +120,12 @@ class Issuer:
 
 
 @asynccontextmanager
-async def issuing(*keys: SigningKey) -> AsyncIterator[Issuer]:
+async def issuing(*keys: SigningKey, tls: ssl.SSLContext | None = None) -> AsyncIterator[Issuer]:
     """Return an issuer that serves its key set until the block is left."""
     issuer = Issuer(*keys)
-    server = await asyncio.start_server(issuer.respond, "127.0.0.1", 0)
+    server = await asyncio.start_server(issuer.respond, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    issuer.url = f"http://127.0.0.1:{port}/jwks.json"
+    issuer.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/jwks.json"
     try:
         yield issuer
     finally:
