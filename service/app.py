@@ -19,6 +19,7 @@ from db.tables.storage import Storage
 from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
 from service.auth.authenticator import Authenticator, WaysIn
+from service.auth.caller_limits import CallerLimits
 from service.auth.login import Login
 from service.auth.throttle import Throttle
 from service.auth.tokens import StoredTokens
@@ -65,6 +66,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         users=users,
         tokens=tokens,
         authenticator=authenticator(settings, tokens),
+        caller_limits=caller_limits(settings, worker_state) if settings.auth else None,
     )
 
     @asynccontextmanager
@@ -111,6 +113,12 @@ def authenticator(settings: Settings, tokens: Tokens[TokenResponse]) -> Authenti
         keys, jwts = jwt_tokens(settings, tokens.find_user)
         ways = ways._replace(jwt=jwts.read, used=[keys])
     return Authenticator(ways, tokens.record_use, cache_ms=settings.auth_cache_ms)
+
+
+def caller_limits(settings: Settings, worker_state: WorkerState) -> CallerLimits:
+    """Return what one caller may have of the worker."""
+    quotas = settings.caller_requests_per_s, settings.caller_requests_max
+    return CallerLimits(worker_state, settings.requests_max, *quotas)
 
 
 def database_options(settings: Settings, worker_state: WorkerState) -> Options:

@@ -9,6 +9,7 @@ from db.resources.users import Users
 from db.tables.store import Store
 from db.transactions.idempotency import Idempotency
 from service.auth.authenticator import Authenticator
+from service.auth.caller_limits import CallerLimits
 from service.auth.login import Login
 from service.http.body import BodyReader
 from service.passwords import Passwords
@@ -37,3 +38,4 @@ class Context(NamedTuple):
     users: "Users[UserResponse]"
     tokens: "Tokens[TokenResponse]"
     authenticator: Authenticator | None = None  # None: whoever reaches the service may do everything
+    caller_limits: CallerLimits | None = None  # None: callers are not told apart

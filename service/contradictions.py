@@ -24,6 +24,9 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"{variable_of('statement_timeout_ms')} is {settings.statement_timeout_ms}; expected at most "
             f"{variable_of('request_timeout_ms')}, which is {settings.request_timeout_ms}"
         )
+    for name in ("caller_requests_per_s", "caller_requests_max"):
+        if (quotas := getattr(settings, name)) and not settings.auth:
+            yield f"{variable_of(name)} is {quotas}; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"
     yield from _jwt_contradictions(settings)
 
 

@@ -7,6 +7,7 @@ from msgspec.structs import FieldInfo, fields
 
 from db.engines.url import PORT_MAX
 from service.database_url import DEFAULT, EXAMPLES
+from service.quotas import NO_QUOTAS, Quotas
 from service.variables import bounds, expected, kind_of, shown, variable_of
 
 # Of a private and a public key: with a secret that both sides have, a token could be made here.
@@ -75,6 +76,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             examples=["scope"],
         ),
     ] = ""
+    caller_requests_per_s: Annotated[
+        Quotas, Meta(description="Requests of one caller in a second, for each worker; then 429. 0: no limit.")
+    ] = NO_QUOTAS
+    caller_requests_max: Annotated[
+        Quotas,
+        Meta(description="Requests of one caller that a worker serves at the same time; then 429. 0: no limit."),
+    ] = NO_QUOTAS
     workers: Annotated[int, bounds(1, 64, "Worker processes.")] = 1
     coalesce: Annotated[bool, Meta(description="Whether requests that wait at the same time share a statement.")] = True
     batch_size_max: Annotated[int, bounds(1, 1000, "Requests that share one statement.")] = 256

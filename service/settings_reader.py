@@ -14,6 +14,7 @@ from db.engines.url import InvalidURL
 from service.contradictions import contradictions
 from service.database_url import SWITCH, normalized
 from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
+from service.quotas import InvalidQuotas, Quotas
 from service.service_links import is_link
 from service.settings import Settings, setting_fields
 from service.variables import NOTHING, PLATFORM_NAMES, PREFIX, expected, kind_of, quoted, variable_of
@@ -110,6 +111,8 @@ def _decode(field: FieldInfo, text: str, found: str) -> Any:
             return normalized(text) if field.name == "database_url" else _converted(field, text)
         except InvalidURL as error:
             problem = str(error)
+        except InvalidQuotas as error:
+            problem = f"{found}: {error}; expected {expected(field)}"
         except (ValidationError, ArgumentError, ValueError):  # their texts may hold a secret
             pass
     raise SettingsError([f"{variable_of(field.name)} {problem}"])
@@ -117,6 +120,8 @@ def _decode(field: FieldInfo, text: str, found: str) -> Any:
 
 def _converted(field: FieldInfo, text: str) -> Any:
     kind: Any = kind_of(field)[0]
+    if kind is Quotas:
+        return Quotas.read(text)
     value: Any = SWITCH.get(text.lower(), text) if kind is bool else text
     if get_origin(kind) is frozenset:
         value = [] if text == NOTHING and not field.default else [part.strip() for part in text.split(",")]

@@ -6,6 +6,8 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo
 from sqlalchemy import make_url
 
+from service.quotas import EXPECTED, Quotas
+
 PREFIX = "ITEMSVC_"
 NOTHING = "off"  # in the place of a set of names
 PLATFORM_NAMES = {"database_url": "DATABASE_URL", "port": "PORT"}
@@ -32,6 +34,8 @@ def expected(field: FieldInfo) -> str:
     kind, meta = kind_of(field)
     if kind is bool:
         return "on or off"
+    if kind is Quotas:
+        return EXPECTED
     if get_origin(kind) is Literal:
         return " or ".join(get_args(kind))
     if get_origin(kind) is frozenset:

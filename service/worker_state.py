@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, MutableSequence
 
 
 class WorkerState:
-    """Whether a worker drains or shuts down, and the memory that it shares with the service's other workers."""
+    """Whether a worker drains or shuts down, how many requests it serves, and the memory that it shares with others."""
 
     def __init__(self, latest_primary: MutableSequence[int] | None = None) -> None:
         self.is_draining = False  # clients should open their next connection to another worker
         self.is_shutting_down = False  # or to another instance: the whole service ends
+        self.requests = 0  # that are being served
         self.latest_primary = latest_primary
 
     async def start(self, check: Callable[[], Awaitable[object]]) -> None:

@@ -33,6 +33,13 @@ class Admission:
         """Return who calls. Raise a 401."""
         return await authenticator.authenticate(headers.get(b"authorization"), limit_s=valid_time_limit(headers))
 
+    def enter(self, context: Context, caller: Known, scope: Scope) -> Call:
+        """Return the call of a caller, who counts against their limits until the response. Raise a 403, and a 429."""
+        limits = context.caller_limits
+        if limits is not None and context.worker_state.requests >= limits.counted_from:
+            limits.enter(scope, caller.principal)
+        return self.call(caller, scope)
+
     def call(self, caller: Known, scope: Scope) -> Call:
         """Return the call of a caller. Raise a 403."""
         principal = caller.principal

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import Overloaded
 from service.http.body import discard_body
-from service.http.problems import INVALID_HEADER, OVERLOADED, ProblemError, render
+from service.http.problems import INVALID_HEADER, OVERLOADED, TOO_MANY_REQUESTS, ProblemError, render
 from service.http.response import CLOSE, Response, send_response
 from service.worker_state import WorkerState
 
@@ -49,7 +49,6 @@ class RequestMiddleware:
         self.app = app
         self._worker_state = worker_state
         self._requests_max = requests_max
-        self._requests = 0  # that are being served
         self._refused = 0  # since the last log line about them
         self._refused_logged = 0.0
         self._access_log = access_log
@@ -69,27 +68,26 @@ class RequestMiddleware:
         scope["request_id"], mistake = self._read_head(scope)
         scope["worker_state"] = self._worker_state
         scope["status"] = 0  # until a response begins
-        if self._requests >= self._requests_max and scope["path"] not in PROBES:
+        if self._worker_state.requests >= self._requests_max and scope["path"] not in PROBES:
             await self._refuse(scope, send)
             return
-        self._requests += 1
+        self._worker_state.requests += 1
         try:
             if mistake:  # where the next request begins depends on the head
                 raise ProblemError(INVALID_HEADER, mistake, headers=[CLOSE])  # noqa: TRY301 - rendered as any other
             await self.app(scope, receive, send)
         except Exception as error:
             response = render(error, scope["request_id"].decode())
-            if isinstance(error, Overloaded):
-                self._count_refusal(error)
-            elif response.status >= SERVER_ERROR:
-                self._log_failure(scope, error, response)
+            self._log_error(scope, error, response)
             if scope["status"]:  # half a response is out: the server must cut the connection
                 raise
             await send_response(scope, send, response)
             if CLOSE in response.headers and not expects_continue(scope):
                 await discard_body(receive)
         finally:
-            self._requests -= 1
+            self._worker_state.requests -= 1
+            if "caller" in scope:
+                scope["caller"].leave()
         elapsed = time.perf_counter() - started
         if self._access_log or elapsed > self._slow_request_s:
             log.info("request", extra={**log_fields(scope), "duration_ms": round(elapsed * 1000, 3)})
@@ -137,7 +135,12 @@ class RequestMiddleware:
             return True
         return not value and scope.get("http_version") == "1"
 
-    def _log_failure(self, scope: Scope, error: Exception, response: Response) -> None:
+    def _log_error(self, scope: Scope, error: Exception, response: Response) -> None:
+        if isinstance(error, Overloaded) or response.status == TOO_MANY_REQUESTS.status:
+            self._count_refusal(error)
+            return
+        if response.status < SERVER_ERROR:
+            return
         level = logging.ERROR if response.status == SERVER_ERROR else logging.WARNING
         extra = {**log_fields(scope), "status": response.status, "error": repr(error)}
         log.log(level, "request failed", extra=extra, exc_info=error if self._debug else None)

@@ -119,7 +119,7 @@ class Operation:
             caller = self._admission.known(authenticator, headers)
             if caller is None:
                 caller = await self._admission.authenticate(authenticator, headers)
-            call = self._admission.call(caller, scope)
+            call = self._admission.enter(context, caller, scope)
         elif self.by_password:
             call = await call_by_password(context, headers, scope)
         if b"x-request-timeout" in headers:
@@ -167,12 +167,7 @@ class Operation:
             arguments["if_match"] = expected_versions(headers.get(b"if-match"))
 
     def _idempotency_key(
-        self,
-        scope: Scope,
-        headers: Headers,
-        arguments: Mapping[str, Any],
-        media_type: MediaType,
-        caller: int | None,
+        self, scope: Scope, headers: Headers, arguments: Mapping[str, Any], media_type: MediaType, caller: int | None
     ) -> IdempotencyKey:
         """Return the key of a write, with how its result or its refusal is encoded as the response to store."""
         body = without_secrets(self._secrets, arguments.get("body"))

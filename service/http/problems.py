@@ -66,6 +66,7 @@ UNKNOWN_REFERENCE = ProblemType(422, "unknown-reference", "A field refers to wha
 REFUSED = ProblemType(422, "refused", "The database refused the values")
 KEY_REUSED = ProblemType(422, "idempotency-key-reused", "The idempotency key belongs to another request")
 TOO_MANY_TRIES = ProblemType(429, "too-many-tries", "Too many wrong passwords were sent", retryable=True)
+TOO_MANY_REQUESTS = ProblemType(429, "too-many-requests", "The caller has reached a limit", retryable=True)
 HEADER_TOO_LARGE = ProblemType(431, "header-too-large", "A header is too large")
 INTERNAL_ERROR = ProblemType(500, "internal-error", "The service failed")
 OVERLOADED = ProblemType(503, "overloaded", "Too much is waiting", retryable=True)

@@ -51,6 +51,8 @@ async def send_response(scope: Scope, send: Send, response: Response) -> None:
     status, body = response.status, response.body
     scope["status"] = status
     sent = [*response.headers, SERVER, NO_SNIFFING, (b"x-request-id", scope["request_id"])]
+    if "rate_limit" in scope:  # of the caller, so it is no part of what is stored or shared
+        sent += scope["rate_limit"]
     if scope["worker_state"].is_draining and CLOSE not in response.headers:
         sent.append(CLOSE)
     if status not in {204, 304}:

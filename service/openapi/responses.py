@@ -36,14 +36,18 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     "Accept": ("The media types that a body may have.", TEXT | {"enum": [OFFERED, MERGE_PATCH.offered]}),
     "Accept-Encoding": ("The content codings that a body may have.", TEXT | {"const": "identity"}),
     "Accept-Patch": ("The media types that a patch may have.", TEXT | {"enum": [OFFERED, MERGE_PATCH.offered]}),
+    "RateLimit-Policy": ("The caller's limits, of each worker (draft-ietf-httpapi-ratelimit-headers-10).", TEXT),
+    "RateLimit": ("What is left of them.", TEXT),
     "Retry-After": ("How many seconds to wait.", NUMBER),
     "Idempotency-Replayed": ("The write was made before, and this was its response.", TEXT | {"const": "true"}),
     "Link": ("The next page, if there is one, relative to the request's URL.", TEXT),
     "X-Total-Count": ("How many the list has, if `count` asks for it.", NUMBER),
 }
 OPTIONAL = {"Accept", "Accept-Encoding", "Accept-Patch", "Idempotency-Replayed", "Link", "X-Total-Count"}
+OPTIONAL |= {"RateLimit-Policy", "RateLimit"}
 REFERENCE = re.compile("_(id|to)$")  # the names of fields that refer to another resource, for examples
 ALWAYS = ("Cache-Control", "X-Request-ID")
+RATE_LIMIT = ["RateLimit-Policy", "RateLimit"]  # on every response to a caller with a limit
 REFUSALS = {403, 404, 409, 412, 422}  # what the database may refuse a write with, which a repeat gets again
 PROBLEM_HEADERS = {
     401: ["WWW-Authenticate"],
@@ -89,7 +93,8 @@ class Responses:
         """Return the responses of an operation, by status."""
         found = {endpoint.operation.status: self._success(endpoint)}
         if endpoint.is_conditional_read:
-            headers = {"ETag": header(ETAG_TEXT.format(endpoint.noun), ETAG), **references("Vary", *ALWAYS)}
+            names = ["Vary", *ALWAYS, *(RATE_LIMIT if endpoint.operation.scope else [])]
+            headers = {"ETag": header(ETAG_TEXT.format(endpoint.noun), ETAG), **references(*names)}
             found[304] = {"description": HTTPStatus(304).phrase, "headers": headers}
         possible = sorted(set(possible_problems(endpoint)))
         for status, problem_types in groupby(possible, attrgetter("status")):
@@ -110,6 +115,7 @@ class Responses:
         names = ["Link", "X-Total-Count"] if "after" in struct_fields(operation.query) else []
         names += ["Idempotency-Replayed"] if method not in SAFE else []
         names += ["Vary", *ALWAYS] if forms else ALWAYS
+        names += RATE_LIMIT if operation.scope else []
         content = {"content": self._schemas.content(operation.result)} if forms else {}
         phrase = HTTPStatus(operation.status).phrase
         return {"description": phrase, "headers": headers | references(*names), **content}
@@ -122,6 +128,8 @@ class Responses:
             names.append("Accept-Patch")
         if endpoint and endpoint.method not in SAFE and status in REFUSALS:
             names.append("Idempotency-Replayed")
+        if endpoint and endpoint.operation.scope and status != HTTPStatus.UNAUTHORIZED:
+            names += RATE_LIMIT
         keys = {one.code: self._example(endpoint, one) for one in problem_types}
         content = {
             "schema": {"$ref": "#/components/schemas/Problem"},
@@ -195,6 +203,7 @@ def caller_problems(endpoint: Endpoint) -> Iterator[ProblemType]:
     """Yield the problem types of an operation whose caller is unknown, or may not do what it asks for."""
     if endpoint.operation.scope:
         yield from (problems.UNAUTHENTICATED, problems.INVALID_TOKEN, problems.FORBIDDEN, problems.NOT_READY)
+        yield problems.TOO_MANY_REQUESTS
     if endpoint.operation.for_owner:
         yield problems.not_owner(endpoint.noun)
 

@@ -10,6 +10,8 @@ from msgspec.structs import asdict
 from sqlalchemy import make_url
 
 from db.engines.url import hosts_of
+from service.auth.principal import SCOPES_BY_ROLE
+from service.quotas import ROLES
 from service.settings import Settings
 from service.settings_reader import SettingsError, read_settings
 
@@ -410,3 +412,54 @@ def test_the_table_describes_every_setting_in_one_sentence() -> None:
     rows = Settings().described()
     assert len(rows) == len(asdict(Settings())) - 1  # the file that DATABASE_URL was read from is none
     assert all(re.fullmatch(r"[A-Z].+\.", row.description) for row in rows)
+
+
+def test_quotas_of_callers_are_for_all_or_by_role_and_user() -> None:
+    text = "100,writer=200,admin=0,17=1000"
+    settings = read_settings({"ITEMSVC_AUTH": "tokens", "ITEMSVC_CALLER_REQUESTS_PER_S": text})
+    quotas = settings.caller_requests_per_s
+    callers = [(17, "writer"), (17, "admin"), (18, "writer"), (18, "admin"), (18, "reader"), (18, "another")]
+    assert [quotas.of(*caller) for caller in callers] == [1000, 1000, 200, 0, 100, 100]
+    assert str(quotas) == text
+    rows = {row.variable: row.value for row in settings.described()}
+    assert (rows["ITEMSVC_CALLER_REQUESTS_PER_S"], rows["ITEMSVC_CALLER_REQUESTS_MAX"]) == (text, "0")
+
+
+def test_quotas_know_the_roles_that_there_are() -> None:
+    assert set(ROLES) == set(SCOPES_BY_ROLE)
+
+
+@pytest.mark.parametrize("text", ["0", "0,writer=0", "admin=0"])
+def test_quotas_of_nothing_are_none(text: str) -> None:
+    assert not read_settings({"ITEMSVC_CALLER_REQUESTS_MAX": text}).caller_requests_max
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("many", "it is neither a number nor a name, = and a number, up to 1000000"),
+        ("1000001", "it is neither a number nor a name, = and a number, up to 1000000"),
+        ("100,", "part 2 is neither a number nor a name, = and a number, up to 1000000"),
+        ("100,0=5", "part 2 is neither a number nor a name, = and a number, up to 1000000"),
+        ("100,writr=5", "part 2 has a name that is no role (reader, writer, admin) and no user's id"),
+        ("writer=5, writer=6", "part 2 is for those whom a part before is for"),
+        ("100,17=5,200", "part 3 is for those whom a part before is for"),
+        (",".join(f"{number}=1" for number in range(1, 1002)), "it has more than 1000 parts"),
+    ],
+)
+def test_wrong_quotas_are_an_error_that_says_which_part_is_wrong(text: str, mistake: str) -> None:
+    [error] = errors({"ITEMSVC_AUTH": "tokens", "ITEMSVC_CALLER_REQUESTS_PER_S": text})
+    assert error.startswith(f"ITEMSVC_CALLER_REQUESTS_PER_S is {text!r}: {mistake}; expected 0 to 1000000, by role or ")
+
+
+def test_wrong_quotas_in_a_file_are_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "quotas").write_text(HIDDEN)
+    [error] = errors({"ITEMSVC_AUTH": "tokens", "ITEMSVC_CALLER_REQUESTS_MAX_FILE": str(tmp_path / "quotas")})
+    assert error.startswith("ITEMSVC_CALLER_REQUESTS_MAX (in ITEMSVC_CALLER_REQUESTS_MAX_FILE) is wrong: ")
+
+
+@pytest.mark.parametrize("name", ["ITEMSVC_CALLER_REQUESTS_PER_S", "ITEMSVC_CALLER_REQUESTS_MAX"])
+def test_limits_of_callers_need_callers_who_are_told_apart(name: str) -> None:
+    assert errors({name: "reader=5"}) == [
+        f"{name} is reader=5; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"
+    ]

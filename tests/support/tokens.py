@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from db.tables.call import Call
 from service.app import create_app
 from service.auth.authenticator import Authenticator, WaysIn
+from service.auth.caller_limits import CallerLimits
 from service.auth.token_text import digest_of, new_token
 from service.auth.tokens import StoredTokens
 from service.settings import Settings
@@ -92,12 +93,19 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving_callers(settings: Settings, tokens: MemoryTokens) -> AsyncIterator[httpx.AsyncClient]:
-    """Run a whole service inside this process whose callers have tokens, and yield a client without one."""
+async def serving_callers(
+    settings: Settings, tokens: MemoryTokens, caller_limits: CallerLimits | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Run a whole service inside this process whose callers have tokens, and yield a client without one.
+
+    Its `caller_limits` are those of the settings, if there are no others.
+    """
     app = create_app(settings)
     authenticator = Authenticator(WaysIn(token=StoredTokens(tokens.find).read), tokens.record, cache_ms=5000)
     async with app.lifespan_context(app) as state, authenticator:
         context = dict(state or {})["context"]._replace(authenticator=authenticator)
+        if caller_limits is not None:
+            context = context._replace(caller_limits=caller_limits)
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "state": {"context": context}}, receive, send)
