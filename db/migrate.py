@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from db.batching.batcher import Batcher
 from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database, is_lost, translate_errors
-from db.engines.privileges import NO_SCHEMA, described, lacked_privileges
+from db.engines.privileges import NO_SCHEMA, described, described_excess, lacked_privileges, rewriting_privileges
 from db.engines.statement import Statement
 from db.errors import MigrationRefused, NoSuchRevision, SchemaMismatch, StatementFailed, error_class
 from db.models import ServedRevision
@@ -32,12 +32,14 @@ class Schema(NamedTuple):
     """The revision that a schema is at, "base" before the first, and whether this code can use it.
 
     It can use the schema of its own revision, and a newer one that differs from that by additions only. `lacked`
-    describes the privileges on its tables that the role lacks; "" for none.
+    describes the privileges on its tables that the role lacks, `excess` those on the audit log that it had better not
+    have; "" for none.
     """
 
     revision: str
     is_usable: bool
     lacked: str = ""
+    excess: str = ""
 
     @property
     def obstacle(self) -> str | None:
@@ -136,9 +138,10 @@ async def current(database: Database) -> Schema:
             lacked = described(rows)
             if lacked == NO_SCHEMA:
                 return _unreadable(lacked)
+            excess = described_excess(await connection.execute(rewriting_privileges()) if database.has_roles else ())
             try:
                 with translate_errors():
-                    return (await connection.run_sync(_schema))._replace(lacked=lacked)
+                    return (await connection.run_sync(_schema))._replace(lacked=lacked, excess=excess)
             except StatementFailed:
                 return _unreadable(lacked)
 

@@ -1,9 +1,11 @@
 """The tables, as SQLAlchemy models."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -133,6 +135,30 @@ class Token(Base):
         CheckConstraint("version >= 1", name="version_positive"),
         Index(None, "prefix"),  # not unique: a prefix is no secret, and two tokens may have the same
         Index(None, "user_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class AuditRecord(Base):
+    """A change of a user or a token: who made it, when, and by which request. It is never changed."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[int] = mapped_column(BigIntId, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(Timestamp, server_default=utc_now())
+    caller: Mapped[int | None] = mapped_column(BigInteger)  # a user's id; no reference, as it outlives the user
+    how: Mapped[str] = mapped_column(String(32))  # such as "api"
+    action: Mapped[str] = mapped_column(String(16))
+    resource: Mapped[str] = mapped_column(String(63))  # the name of the table
+    row_id: Mapped[int] = mapped_column(BigInteger)
+    # The fields that it changed, each with [old, new] or null: most values are nobody's business here.
+    changes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    request_id: Mapped[str | None] = mapped_column(String(128))
+
+    __table_args__ = (
+        CheckConstraint("action IN ('create', 'update', 'delete')", name="action_known"),
+        Index(None, "at"),
+        Index(None, "resource", "row_id"),
         {"sqlite_autoincrement": True},
     )
 

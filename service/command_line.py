@@ -1,4 +1,4 @@
-"""The command line: python -m service serve | migrate | token | check | openapi."""
+"""The command line: python -m service serve | migrate | token | grants | check | openapi."""
 
 import argparse
 import asyncio
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from db import migrate
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
+from db.engines.privileges import grants
 from db.errors import DatabaseError, MigrationRefused, NoSuchRevision, NotFound, UnexpectedPooler
 from service import signals
 from service.auth import commands
@@ -100,6 +101,10 @@ def parser() -> argparse.ArgumentParser:
     command = add("token", help="issue, list or revoke the tokens of users")
     add_token_actions(command)
     command.set_defaults(run=change_tokens)
+    command = add("grants", help="print the SQL that grants a role of PostgreSQL what the service needs")
+    command.add_argument("role", help="the role of DATABASE_URL, which owns no table")
+    command.add_argument("--schema", default="public", help="of the tables; default: %(default)s")
+    command.set_defaults(run=print_grants)
     command = add("check", help="connect, and print the database's version, its schema and the settings")
     command.set_defaults(run=check)
     command = add("openapi", help="print the OpenAPI document")
@@ -149,6 +154,8 @@ async def _obstacle(settings: Settings) -> tuple[bool, str]:
         raise
     except DatabaseError as error:
         return True, f"{_unusable(settings)}: {error}"
+    if settings.auth and schema.excess:  # else the log does not say who it was
+        log.warning(schema.excess)
     return False, f"{NOT_READY}: {schema.obstacle}" if schema.obstacle else advice
 
 
@@ -191,10 +198,18 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         print(connection_budget(settings))
     version, schema, advice = signals.run(with_database(settings, _look))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
+    if schema.excess:
+        print(f"{'audit log':{width}}  {schema.excess}")
     if advice:
         print(f"{'advice':{width}}  {advice}")
     if schema.obstacle is not None:
         return fail(NOT_READY, [schema.obstacle])
+    return 0
+
+
+def print_grants(_settings: Settings, given: argparse.Namespace) -> int:
+    """Print the SQL that grants a role what the service needs."""
+    print(*(f"{statement};" for statement in grants(given.role, given.schema)), sep="\n")
     return 0
 
 

@@ -26,12 +26,22 @@ ROUTES = [
         Resource(
             "user",
             GET=Operation(tokens.list_tokens, scope="tokens:read", own="id"),
-            POST=Operation(tokens.issue_token, scope="tokens:write", own="id", status=201, cache_control=NO_STORE),
+            POST=Operation(
+                tokens.issue_token,
+                scope="tokens:write",
+                own="id",
+                is_audited=True,
+                status=201,
+                cache_control=NO_STORE,
+            ),
         ),
     ),
     Route(
         "/tokens/{id}",
-        Resource("token", DELETE=Operation(tokens.revoke_token, scope="tokens:write", own_rows=True, status=204)),
+        Resource(
+            "token",
+            DELETE=Operation(tokens.revoke_token, scope="tokens:write", own_rows=True, is_audited=True, status=204),
+        ),
     ),
     Route(
         "/tokens",
@@ -40,6 +50,7 @@ ROUTES = [
             POST=Operation(
                 tokens.log_in,
                 by_password=True,
+                is_audited=True,
                 status=201,
                 problems=[INVALID_CREDENTIALS, TOO_MANY_TRIES, NO_SUCH_PATH],
                 cache_control=NO_STORE,

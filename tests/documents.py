@@ -18,6 +18,7 @@ import msgspec
 from bench.record import Run
 from bench.report.files import RESULTS
 from bench.report.tables import summary
+from db.engines.privileges import grants
 from service.command_line import main
 from service.http.operation import Resource
 from service.routes import ROUTES
@@ -28,6 +29,7 @@ from tests.support.responses import serving
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RELIABILITY = ROOT / "docs" / "reliability.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 # What differs from run to run, and what stands for it on the page.
 TIMESTAMPS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
@@ -93,6 +95,12 @@ def settings() -> str:
         for row in Settings().described()
     ]
     return table(("variable", "default", "takes", "what for"), *rows)
+
+
+def granted() -> str:
+    """Write the privileges that the service needs."""
+    statements = ";\n".join(grants("app"))
+    return f"```sql\n{statements};\n```\n"
 
 
 def commands() -> str:
@@ -169,8 +177,12 @@ def figure(name: str, value: Any) -> str:
 
 def everything() -> dict[Path, str]:
     """Return each document as it has to be now."""
-    readme, reliability = (file.read_text(encoding="utf-8") for file in (README, RELIABILITY))
-    return {README: written(readme), RELIABILITY: replaced(reliability, "faults", faults())}
+    readme, reliability, operations = (file.read_text(encoding="utf-8") for file in (README, RELIABILITY, OPERATIONS))
+    return {
+        README: written(readme),
+        RELIABILITY: replaced(reliability, "faults", faults()),
+        OPERATIONS: replaced(operations, "grants", granted()),
+    }
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import pytest
 
 from service.server.supervisor import connection_budget
 from service.settings import Settings
-from tests.documents import README, RELIABILITY, everything
+from tests.documents import OPERATIONS, README, RELIABILITY, everything
 
 
-@pytest.mark.parametrize("file", [README, RELIABILITY], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [README, RELIABILITY, OPERATIONS], ids=lambda file: file.name)
 def test_a_document_shows_what_the_code_does(file: Path) -> None:
     assert file.read_text(encoding="utf-8") == everything()[file]
 

@@ -14,14 +14,14 @@ from db.engines.database import BatchConnection, Connection
 from db.errors import DuplicateWrite
 from db.models import Token, User
 from db.models import table as core_table
+from db.tables.audited_store import AuditedStore, Identified
 from db.tables.call import Call
 from db.tables.filters import equals
 from db.tables.storage import Storage
-from db.tables.store import Store
 from db.tables.table import Table
 from db.types import Timestamp, fold
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Identified)
 
 TOKENS = Table(
     Token,
@@ -30,6 +30,7 @@ TOKENS = Table(
     write_only=("digest",),
     filters={"user_id": equals("user_id")},
     owner="user_id",
+    audited=("user_id", "expires_at"),
 )
 USER_COLUMNS = core_table(User).c
 
@@ -54,7 +55,7 @@ class UserCaller(NamedTuple):
     password_hash: str | None
 
 
-class Tokens(Store[T]):
+class Tokens(AuditedStore[T]):
     """The store of tokens. Concurrent look-ups share a statement, and equal ones a place in it."""
 
     def __init__(self, storage: Storage, table: Table, make_row: Callable[..., T]) -> None:
@@ -91,7 +92,7 @@ class Tokens(Store[T]):
     async def record_use(self, call: Call, used: Mapping[int, datetime]) -> None:
         """Record when tokens were last used, by id; an earlier time than the recorded one and an unknown id are none.
 
-        It is no change of the token: its version and `updated_at` stay.
+        It is no change of the token: its version and `updated_at` stay, and the audit log does not have it.
         """
         if used:
             arguments = self._uses.bind(sorted(used.items()))

@@ -10,16 +10,15 @@ from sqlalchemy.orm import aliased, defer, selectinload
 from db.errors import NotFound, TimedOut, UnknownReference, VersionMismatch
 from db.models import Base, Item, User
 from db.resources.items import ITEMS
+from db.tables.audited_store import AuditedStore, Identified
 from db.tables.call import Call
 from db.tables.filters import equals
 from db.tables.refusals import all_or_nothing
-from db.tables.store import Store
 from db.tables.table import Deletion, Table
-from db.transactions.idempotency import SessionConnection
 from db.transactions.runner import run_in_transaction
 from db.types import utc_now
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Identified)
 U = TypeVar("U")
 
 USERS = Table(
@@ -29,13 +28,14 @@ USERS = Table(
     write_only=("password_hash",),
     orders=("id", "username", "email", "created_at"),
     filters={name: equals(name) for name in ("username", "email", "role", "is_active")},
+    audited=("role", "is_active"),
 )
 
 EMBEDDED_ITEMS_MAX = 100
 REASSIGNED_ROWS = 1000  # in one statement
 
 
-class Users(Store[T]):
+class Users(AuditedStore[T]):
     """The store of users."""
 
     async def get_with_items(self, call: Call, id: int, make_item: Callable[..., U]) -> tuple[T, list[U]]:
@@ -67,7 +67,7 @@ class Users(Store[T]):
             while await self._reassign(session, deletion.id, owner_id) == REASSIGNED_ROWS:
                 if self.remaining_s(call) < 0:
                     raise TimedOut("the items were not reassigned in time")
-            all_or_nothing(await self._statements.delete(SessionConnection(session), [deletion]))
+            all_or_nothing(await self._apply(session, call, self._statements.delete, [deletion]))
 
         await self.in_transaction(call, work)
 

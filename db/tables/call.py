@@ -7,6 +7,13 @@ from typing import NamedTuple, Self
 from db.transactions.idempotency import IdempotencyKey
 
 
+class Origin(NamedTuple):
+    """How a call came, such as "api", and the id of its request, if there is one."""
+
+    how: str
+    request_id: str | None = None
+
+
 class Call(NamedTuple):
     """What one request asks of its statements."""
 
@@ -14,6 +21,7 @@ class Call(NamedTuple):
     idempotency: IdempotencyKey | None = None
     owner: int | None = None  # the user whose rows, and those of nobody, may be written; None: every row
     caller: int | None = None  # the user who calls; None: nobody was asked
+    origin: Origin | None = None  # of writes to an audited table
 
     def within(self, limit_s: float) -> Self:
         """Return the call with a deadline no later than so many seconds from now."""

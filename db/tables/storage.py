@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
+from db.batching.batcher import Batcher
 from db.batching.connection_sets import ConnectionSets
 from db.batching.connections import BatchConnections
 from db.batching.queue import Limits
@@ -57,6 +58,14 @@ class Storage:
         for connections in (self.connections, self.list_connections, self.transactions):
             await self._opened.enter_async_context(connections)
         return self
+
+    def batcher(self, name: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
+        """Return a batcher that has these options, and of others those of a batcher of single rows."""
+        limits, in_flight = self.limits, 1
+        if not self.coalesce:
+            limits, in_flight = self.limits._replace(batch_size_max=1), self.connections.size
+        options = {"connections": self.connections, "limits": limits, "in_flight_max": in_flight, **options}
+        return Batcher(name, run=run, **options)
 
     async def check_connections(self) -> None:
         """Raise Unavailable if lists or transactions can have no connection; reads by id show it themselves."""

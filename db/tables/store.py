@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -36,7 +36,11 @@ class Store(Generic[T]):
     user and of nobody alone, where the table's rows have owners; for any other row it raises NotOwner.
     """
 
+    is_audited: ClassVar[bool] = False
+
     def __init__(self, storage: Storage, table: Table, make_row: Callable[..., T]) -> None:
+        if self.is_audited is (table.audited is None):
+            raise TypeError(f"{table.name} needs {'a Store' if self.is_audited else 'an AuditedStore'}")
         self.table = table
         self._database = storage.database
         self._idempotency = storage.idempotency
@@ -44,11 +48,9 @@ class Store(Generic[T]):
         self._make_row = make_row
         self._statements = statements = TableStatements(storage.database, table, make_row)
         single = storage.limits._replace(batch_size_max=1)
-        limits, in_flight = (storage.limits, 1) if storage.coalesce else (single, storage.connections.size)
 
         def batcher(verb: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
-            options = {"connections": storage.connections, "limits": limits, "in_flight_max": in_flight, **options}
-            return Batcher(f"{table.name} {verb}", run=run, **options)
+            return storage.batcher(f"{table.name} {verb}", run, **options)
 
         alone = {"limits": single, "in_flight_max": BULK_IN_FLIGHT}
         self._get_batcher = batcher("get", statements.get, deduplicate=storage.coalesce, idempotent=True)
@@ -108,12 +110,12 @@ class Store(Generic[T]):
     async def create_many(self, call: Call, rows: Sequence[Row]) -> list[T]:
         """Create rows, all or none, and return them. Raise what `create` raises."""
         rows = list(map(self.table.stored_row, rows))
-        if call.idempotency is None and not self._statements.may_refuse_rows(rows):
+        if call.idempotency is None and not (self.is_audited or self._statements.may_refuse_rows(rows)):
             create = partial(self._statements.create, rows=rows)
             return all_or_nothing(await self._bulk_write_batcher.submit(create, call.deadline, call.caller))
 
         async def work(session: AsyncSession) -> list[T]:
-            return all_or_nothing(await self._statements.create_all(SessionConnection(session), rows))
+            return all_or_nothing(await self._apply(session, call, self._statements.create_all, rows))
 
         return await self.in_transaction(call, work)
 
@@ -122,7 +124,7 @@ class Store(Generic[T]):
         patches = [self._owned(call, patch) for patch in patches]
 
         async def work(session: AsyncSession) -> list[T]:
-            return all_or_nothing(await self._statements.update_all(SessionConnection(session), patches))
+            return all_or_nothing(await self._apply(session, call, self._statements.update_all, patches))
 
         return await self.in_transaction(call, work)
 
@@ -130,12 +132,12 @@ class Store(Generic[T]):
         """Delete the rows that exist, and return their ids in the order of `ids`. Raise StillReferenced."""
         deletions = [self._owned(call, Deletion(id)) for id in ids]
         may_refuse = self._statements.may_refuse_deletions or (call.owner is not None and self.table.owner is not None)
-        if call.idempotency is None and not may_refuse:
+        if call.idempotency is None and not (self.is_audited or may_refuse):
             delete = partial(self._statements.delete, deletions=deletions)
             return _deleted_ids(ids, await self._bulk_write_batcher.submit(delete, call.deadline, call.caller))
 
         async def work(session: AsyncSession) -> list[int]:
-            return _deleted_ids(ids, await self._statements.delete(SessionConnection(session), deletions))
+            return _deleted_ids(ids, await self._apply(session, call, self._statements.delete, deletions))
 
         return await self.in_transaction(call, work)
 
@@ -176,24 +178,38 @@ class Store(Generic[T]):
         return [await self._statements.page(connection, query) for query in queries]
 
     async def _run_once(self, _slot: TransactionSlot, members: Sequence[KeyedWrite], _token: bytes) -> list[Any]:
-        """Run a batch of keyed writes in one transaction, in it one statement for each verb."""
-
-        async def work(session: AsyncSession, writes: Sequence[Any]) -> list[Any]:
-            results: list[Any] = [None] * len(writes)
-            for kind, (verb, _) in self._verbs.items():
-                places = [place for place, write in enumerate(writes) if type(write) is kind]
-                if places:
-                    found = await verb(SessionConnection(session), [writes[place] for place in places])
-                    for place, result in zip(places, found, strict=True):
-                        results[place] = result
-            return results
-
+        """Run a batch of keyed writes in one transaction."""
         remaining_s = max(member.deadline for member in members) - asyncio.get_running_loop().time()
-        return await self._idempotency.run_once(members, work, remaining_s)
+        return await self._idempotency.run_once(members, self._run_writes, remaining_s)
+
+    async def _run_writes(self, session: AsyncSession, writes: Sequence[Any]) -> list[Any]:
+        """Run writes in a transaction, with one statement for each verb, and return a result for each."""
+        results: list[Any] = [None] * len(writes)
+        for kind, (verb, _) in self._verbs.items():
+            places = [place for place, write in enumerate(writes) if type(write) is kind]
+            if places:
+                found = await verb(SessionConnection(session), [writes[place] for place in places])
+                for place, result in zip(places, found, strict=True):
+                    results[place] = result
+        return results
+
+    async def _apply(
+        self,
+        session: AsyncSession,
+        _call: Call,
+        verb: Callable[[Connection, Sequence[Any]], Awaitable[list[Any]]],
+        writes: Sequence[Any],
+    ) -> list[Any]:
+        """Run a verb for a batch in a transaction, and return a result for each of its writes."""
+        return await verb(SessionConnection(session), writes)
 
     def _keys(self, keyed: KeyedWrite) -> Collection[Hashable]:
-        _, keys = self._verbs[type(keyed.write)]
-        return [keyed.key.scope, *keys(keyed.write)]
+        return [keyed.key.scope, *self._keys_of(keyed.write)]
+
+    def _keys_of(self, write: Any) -> Collection[Hashable]:
+        """Return what no two writes of one batch may have in common."""
+        _, keys = self._verbs[type(write)]
+        return keys(write)
 
     def _keys_of_patch(self, patch: Patch) -> Collection[Hashable]:
         return [patch.id, *self.table.unique_values(patch.values)] if self.table.unique else (patch.id,)

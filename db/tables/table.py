@@ -1,6 +1,6 @@
 """A resource kept in a table: what clients may write, read, filter by and order by. It is a value, and knows no SQL."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -71,8 +71,9 @@ class Table:
     Clients read and write `fields`, and write `write_only`; no other column is selected. A field with a column
     NAME_folded beside it is compared and ordered by db.types.fold, and is unique by it. `orders` are those of a list,
     each with an index on (column, id), `filters` its filters by query parameter. `owner` is the field with the id of
-    the user that a row belongs to, NULL if to nobody. Raise TypeError for a table whose lists, unique values or owners
-    could not be served as they should be.
+    the user that a row belongs to, NULL if to nobody. Where `audited` is not None, every change of a row is recorded in
+    the audit log: the names of the fields that it changes, and the values of those in `audited`. Raise TypeError for a
+    table whose lists, unique values or owners could not be served as they should be.
     """
 
     model: type[Base]
@@ -82,6 +83,7 @@ class Table:
     orders: tuple[str, ...] = ("id",)
     filters: Mapping[str, Filter] = field(default_factory=dict)
     owner: str | None = None
+    audited: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.row_fields, *self.orders, *(one.column for one in self.filters.values())):
@@ -94,6 +96,8 @@ class Table:
                 raise TypeError(f"{column} needs the type db.types.{wanted[0]}, to be the same on both databases")
         if self.owner is not None and self.owner not in self.fields:
             raise TypeError(f"{self.name} has no field {self.owner}: an owner is read with its row")
+        if secret := set(self.audited or ()) - set(self.fields):
+            raise TypeError(f"{self.name} has no fields {secret} that may be read, so the audit log must not have them")
         self._check_lists()
         for names in self._unique_columns:
             if len(names) > 1 and "id" not in names:
@@ -169,12 +173,20 @@ class Table:
     @cached_property
     def referenced_by(self) -> list[Reference]:
         """Return the foreign keys of other tables that keep a row of this one from being deleted."""
+        return self._referring(None)
+
+    @cached_property
+    def cascades_to(self) -> list[Reference]:
+        """Return the foreign keys of other tables whose rows are deleted with the row that they refer to."""
+        return self._referring("CASCADE")
+
+    def _referring(self, ondelete: str | None) -> list[Reference]:
         return [
             Reference(column.name, table)
             for table in self.core.metadata.sorted_tables
             for column in table.c
             for key in column.foreign_keys
-            if key.column.table is self.core and not key.ondelete
+            if key.column.table is self.core and (key.ondelete or None) == ondelete
         ]
 
     def compared(self, name: str) -> str:

@@ -11,14 +11,14 @@ from db.batching.queue import Limits
 from db.engines.database import Database
 from db.resources.tokens import TOKENS, Tokens
 from db.resources.users import USERS, Users
-from db.tables.call import Call
+from db.tables.call import Call, Origin
 from db.tables.pagination import Query
 from db.tables.storage import Storage
 from db.tables.table import Deletion
 from service.auth.principal import ADMIN
 from service.auth.tokens import new_row
 
-CALL = Call()
+CALL = Call(origin=Origin("command line"))
 ADMIN_EMAIL = "admin@localhost"
 LISTED = 1000  # tokens that are read at a time
 
@@ -29,6 +29,12 @@ NAME_CHARACTERS_MAX = 255  # of the column
 
 class NoSuchUser(Exception):
     """A token cannot be issued, or listed, for a user; the text says why."""
+
+
+class UserRow(NamedTuple):
+    """A user, of whom the id alone is of use here."""
+
+    id: int
 
 
 class TokenRow(NamedTuple):
@@ -124,9 +130,9 @@ async def revoke(database: Database, id: int) -> None:
 
 
 @asynccontextmanager
-async def _opened(database: Database) -> AsyncIterator[tuple[Users[int], Tokens[TokenRow]]]:
+async def _opened(database: Database) -> AsyncIterator[tuple[Users[UserRow], Tokens[TokenRow]]]:
     storage = Storage(database, Limits(), coalesce=True, batch_connections=3, idempotency_keys_max=1)
-    users, tokens = Users(storage, USERS, lambda *columns: int(columns[0])), Tokens(storage, TOKENS, TokenRow)
+    users, tokens = Users(storage, USERS, lambda id, *_: UserRow(id)), Tokens(storage, TOKENS, TokenRow)
     async with storage:
         yield users, tokens
 
@@ -138,10 +144,10 @@ async def _user_id(tokens: Tokens[TokenRow], username: str) -> int:
     return user.user_id
 
 
-async def _administrator_id(users: Users[int], tokens: Tokens[TokenRow]) -> int:
+async def _administrator_id(users: Users[UserRow], tokens: Tokens[TokenRow]) -> int:
     user = await tokens.find_user(ADMIN)
     if user is None:
-        return await users.create(CALL, (ADMIN, ADMIN_EMAIL, "Administrator", ADMIN, True, None))
+        return (await users.create(CALL, (ADMIN, ADMIN_EMAIL, "Administrator", ADMIN, True, None))).id
     if user.role != ADMIN or not user.is_active:
         raise NoSuchUser(f"the user {ADMIN} has the role {user.role}, or may not sign in: name another one by --user")
     return user.user_id

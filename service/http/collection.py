@@ -94,14 +94,16 @@ class Collection(Generic[C, R]):
         for method, operation in own.items():
             if self._table.owner and method != "GET" and operation.for_owner is None:
                 raise TypeError(f"{method} of one {noun} needs for_owner: else it writes other users' rows, too")
-        one |= {method: operation.with_problems(refusals.get(method, ())) for method, operation in own.items()}
+            one[method] = operation.of_table(refusals.get(method, ()), is_audited=self._table.audited is not None)
         return [Route(f"{self.path}/{{id}}", Resource(noun, **one)), Route(self.path, Resource(noun, **many))]
 
     def _operation(self, run: Callable[..., Awaitable[Any]], scope: str, **options: Any) -> Operation:
         handler, names = Handler.of(run), (self._table.noun, self._table.name)
         is_owned = self._table.owner is not None and scope.endswith(":write")
         for_owner = handler.applied(*names, self._owner_types) if is_owned else None
-        return Operation(handler.applied(*names, self._types), scope=scope, for_owner=for_owner, **options)
+        problems = options.pop("problems", ())
+        operation = Operation(handler.applied(*names, self._types), scope=scope, for_owner=for_owner, **options)
+        return operation.of_table(problems, is_audited=self._table.audited is not None)
 
     async def read_one(self, context: Context, call: Call, id: I) -> R:
         """Read one {noun}."""

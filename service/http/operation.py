@@ -17,7 +17,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from db.errors import Conflict, InvalidValue, NotFound, NotOwner, VersionMismatch
-from db.tables.call import Call
+from db.tables.call import Call, Origin
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
 from service.context import Context
 from service.http.admission import Admission, call_by_password
@@ -43,6 +43,7 @@ RESERVED = frozenset({"context", "call", "query", "body", "if_match"})
 CALL = Call()  # of requests without a deadline and without an idempotency key
 REFUSALS = (NotFound, NotOwner, VersionMismatch, Conflict, InvalidValue, Refusal)
 BODY_DIGEST_BYTES = 6
+Run = Callable[..., Awaitable[Any]]
 
 
 class Operation:
@@ -51,18 +52,19 @@ class Operation:
     With authentication, `scope` is what its caller needs; where the path's parameter `own` is the caller's id, the
     scope for one's own is enough, and with `own_rows` it is for writing rows that the caller owns. Without a scope
     everybody may call it, or `by_password` those who send a name and a password. `for_owner` is the handler, and the
-    type of its body, for a caller who writes its own rows alone, which the call then says.
+    type of its body, for a caller who writes its own rows alone. If `is_audited`, the call says whose request it is.
     """
 
     def __init__(  # noqa: PLR0913 - what a signature does not say
         self,
-        handler: "Callable[..., Awaitable[Any]] | Handler",
+        handler: "Run | Handler",
         *,
         scope: str | None = None,
         own: str | None = None,
         own_rows: bool = False,
         by_password: bool = False,
         for_owner: Handler | None = None,
+        is_audited: bool = False,
         status: int = 200,
         problems: Sequence[ProblemType] = (),
         location: bytes = b"",
@@ -71,11 +73,11 @@ class Operation:
     ) -> None:
         self.described = described = handler if isinstance(handler, Handler) else Handler.of(handler)
         self.handler = described.run
-        self.scope = scope
-        self.has_own = own is not None or own_rows
+        self.scope, self.has_own = scope, own is not None or own_rows
         self.by_password = by_password
         self._admission = Admission(scope, own, own_rows=own_rows, is_owned=for_owner is not None)
         self.for_owner = for_owner
+        self.is_audited = is_audited
         self.status = status
         self.problems = problems
         self.location = location  # of what is created: a pattern with %d for the id
@@ -102,10 +104,10 @@ class Operation:
         self._owner_body_decoder = BodyDecoder(for_owner.hints.get("body")) if for_owner else self.body_decoder
         self._secrets = secret_fields(self.body)
 
-    def with_problems(self, problems: Sequence[ProblemType]) -> "Operation":
-        """Return the same operation, which may respond with these problems, too."""
+    def of_table(self, problems: Sequence[ProblemType], *, is_audited: bool) -> "Operation":
+        """Return the same operation, which may respond with these problems, too, for a table that may be audited."""
         operation = copy(self)
-        operation.problems = [*problems, *self.problems]
+        operation.problems, operation.is_audited = [*problems, *self.problems], is_audited
         return operation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,11 +139,8 @@ class Operation:
                     arguments["call"] = call = self._admission.call(caller, scope)._replace(deadline=call.deadline)
                 decoder = self.body_decoder if call.owner is None else self._owner_body_decoder
                 arguments["body"] = decoder.decode(body_media_type, body)
-            if b"idempotency-key" in headers:
-                key = self._idempotency_key(scope, headers, arguments, media_type, call.caller)
-                call = call.within(context.settings.request_timeout_ms / 1000)
-                arguments["call"] = call._replace(idempotency=key)
-                run = self._run_once
+            if self.is_audited or b"idempotency-key" in headers:
+                run = self._extend_call(scope, headers, arguments, media_type)
         try:
             response = self.encode(await run(**arguments), media_type, headers)
         except ReplayedResponse as replay:
@@ -165,6 +164,20 @@ class Operation:
             raise ProblemError(INVALID_HEADER, "If-Match is for writing at one id, If-None-Match for reading.")
         if self.conditional:
             arguments["if_match"] = expected_versions(headers.get(b"if-match"))
+
+    def _extend_call(self, scope: Scope, headers: Headers, arguments: dict[str, Any], media_type: MediaType) -> Run:
+        """Add to the call what the audit log is to have, and the idempotency key; return what is to be run."""
+        call: Call = arguments["call"]
+        if self.is_audited:
+            call = call._replace(origin=Origin("api", scope["request_id"].decode()))
+        arguments["call"] = call
+        if b"idempotency-key" not in headers:
+            return self.handler
+        key = self._idempotency_key(scope, headers, arguments, media_type, call.caller)
+        arguments["call"] = call.within(arguments["context"].settings.request_timeout_ms / 1000)._replace(
+            idempotency=key
+        )
+        return self._run_once
 
     def _idempotency_key(
         self, scope: Scope, headers: Headers, arguments: Mapping[str, Any], media_type: MediaType, caller: int | None

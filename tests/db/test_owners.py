@@ -13,12 +13,13 @@ from db.batching.queue import Limits
 from db.engines.engine import open_database
 from db.errors import DatabaseError, NotFound, NotOwner, UnknownReference, VersionMismatch
 from db.resources.items import ITEMS
-from db.resources.users import USERS
+from db.resources.users import USERS, Users
 from db.tables.call import Call
 from db.tables.storage import Storage
 from db.tables.store import Store
 from db.tables.table import Deletion
 from db.transactions.idempotency import IdempotencyKey, ReplayedResponse
+from service.resources.users import UserResponse
 from tests.support.stores import CALL, NewRow, Row, patch
 
 LIMIT_S = 120
@@ -30,7 +31,7 @@ class Owned(NamedTuple):
 
     items: Store[Row]
     others: Store[Row]
-    users: Store[tuple[Any, ...]]
+    users: Users[UserResponse]
     me: int
     them: int
     mine: Row
@@ -48,9 +49,9 @@ async def owned(database_url: str) -> AsyncIterator[Owned]:
             limits = Limits(queue_wait_ms_max=LIMIT_S * 1000)  # a busy machine must not look like a busy service
             storage = Storage(database, limits, coalesce=True, batch_connections=6, idempotency_keys_max=1000)
             storages.append(await opened.enter_async_context(storage))
-        users = Store(storages[0], USERS, lambda *values: values)
+        users = Users(storages[0], USERS, UserResponse)
         rows = [(name, f"{name}@example.org", name, "writer", True, None) for name in ("ada", "bob")]
-        me, them = [row[0] for row in await users.create_many(CALL, rows)]
+        me, them = [row.id for row in await users.create_many(CALL, rows)]
         items, others = [Store(storage, ITEMS, Row) for storage in storages]
         new = [NewRow("lamp", 1.0, in_stock=True, owner_id=owner) for owner in (me, them, None)]
         yield Owned(items, others, users, me, them, *await items.create_many(CALL, new))
@@ -143,7 +144,7 @@ async def test_an_empty_patch_of_a_foreign_item_is_refused(owned: Owned) -> None
 
 async def test_a_table_without_owners_is_written_as_ever(owned: Owned) -> None:
     user = await owned.users.update(Call(owner=owned.me), patch(owned.them, name="Bob"))
-    assert user[3] == "Bob"
+    assert user.name == "Bob"
     assert await owned.users.delete_many(Call(owner=owned.me), [UNKNOWN]) == []
 
 

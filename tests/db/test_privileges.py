@@ -19,6 +19,7 @@ pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 EVERYTHING = "SELECT, INSERT, UPDATE, DELETE"
 READ = "SELECT ON alembic_version, served_revisions"
+RECORD = "INSERT ON audit_log"
 ITEMS_ALONE = (f"{EVERYTHING} ON items", READ)
 LAMP = {"name": "lamp", "price": 1}
 
@@ -57,9 +58,10 @@ async def test_a_role_without_rights_on_a_table_is_not_ready_and_the_table_is_na
 
 async def test_each_right_on_each_table_is_needed_and_named(database_url: str) -> None:
     tables = "items, users, tokens, commit_records, idempotency_keys"
-    async with role(database_url, f"{EVERYTHING} ON {tables}", READ) as url, serving(settings(url)) as client:
+    async with role(database_url, f"{EVERYTHING} ON {tables}", READ, RECORD) as url, serving(settings(url)) as client:
         assert (await client.get("/readyz")).status_code == 200
-        for table, privilege in product(tables.split(", "), EVERYTHING.split(", ")):
+        each = [*product(tables.split(", "), EVERYTHING.split(", ")), ("audit_log", "INSERT")]
+        for table, privilege in each:
             await execute(database_url, f"REVOKE {privilege} ON {table} FROM {username(url)}")
             detail = problem(await client.get("/readyz"))["detail"]
             assert detail == f"The role of DATABASE_URL lacks {privilege} on {table}: GRANT them."
@@ -99,7 +101,7 @@ async def test_a_table_that_is_gone_at_the_right_revision_is_named(database_url:
 async def test_rights_on_columns_are_rights(database_url: str) -> None:
     columns = "INSERT (name, price, in_stock, owner_id), UPDATE, SELECT, DELETE ON items"
     others = f"{EVERYTHING} ON users, tokens, commit_records, idempotency_keys"
-    async with role(database_url, columns, others, READ) as url, serving(settings(url)) as client:
+    async with role(database_url, columns, others, READ, RECORD) as url, serving(settings(url)) as client:
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post("/items", json=LAMP)).status_code == 201
 
@@ -126,7 +128,9 @@ async def test_grants_that_are_given_later_need_no_restart(database_url: str) ->
     async with role(database_url, *ITEMS_ALONE) as url, serving(settings(url)) as client:
         assert code(await client.get("/readyz")) == (503, "not-ready")
         await execute(
-            database_url, f"GRANT {EVERYTHING} ON users, tokens, commit_records, idempotency_keys TO {username(url)}"
+            database_url,
+            f"GRANT {EVERYTHING} ON users, tokens, commit_records, idempotency_keys TO {username(url)}",
+            f"GRANT {RECORD} TO {username(url)}",
         )
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post("/items", json=LAMP)).status_code == 201

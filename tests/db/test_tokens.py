@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -11,12 +11,12 @@ from db.batching.queue import Limits
 from db.engines.engine import open_database
 from db.errors import UnknownReference
 from db.resources.tokens import TOKENS, TokenCaller, Tokens, UserCaller
-from db.resources.users import USERS
+from db.resources.users import USERS, Users
 from db.tables.pagination import Query
 from db.tables.storage import Storage
-from db.tables.store import Store
 from db.tables.table import Deletion
 from service.auth.commands import TokenRow
+from service.resources.users import UserResponse
 from tests.support.stores import CALL, patch
 
 LIMIT_S = 60
@@ -29,7 +29,7 @@ class Issued(NamedTuple):
     """Two users, and three tokens: the first two have one prefix, the last one is the second user's."""
 
     tokens: Tokens[TokenRow]
-    users: Store[tuple[Any, ...]]
+    users: Users[UserResponse]
     ada: int
     bob: int
     rows: list[TokenRow]
@@ -41,12 +41,12 @@ async def issued(database_url: str) -> AsyncIterator[Issued]:
     limits = Limits(queue_wait_ms_max=LIMIT_S * 1000)
     storage = Storage(database, limits, coalesce=True, batch_connections=6, idempotency_keys_max=1000)
     async with asyncio.timeout(LIMIT_S), storage:
-        users = Store(storage, USERS, lambda *values: values)
+        users = Users(storage, USERS, UserResponse)
         people = [
             ("ada", "Ada.Ä@example.org", "Ada", "admin", True, "hash"),
             ("bob", "b@c", "Bob", "reader", False, None),
         ]
-        ada, bob = [row[0] for row in await users.create_many(CALL, people)]
+        ada, bob = [row.id for row in await users.create_many(CALL, people)]
         tokens = Tokens(storage, TOKENS, TokenRow)
         new = [
             (ada, "one", "itm_same", NOON, None, DIGESTS[0]),

@@ -6,7 +6,16 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import make_url
 
+from db.engines.privileges import grants
 from tests.support.responses import execute
+
+
+@asynccontextmanager
+async def service_role(owner_url: str) -> AsyncIterator[str]:
+    """Make a role with the privileges that the service needs and no others, and yield its URL of the database."""
+    async with role(owner_url) as url:
+        await execute(owner_url, *grants(str(make_url(url).username)))
+        yield url
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from db.batching.queue import Limits
 from db.engines.database import Database
+from db.engines.engine import open_database
 from db.resources.items import ITEMS
 from db.tables.call import Call
 from db.tables.storage import Storage
@@ -40,6 +41,18 @@ class NewRow(NamedTuple):
 
 def patch(id: int, version: int | None = None, **values: Any) -> Patch:
     return Patch(id, version, values)
+
+
+@asynccontextmanager
+async def opened_storage(database_url: str) -> AsyncIterator[Storage]:
+    database = open_database(database_url)
+    limits = Limits(queue_wait_ms_max=60_000)  # a busy machine must not look like a busy service
+    storage = Storage(database, limits, coalesce=True, batch_connections=6, idempotency_keys_max=1000)
+    try:
+        async with storage:
+            yield storage
+    finally:
+        await database.close()
 
 
 @asynccontextmanager
