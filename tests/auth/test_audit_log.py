@@ -220,7 +220,7 @@ async def test_a_write_whose_client_gave_up_at_the_commit_happens_once_and_is_re
     database = open_database(database_url)
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
-        response = await client.patch("/users/1", json={"name": "A"}, headers={"x-request-timeout": "0.5"})
+        response = await client.patch("/users/1", json={"name": "A"}, headers={"x-request-timeout": "3"})
         assert code(response) == (503, "commit-outcome-unknown")
     await database.close()
     assert (await client.patch("/users/1", json={"name": "B"})).json()["version"] == 3
