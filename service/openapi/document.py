@@ -25,6 +25,8 @@ Stores resources, and serves them to other services: all in the same way.
   has a JSON Pointer to each error in the request.
 - **Callers** send a token, where the service runs with authentication. Without a valid one a request is a 401 before
   all else; without the scope that its operation needs, a 403. A writer changes what it owns or what nobody owns.
+- **Limits**: a caller may have limits; then every response has `RateLimit-Policy` and `RateLimit`, and what is beyond
+  them is a 429 with `Retry-After`.
 - **Integers** are written in digits alone, wherever they stand: `1.0` and `1e0` are none.
 - **Everywhere**: an unknown path is a 404, a method that a path does not have is a 405 with `Allow`, and a query
   parameter that is unknown is a 400, as is one that is repeated and no list. Probes disregard both.
