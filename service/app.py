@@ -20,6 +20,7 @@ from db.tables.store import Store
 from db.transactions.retention import ExpiredRowsCleaner
 from service.auth.authenticator import Authenticator, WaysIn
 from service.auth.caller_limits import CallerLimits
+from service.auth.certificates import ClientCertificates
 from service.auth.login import Login
 from service.auth.throttle import Throttle
 from service.auth.tokens import StoredTokens
@@ -106,7 +107,10 @@ def authenticator(settings: Settings, tokens: Tokens[TokenResponse]) -> Authenti
     """Return what finds out who calls; None if nobody is asked."""
     if not settings.auth:
         return None
-    ways = WaysIn(token=StoredTokens(tokens.find_callers).read if "tokens" in settings.auth else None)
+    ways = WaysIn(
+        token=StoredTokens(tokens.find_callers).read if "tokens" in settings.auth else None,
+        certificate=ClientCertificates(tokens.find_user).read if "mtls" in settings.auth else None,
+    )
     if "jwt" in settings.auth:
         from service.auth.jwt import jwt_tokens  # noqa: PLC0415 - 13 MiB and 0.2 s, of those alone who use it
 

@@ -30,6 +30,7 @@ from service.routes import ROUTES
 from service.server.descriptors import TooFewFiles
 from service.server.listener import address
 from service.server.supervisor import Supervisor, connection_budget
+from service.server.tls import tls_obstacle
 from service.settings import Settings
 from service.settings_reader import SettingsError, read_settings
 
@@ -125,7 +126,7 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
     except (OSError, UnicodeError) as error:
         hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
         return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [f"{error}{hint}"])
-    if reason := refusal(settings, host):
+    if reason := refusal(settings, host) or tls_obstacle(settings):
         return fail("The service cannot start", [reason])
     if open_database(settings.database_url).auto_migrate:
         signals.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
@@ -196,6 +197,8 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         print(f"{setting.variable:{width}}  {setting.value or 'none'}")
     if settings.database_url.startswith("postgresql"):
         print(connection_budget(settings))
+    if reason := tls_obstacle(settings):
+        return fail(NOT_READY, [reason])
     version, schema, advice = signals.run(with_database(settings, _look))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
     if schema.excess:

@@ -12,6 +12,8 @@ from service.settings import Settings, setting_fields
 from service.variables import quoted, variable_of
 
 JWT = "jwt"
+MTLS = "mtls"
+MTLS_NEEDED = ("tls_cert", "tls_key", "tls_client_ca")
 JWT_NEEDED = ("jwt_issuer", "jwt_audience", "jwt_jwks")
 
 
@@ -28,6 +30,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
         if (quotas := getattr(settings, name)) and not settings.auth:
             yield f"{variable_of(name)} is {quotas}; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"
     yield from _jwt_contradictions(settings)
+    yield from _tls_contradictions(settings)
 
 
 def _jwt_contradictions(settings: Settings) -> Iterator[str]:
@@ -42,6 +45,22 @@ def _jwt_contradictions(settings: Settings) -> Iterator[str]:
         yield f"{variable_of('auth')} has {JWT}, which needs {', '.join(missing)}"
     if settings.jwt_jwks and (problem := _jwks_problem(settings.jwt_jwks)):
         yield f"{variable_of('jwt_jwks')} is {quoted(settings.jwt_jwks)}; expected {EXPECTED}{problem}"
+
+
+def _tls_contradictions(settings: Settings) -> Iterator[str]:
+    """Yield what TLS lacks: a certificate goes with its key, and client certificates with both, and with their CA."""
+    if MTLS in settings.auth:
+        missing = [variable_of(name) for name in MTLS_NEEDED if not getattr(settings, name)]
+        if missing:
+            yield f"{variable_of('auth')} has {MTLS}, which needs {', '.join(missing)}"
+        return
+    cert, key = variable_of("tls_cert"), variable_of("tls_key")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        given, other = (cert, key) if settings.tls_cert else (key, cert)
+        yield f"{given} is set; expected {other}, too: TLS needs a certificate and its key"
+    unread = [variable_of(name) for name in ("tls_client_ca", "tls_client_crl") if getattr(settings, name)]
+    if unread:
+        yield f"{variable_of('auth')} has no {MTLS}, without which nothing reads {', '.join(unread)}"
 
 
 def _jwks_problem(text: str) -> str:

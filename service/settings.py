@@ -34,7 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Annotated[int, bounds(0, PORT_MAX, "The TCP port; 0 takes any free one.")] = 8000
     host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
     auth: Annotated[
-        frozenset[Literal["tokens", "jwt"]],
+        frozenset[Literal["tokens", "jwt", "mtls"]],
         Meta(description="How callers are authenticated; off: whoever reaches the service may do everything."),
     ] = frozenset()
     auth_off_anywhere: Annotated[
@@ -83,6 +83,30 @@ class Settings(Struct, frozen=True, kw_only=True):
         Quotas,
         Meta(description="Requests of one caller that a worker serves at the same time; then 429. 0: no limit."),
     ] = NO_QUOTAS
+    tls_cert: Annotated[
+        str,
+        Meta(
+            description="The service's certificate, and those between it and its CA (PEM): with it, https alone.",
+            examples=["/etc/items/tls.crt"],
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="Its private key (PEM).", examples=["/etc/items/tls.key"])] = ""
+    tls_version_min: Annotated[Literal["1.2", "1.3"], Meta(description="The lowest version of TLS.")] = "1.3"
+    tls_client_ca: Annotated[
+        str,
+        Meta(description="With mtls: the CAs of clients' certificates (PEM).", examples=["/etc/items/clients-ca.crt"]),
+    ] = ""
+    tls_client_crl: Annotated[
+        str,
+        Meta(description="With mtls: the CAs' revocation lists (PEM), if any.", examples=["/etc/items/clients.crl"]),
+    ] = ""
+    tls_client_name: Annotated[
+        Literal["san", "email", "dns", "cn"],
+        Meta(
+            description="With mtls: what of a client's certificate is a username or email: its email addresses or"
+            " DNS names alone, its common name, or san: both of the former, and the latter where there are none."
+        ),
+    ] = "san"
     workers: Annotated[int, bounds(1, 64, "Worker processes.")] = 1
     coalesce: Annotated[bool, Meta(description="Whether requests that wait at the same time share a statement.")] = True
     batch_size_max: Annotated[int, bounds(1, 1000, "Requests that share one statement.")] = 256

@@ -15,23 +15,19 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from hashlib import sha256
 from time import monotonic, time
-from typing import NamedTuple, NoReturn, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from db.errors import Overloaded, TimedOut
 from service.auth.identity import Certificate, Credential, Identity, ReadCredential
 from service.auth.pace import Pace
+from service.auth.refusals import refuse, refuse_nobody
 from service.auth.token_text import PREFIX
 from service.auth.token_uses import Record, TokenUses
-from service.http.problems import INVALID_TOKEN, UNAUTHENTICATED, ProblemError
-from service.http.response import Header
 
 SCHEME = b"Bearer "
 CREDENTIALS = re.compile(rb"bearer +([0-9A-Za-z._~+/-]+=*)", re.IGNORECASE)
 HEADER_BYTES_MAX = 256  # of a header with a stored token
 JWT_HEADER_BYTES_MAX = 8192  # where it may have a JWT
-# RFC 6750, section 3, wants a parameter after the scheme.
-CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="items"')
-INVALID_CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="items", error="invalid_token"')
 
 KNOWN_MAX = 10_000  # principals that are kept
 REFUSED_MAX = 10_000  # credentials of which it is kept that they are refused, apart: they push out no principal
@@ -156,8 +152,11 @@ class Authenticator:
             return known
         credential = read() if self._refused.get(key, 0) <= self._clock() else None
         if credential is None:
-            _refuse()
-        return await self._authenticated(key, credential, limit_s)
+            refuse(authorization)
+        known = await self._authenticated(key, credential, limit_s)
+        if known is None:
+            refuse(authorization)
+        return known
 
     def _presented(
         self, authorization: bytes | None, certificate: Certificate | None
@@ -166,22 +165,20 @@ class Authenticator:
         if authorization is not None:
             found = CREDENTIALS.fullmatch(authorization) if len(authorization) <= self._bytes_max else None
             if found is None:
-                _refuse()
+                refuse(authorization)
             # However the scheme is written, it is kept once.
             return sha256(SCHEME + found[1]).digest(), partial(self._ways.read, found[1].decode())
         if certificate is None or self._ways.certificate is None:
-            raise ProblemError(UNAUTHENTICATED, "The header Authorization must have a token.", headers=[CHALLENGE])
+            refuse_nobody(takes_tokens=bool(self._ways.token or self._ways.jwt))
         return _key_of(certificate), partial(self._ways.certificate, certificate)
 
-    async def _authenticated(self, key: bytes, credential: Credential, limit_s: float | None) -> Known:
-        """Return who a look-up finds, which is no older than this request. Raise a 401."""
+    async def _authenticated(self, key: bytes, credential: Credential, limit_s: float | None) -> Known | None:
+        """Return who a look-up finds, which is no older than this request; None: nobody."""
         entered = self._clock()
         known = await _until(self._look_up(key, credential), limit_s)
         if known is not None and known.ends_at <= entered:  # it was under way, and has read what may not be so any more
             known = await _until(self._look_up(key, credential), limit_s)
-        if known is None:
-            _refuse()
-        if known.token_id is not None:
+        if known is not None and known.token_id is not None:
             self._uses.pending[known.token_id] = self._wall_clock()
         return known
 
@@ -241,7 +238,3 @@ def _keep(kept: dict[K, V], key: K, value: V, most: int) -> None:
     if len(kept) >= most:
         del kept[next(iter(kept))]
     kept[key] = value
-
-
-def _refuse() -> NoReturn:
-    raise ProblemError(INVALID_TOKEN, "The token is not valid.", headers=[INVALID_CHALLENGE])

@@ -26,3 +26,4 @@ class Certificate(NamedTuple):
 
     digest: bytes
     names: tuple[str, ...]
+    expires_at: float = inf  # by the wall's clock, in seconds since 1970

@@ -25,13 +25,15 @@ class Admission:
         self._own, self._own_scope = own, self._scope + OWN
         self._is_owned = is_owned
 
-    def known(self, authenticator: Authenticator, headers: Headers) -> Known | None:
+    def known(self, authenticator: Authenticator, headers: Headers, scope: Scope) -> Known | None:
         """Return who calls, or None if that has to be authenticated."""
-        return authenticator.known(headers.get(b"authorization"))
+        return authenticator.known(headers.get(b"authorization"), scope.get("certificate"))
 
-    async def authenticate(self, authenticator: Authenticator, headers: Headers) -> Known:
+    async def authenticate(self, authenticator: Authenticator, headers: Headers, scope: Scope) -> Known:
         """Return who calls. Raise a 401."""
-        return await authenticator.authenticate(headers.get(b"authorization"), limit_s=valid_time_limit(headers))
+        return await authenticator.authenticate(
+            headers.get(b"authorization"), scope.get("certificate"), limit_s=valid_time_limit(headers)
+        )
 
     def enter(self, context: Context, caller: Known, scope: Scope) -> Call:
         """Return the call of a caller, who counts against their limits until the response. Raise a 403, and a 429."""

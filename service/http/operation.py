@@ -118,9 +118,9 @@ class Operation:
         authenticator = None if self.scope is None else context.authenticator
         caller, call = None, CALL
         if authenticator:
-            caller = self._admission.known(authenticator, headers)
+            caller = self._admission.known(authenticator, headers, scope)
             if caller is None:
-                caller = await self._admission.authenticate(authenticator, headers)
+                caller = await self._admission.authenticate(authenticator, headers, scope)
             call = self._admission.enter(context, caller, scope)
         elif self.by_password:
             call = await call_by_password(context, headers, scope)
@@ -135,7 +135,7 @@ class Operation:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
                 body = await context.bodies.read(headers, receive)
                 if authenticator and caller and authenticator.is_over(caller):  # who may be shut out by now
-                    caller = await self._admission.authenticate(authenticator, headers)
+                    caller = await self._admission.authenticate(authenticator, headers, scope)
                     arguments["call"] = call = self._admission.call(caller, scope)._replace(deadline=call.deadline)
                 decoder = self.body_decoder if call.owner is None else self._owner_body_decoder
                 arguments["body"] = decoder.decode(body_media_type, body)

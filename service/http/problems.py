@@ -46,7 +46,7 @@ MALFORMED_BODY = ProblemType(400, "malformed-body", "The body cannot be decoded"
 INVALID_QUERY = ProblemType(400, "invalid-query", "A query parameter is wrong")
 INVALID_CURSOR = ProblemType(400, "invalid-cursor", "The cursor does not belong here")
 INVALID_HEADER = ProblemType(400, "invalid-header", "A header is malformed")
-UNAUTHENTICATED = ProblemType(401, "unauthenticated", "A token is needed")
+UNAUTHENTICATED = ProblemType(401, "unauthenticated", "Credentials are needed")
 # Whatever is wrong with a token looks the same: that it was revoked is nothing to tell whoever has it.
 INVALID_TOKEN = ProblemType(401, "invalid-token", "The token is not valid")
 # Neither does it tell whether there is such a user, has a password, and may sign in.

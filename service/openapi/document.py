@@ -23,8 +23,9 @@ Stores resources, and serves them to other services: all in the same way.
   `date-time` in JSON is a timestamp in MessagePack.
 - **Problems**: every error is {CONTENT_TYPE.decode()} (RFC 9457). Rely on `status`, `code` and `retryable`; `errors`
   has a JSON Pointer to each error in the request.
-- **Callers** send a token, where the service runs with authentication. Without a valid one a request is a 401 before
-  all else; without the scope that its operation needs, a 403. A writer changes what it owns or what nobody owns.
+- **Callers** send a token, or have a client certificate, where the service runs with authentication. Without a valid
+  one a request is a 401 before all else; without the scope that its operation needs, a 403. A writer changes what it
+  owns or what nobody owns.
 - **Limits**: a caller may have limits; then every response has `RateLimit-Policy` and `RateLimit`, and what is beyond
   them is a 429 with `Retry-After`.
 - **Integers** are written in digits alone, wherever they stand: `1.0` and `1e0` are none.
@@ -54,6 +55,10 @@ SECURITY_SCHEMES: dict[str, tuple[str, Schema]] = {
             "bearerFormat": "JWT",
             "description": "A token of the issuer that the service trusts, which names a user.",
         },
+    ),
+    "mtls": (
+        "mtls",
+        {"type": "mutualTLS", "description": "A client certificate of a CA that the service trusts, in a user's name."},
     ),
 }
 BASIC = "basic"

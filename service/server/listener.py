@@ -46,6 +46,15 @@ def reopened(listener: socket.socket) -> socket.socket:
     return _listener(host, port, send_timeout_ms)
 
 
+def loopback_listener() -> socket.socket:
+    """Return a socket that listens at a free port of the loopback address."""
+    one = socket.socket()
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which its connections inherit
+    one.bind(("127.0.0.1", 0))
+    one.listen(BACKLOG)
+    return one
+
+
 def _listener(host: str, port: int, send_timeout_ms: int) -> socket.socket:
     is_ipv6 = ":" in host
     one = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)

@@ -56,7 +56,8 @@ class Supervisor:
         """Serve until the end, and return the exit code: 1 if a worker failed that was not replaced."""
         for number in GROUP_SIGNALS:
             signal.signal(number, self._on_signal)
-        log.info("Listening at: http://%s", Host(self._settings.host, self._settings.port))
+        scheme = "https" if self._settings.tls_cert else "http"
+        log.info("Listening at: %s://%s", scheme, Host(self._settings.host, self._settings.port))
         try:
             for index in range(self._settings.workers):
                 self._workers.append(self._start(index))
@@ -101,6 +102,7 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
+            self._granian.release()
         worker = Worker(index, process, ours)
         log.info("Spawned %s with PID %d", worker.name, process.pid)
         return worker

@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableSequence
 from contextlib import suppress
@@ -16,6 +17,8 @@ from typing import Any
 
 from service.http.problems import ProblemError
 from service.server.granian import stop_accepting
+from service.server.termination import Termination
+from service.server.tls import UnusableFile
 from service.worker_state import WorkerState
 
 log = logging.getLogger(__name__)
@@ -27,19 +30,38 @@ STARTED, DRAIN, SHUTDOWN, EXIT = b"started", b"drain", b"shutdown", b"exit"
 GROUP_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 
 READINESS_INTERVAL_S = 0.25
+# By then Granian has read the files of TLS, between two runs of the event loop, or has ended the worker, as it does
+# when it cannot use them (2.8.7: a panic): a worker that has reported its start is one that serves.
+GRANIAN_STARTS_S = 0.1
 
 
 def load(
     create_app: Callable[[WorkerState], Any],
     create_state: "Callable[[asyncio.AbstractEventLoop], ChildState]",
     others: Iterable[socket | Connection],
+    terminate: Callable[[], Termination | None] | None = None,
 ) -> Any:
-    """Return a worker's application, made in the worker, where sockets and pipes of other processes are closed."""
+    """Return a worker's application, made in the worker, where sockets and pipes of other processes are closed.
+
+    Under TLS, `terminate` makes what ends it in front of Granian, or None where Granian does that itself.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # a process that is spawned, not forked, inherits not all
     for one in others:
         one.close()
     Finalize(None, logging.shutdown, exitpriority=0)  # no other exit handler runs in a process of multiprocessing's
-    app = create_app(create_state(asyncio.get_event_loop()))
+    try:
+        termination = terminate() if terminate else None
+    except UnusableFile as error:
+        log.error("The worker cannot start: %s", error)  # noqa: TRY400 - one line says it
+        sys.exit(1)
+    state = create_state(asyncio.get_event_loop())
+    if termination:
+        state.termination = termination
+    elif terminate:
+        state.report_after_s = GRANIAN_STARTS_S
+    app = create_app(state)
+    if termination:
+        app = termination.wrap(app)
     # What exists by now stays: each full collection that traverses it would stop the worker for 50 ms.
     gc.collect()
     gc.freeze()
@@ -61,6 +83,9 @@ class ChildState(WorkerState):
         is_successor: bool,
     ) -> None:
         super().__init__(latest_primary)
+        self.termination: Termination | None = None  # what ends TLS, if it does not end in Granian
+        self.report_after_s = 0.0
+        self._ending: asyncio.Task[None] | None = None
         self._parent = parent
         self._loop = loop
         self._is_successor = is_successor
@@ -72,6 +97,14 @@ class ChildState(WorkerState):
         if self._is_successor:
             await self._until_ready(check)
         self._has_started = True
+        if self.termination:
+            self.termination.start()
+        if self.report_after_s:
+            self._loop.call_later(self.report_after_s, self._report)
+        else:
+            self._report()
+
+    def _report(self) -> None:
         with suppress(OSError):  # the parent was killed, which the first read will find
             self._parent.send_bytes(STARTED)
 
@@ -100,7 +133,13 @@ class ChildState(WorkerState):
             if not self._has_started:
                 logging.shutdown()
                 os._exit(0)
-            stop_accepting()
+            self._ending = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        """Accept no more, and have Granian end; under TLS it accepts what has been accepted in front of it."""
+        if self.termination:
+            await self.termination.stop()
+        stop_accepting()
 
 
 class Worker:

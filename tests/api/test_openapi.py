@@ -83,14 +83,15 @@ def test_operations_with_a_scope_need_a_token_and_say_which_scope() -> None:
     assert DOCUMENT["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
 
 
-@pytest.mark.parametrize("auth", [{"jwt"}, {"jwt", "tokens"}], ids=len)
+@pytest.mark.parametrize("auth", [{"jwt"}, {"jwt", "tokens"}, {"jwt", "mtls", "tokens"}], ids=len)
 def test_each_way_in_is_a_security_scheme(auth: set[str]) -> None:
     described = document(ROUTES, auth)
     schemes = described["components"]["securitySchemes"]
     assert schemes["jwt"].items() >= {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}.items()
-    names = ["bearer", "jwt"] if "tokens" in auth else ["jwt"]
+    names = [name for way, name in (("tokens", "bearer"), ("jwt", "jwt"), ("mtls", "mtls")) if way in auth]
     assert list(schemes) == [*names, "basic"]
     assert described["paths"]["/items"]["get"]["security"] == [{name: []} for name in names]
+    assert "mtls" not in schemes or schemes["mtls"]["type"] == "mutualTLS"
     openapi_spec_validator.validate(described)
 
 

@@ -193,11 +193,12 @@ def test_when_its_parent_is_killed_a_worker_ends_although_another_one_hangs(
 class Clients:
     """Clients that ask without a pause, each over a connection that it uses as long as it may."""
 
-    def __init__(self, url: str, probe: str = "/readyz", count: int = 4) -> None:
+    def __init__(self, url: str, probe: str = "/readyz", count: int = 4, **options: Any) -> None:
         self.served = 0
         self.failures: list[str] = []
         self._url = url
         self._probe = probe
+        self._options = options  # of httpx
         self._is_over = threading.Event()
         self._threads = [threading.Thread(target=self._call) for _ in range(count)]
 
@@ -212,7 +213,7 @@ class Clients:
             thread.join(LIMIT_S)
 
     def _call(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=LIMIT_S) as client:
+        with httpx.Client(base_url=self._url, timeout=LIMIT_S, **self._options) as client:
             here = client.post("/items", json=LAMP).headers["location"]
             while not self._is_over.is_set():
                 for request in ("GET", here), ("POST", "/items"), ("GET", self._probe):

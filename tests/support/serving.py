@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ QUICK = {"PORT": "0", "ITEMSVC_DRAIN_DELAY_MS": "0"}
 
 class ServiceProcess:
     """`python -m service serve` on a free port, there from entering the block until leaving it."""
+
+    verify: ssl.SSLContext | bool = True  # by which its clients know it, where it speaks TLS
 
     def __init__(self, database_url: str, *, workers: int = 1, files_max: str = "", **settings: str) -> None:
         address = {"DATABASE_URL": database_url} if database_url else {}  # or it is in a file
@@ -71,14 +74,15 @@ class ServiceProcess:
     def is_ready(self) -> bool:
         """Whether the service serves, with all its workers."""
         try:
-            return httpx.get(f"{self.url}/readyz").is_success and self.log.count("Started worker-") >= self._workers
+            ready = httpx.get(f"{self.url}/readyz", verify=self.verify).is_success
+            return ready and self.log.count("Started worker-") >= self._workers
         except httpx.TransportError:
             return False
 
     @contextmanager
     def client(self, **options: Any) -> Iterator[httpx.Client]:
         """Return a client that waits for its responses."""
-        with httpx.Client(base_url=self.url, timeout=LIMIT_S, **options) as client:
+        with httpx.Client(base_url=self.url, **{"verify": self.verify, "timeout": LIMIT_S, **options}) as client:
             yield client
 
     def send(self, number: signal.Signals, *, group: bool = False) -> None:
