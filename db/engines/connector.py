@@ -27,6 +27,10 @@ class Credentials(NamedTuple):
     user: str | None
     password: str | None
 
+    def __repr__(self) -> str:
+        """Show no password."""
+        return f"Credentials(user={self.user!r})"
+
 
 class Connector:
     """Opens connections; those whose server goes silent are found lost within `silence_s`, idle or not, or 1 s.

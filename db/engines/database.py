@@ -69,7 +69,7 @@ class BatchConnection(Connection, ClosableConnection, Protocol):
 
 
 class EchoingConnection:
-    """A connection that logs each statement and its arguments."""
+    """A connection that logs each statement and its arguments, unless they may be secrets."""
 
     autocommits = True
 
@@ -84,7 +84,7 @@ class EchoingConnection:
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Log a statement, run it and return its rows."""
-        log.info("%s %r", statement.sql, values)
+        log.info("%s %r", statement.sql, "[not shown]" if statement.is_secret else values)
         return await self._connection.fetch(statement, values, token)
 
 

@@ -31,6 +31,7 @@ class Statement:
         self.source = source
         self.sql = str(compiled)
         self.writes = isinstance(source, UpdateBase)
+        self.is_secret = False  # whether its arguments may be secrets, which no log is to have
         self._names = tuple(compiled.positiontup or ())
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
         self._bind_processors: dict[str, Callable[[Any], Any]] = {}

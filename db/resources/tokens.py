@@ -45,6 +45,10 @@ class TokenCaller(NamedTuple):
     role: str
     is_active: bool
 
+    def __repr__(self) -> str:
+        """Show no digest."""
+        return f"TokenCaller(token_id={self.token_id}, user_id={self.user_id})"
+
 
 class UserCaller(NamedTuple):
     """A user, and what their password is compared with; None: they have none."""
@@ -53,6 +57,10 @@ class UserCaller(NamedTuple):
     role: str
     is_active: bool
     password_hash: str | None
+
+    def __repr__(self) -> str:
+        """Show no hash."""
+        return f"UserCaller(user_id={self.user_id})"
 
 
 class Tokens(AuditedStore[T]):
@@ -69,6 +77,7 @@ class Tokens(AuditedStore[T]):
         users = select(USER_COLUMNS.username, USER_COLUMNS.email_folded, *user, USER_COLUMNS.password_hash)
         is_named = or_(texts.contains(USER_COLUMNS.username), texts.contains(USER_COLUMNS.email_folded))
         self._users = storage.database.statement(users.where(is_named))
+        self._users.is_secret = True  # people type passwords into the field of the name
         self._uses = storage.database.rows(id=BigInteger(), used_at=Timestamp)
         self._record = storage.database.statement(self._recording())
 

@@ -101,9 +101,8 @@ class Collection(Generic[C, R]):
         handler, names = Handler.of(run), (self._table.noun, self._table.name)
         is_owned = self._table.owner is not None and scope.endswith(":write")
         for_owner = handler.applied(*names, self._owner_types) if is_owned else None
-        problems = options.pop("problems", ())
-        operation = Operation(handler.applied(*names, self._types), scope=scope, for_owner=for_owner, **options)
-        return operation.of_table(problems, is_audited=self._table.audited is not None)
+        options["is_audited"] = self._table.audited is not None
+        return Operation(handler.applied(*names, self._types), scope=scope, for_owner=for_owner, **options)
 
     async def read_one(self, context: Context, call: Call, id: I) -> R:
         """Read one {noun}."""

@@ -6,6 +6,7 @@ import pytest
 
 from service.auth.token_text import digest_of
 from tests.server.test_command_line import Run, errors, run
+from tests.support.audit import audit_log
 from tests.support.issued import store_user
 from tests.support.serving import ServiceProcess
 from tests.support.tokens import bearer
@@ -52,6 +53,21 @@ def test_a_token_lets_its_user_in_until_it_is_revoked(run: Run, database_url: st
         assert run("token", "revoke", id, DATABASE_URL=database_url).code == 0
         wait_until(lambda: client.get("/items/1", headers=bearer(token)).status_code == 401)
     assert listed(run, database_url) == ["There is no token."]
+
+
+def test_what_the_command_changes_is_in_the_audit_log(run: Run, database_url: str) -> None:
+    issue(run, database_url, "--admin", "--name", "first")
+    issue(run, database_url, "--admin", "--expires-in", "3600")
+    run("token", "revoke", "1", DATABASE_URL=database_url)
+    records = asyncio.run(audit_log(database_url))
+    assert {(each.caller, each.how, each.request_id) for each in records} == {(None, "command line", None)}
+    assert [(each.action, each.resource, each.row_id, each.changes.get("user_id")) for each in records] == [
+        ("create", "users", 1, None),
+        ("create", "tokens", 1, [None, 1]),
+        ("create", "tokens", 2, [None, 1]),
+        ("delete", "tokens", 1, [1, None]),
+    ]
+    assert records[0].changes["role"] == [None, "admin"]
 
 
 def test_what_cannot_be_done_is_one_line(run: Run, database_url: str) -> None:
