@@ -99,13 +99,28 @@ def test_every_response_has_the_name_of_the_service_and_may_not_be_sniffed(share
         assert response.headers.get_all("x-content-type-options") == ["nosniff"]
 
 
-@pytest.mark.parametrize("head", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"y" * 2**17 + b"\r\n\r\n"])
-def test_a_response_of_the_server_itself_does_not_name_it(shared: ServiceProcess, head: bytes) -> None:
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET / HTTP/3.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 2**17 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 200 + b"\r\n", b"431"),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
+    ],
+    ids=["nonsense", "version", "length", "field", "fields", "target"],
+)
+def test_a_response_of_the_server_itself_does_not_name_it_and_has_nothing_to_sniff_or_store(
+    shared: ServiceProcess, head: bytes, status: bytes
+) -> None:
     with connected(shared) as connection:
         connection.sendall(head)
-        received = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert received.startswith(b"HTTP/1.1 4")
-    assert b"granian" not in received.lower()
+        received = b"".join(iter(lambda: connection.recv(65536), b"")).lower()
+    start, *fields = received.split(b"\r\n")
+    assert start.startswith(b"http/1.1 " + status)
+    names = {field.partition(b":")[0] for field in fields}
+    assert (names, b"content-length: 0" in fields) == ({b"connection", b"content-length", b"date", b""}, True)
 
 
 def test_pipelined_requests_have_their_responses_in_their_order(shared: ServiceProcess) -> None:
