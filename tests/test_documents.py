@@ -1,12 +1,15 @@
 """What is written about the code is what the code does."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from service.server.supervisor import connection_budget
 from service.settings import Settings
-from tests.documents import OPERATIONS, README, RELIABILITY, everything
+from tests.documents import OPERATIONS, README, RELIABILITY, ROOT, everything
+
+SECURITY = ROOT / "docs" / "security.md"
 
 
 @pytest.mark.parametrize("file", [README, RELIABILITY, OPERATIONS], ids=lambda file: file.name)
@@ -20,3 +23,22 @@ def test_the_readme_gives_how_many_connections_the_workers_hold() -> None:
     assert connection_budget(settings) in text
     assert settings.batch_connections + settings.pool_size == 10
     assert "A worker opens at most ten connections, however many resources there are" in text
+
+
+def test_every_test_that_the_page_on_security_names_is_there() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+[.]py)::(\w+)`", SECURITY.read_text(encoding="utf-8")))
+    assert len(named) > 20
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / file).read_text("utf-8")]
+    assert missing == []
+
+
+def test_every_risk_of_the_ten_has_a_control_and_a_test() -> None:
+    row = r"^\| \*\*API(\d+)\*\* .* \| .+ \| .*`tests/.*::test_.*\|$"
+    found = re.findall(row, SECURITY.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found == [str(number) for number in range(1, 11)]
+
+
+def test_every_file_of_pins_is_audited() -> None:
+    files = [*ROOT.glob("requirements*.txt"), *ROOT.glob("tests/*/requirements*.txt")]
+    [audited] = re.findall(r"^REQUIREMENTS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(audited.split()) == {file.relative_to(ROOT).as_posix() for file in files}
