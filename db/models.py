@@ -35,6 +35,7 @@ NAMING_CONVENTION = {
 
 FIRST_VERSION = 1
 OWNED = "owner_id IS NOT NULL"
+EXPIRING = "expires_at IS NOT NULL"
 
 
 class Base(DeclarativeBase):
@@ -135,6 +136,7 @@ class Token(Base):
         CheckConstraint("version >= 1", name="version_positive"),
         Index(None, "prefix"),  # not unique: a prefix is no secret, and two tokens may have the same
         Index(None, "user_id", "id"),
+        Index(None, "expires_at", postgresql_where=text(EXPIRING), sqlite_where=text(EXPIRING)),  # finds expired rows
         {"sqlite_autoincrement": True},
     )
 

@@ -81,7 +81,7 @@ class Users(AuditedStore[T]):
         async def work(session: AsyncSession) -> None:
             await session.execute(changed, execution_options={"synchronize_session": False})
 
-        await run_in_transaction(self._database, work, self.remaining_s(call))
+        await run_in_transaction(self._database, work, self.remaining_s(call), caller=call.caller)
 
     async def _lock(self, session: AsyncSession, deletion: Deletion, owner_id: int) -> None:
         """Lock the user, so that nobody gives them another item, and the other one, so that nobody deletes them.

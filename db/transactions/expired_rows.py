@@ -20,18 +20,19 @@ OVERLAP = timedelta(seconds=60)
 
 
 class ExpiredRows(ABC):
-    """Deletes the rows of a table that are older than `lifetime_s` by the database's clock, in steps.
+    """Deletes the rows of a table whose `time` is over for `lifetime_s` by the database's clock, in steps.
 
     A step is part of the caller's transaction, and counts only if `advance` is called after its commit.
     """
 
     size_max: int
 
-    def __init__(self, rows: Table, lifetime_s: int) -> None:
+    def __init__(self, rows: Table, lifetime_s: int, time: str = "created_at") -> None:
         self.rows = rows
         self.size = self.size_max
+        self._time = rows.c[time]
         # The database's clock is what `created_at` is from: this machine's may differ.
-        self._expired = rows.c.created_at < seconds_ago(lifetime_s)
+        self._expired = self._time < seconds_ago(lifetime_s)
 
     @abstractmethod
     async def step(self, session: AsyncSession) -> int:
@@ -52,23 +53,23 @@ class ExpiredRows(ABC):
 
 
 class ExpiredRowsByTime(ExpiredRows):
-    """Goes through the index on `created_at`, the oldest row first, and never back to where rows were deleted."""
+    """Goes through the index on `time`, the oldest row first, and never back to where rows were deleted."""
 
     size_max = STEP_ROWS_MAX
 
-    def __init__(self, rows: Table, lifetime_s: int) -> None:
-        super().__init__(rows, lifetime_s)
+    def __init__(self, rows: Table, lifetime_s: int, time: str = "created_at") -> None:
+        super().__init__(rows, lifetime_s, time)
         self._reached: datetime | None = None  # everything before it is deleted
         self._deleted: list[datetime] = []
         self._was_full = False
 
     async def step(self, session: AsyncSession) -> int:
         """Delete the oldest expired rows; those that another worker is deleting are left to it."""
-        [id], created_at = self.rows.primary_key, self.rows.c.created_at
-        expired = select(id).where(self._expired).order_by(created_at).limit(self.size)
+        [id] = self.rows.primary_key
+        expired = select(id).where(self._expired).order_by(self._time).limit(self.size)
         if self._reached is not None:
-            expired = expired.where(created_at >= self._reached)
-        statement = delete(self.rows).where(id.in_(expired.with_for_update(skip_locked=True))).returning(created_at)
+            expired = expired.where(self._time >= self._reached)
+        statement = delete(self.rows).where(id.in_(expired.with_for_update(skip_locked=True))).returning(self._time)
         self._deleted = list(await session.scalars(statement))
         self._was_full = len(self._deleted) == self.size
         return len(self._deleted)

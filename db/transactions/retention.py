@@ -9,7 +9,7 @@ from typing import Self
 
 from db.engines.database import Database
 from db.errors import TimedOut
-from db.models import CommitRecord, IdempotencyRecord, table
+from db.models import CommitRecord, IdempotencyRecord, Token, table
 from db.session import transaction
 from db.transactions.expired_rows import ExpiredRows, ExpiredRowsByPages, ExpiredRowsByTime
 
@@ -19,17 +19,22 @@ INTERVAL_S = 30
 RETRY_S = 1  # after a failure, and twice as long after each further one, up to INTERVAL_S
 # A commit record is needed until the request that looks it up ends, which may take 600 s.
 COMMIT_RECORD_LIFETIME_S = 1200
+# An expired token is listed for a week more: by then its owner has seen why a program does not come in any more.
+EXPIRED_TOKEN_LIFETIME_S = 7 * 86_400
 
 
 class ExpiredRowsCleaner:
-    """Deletes idempotency keys and commit records that are older than their lifetimes, about every INTERVAL_S.
+    """Deletes what is older than its lifetime, about every INTERVAL_S: keys, commit records, and expired tokens.
 
     Each table has a task, which outlives every error: it is logged, and the next attempt is made soon.
     """
 
     def __init__(self, database: Database, *, key_lifetime_s: int) -> None:
         self._database = database
-        self._expired_rows: list[ExpiredRows] = [ExpiredRowsByTime(table(IdempotencyRecord), key_lifetime_s)]
+        self._expired_rows: list[ExpiredRows] = [
+            ExpiredRowsByTime(table(IdempotencyRecord), key_lifetime_s),
+            ExpiredRowsByTime(table(Token), EXPIRED_TOKEN_LIFETIME_S, "expires_at"),
+        ]
         if database.can_disconnect:  # else there are no commit records
             self._expired_rows.append(ExpiredRowsByPages(table(CommitRecord), COMMIT_RECORD_LIFETIME_S))
         self._closing = asyncio.Event()

@@ -12,6 +12,8 @@ from sqlalchemy import insert
 from db.engines.commit_records import commit_records
 from db.engines.database import Database
 from db.engines.engine import open_database
+from db.models import Token, User
+from db.models import table as core_table
 from db.transactions.idempotency import idempotency_records
 from db.transactions.retention import ExpiredRowsCleaner
 from service.settings import Settings
@@ -59,6 +61,14 @@ async def add_commit_records(database: Database, count: int = ROWS, created_at: 
     rows = [{"token": uuid4(), "ids": [], "created_at": created_at} for _ in range(count)]
     async with database.engine.begin() as connection:
         await connection.execute(insert(commit_records), rows)
+
+
+async def add_tokens(database: Database, *expiries: datetime | None) -> None:
+    user = {"username": "ada", "email": "a@b", "email_folded": "a@b", "name": "Ada", "role": "writer"}
+    async with database.engine.begin() as connection:
+        [user_id] = await connection.scalars(insert(core_table(User)).values(is_active=True, **user).returning(User.id))
+        stored = {"user_id": user_id, "name": "t", "prefix": "itm_", "digest": "a" * 64}
+        await connection.execute(insert(core_table(Token)), [{**stored, "expires_at": one} for one in expiries])
 
 
 async def count(url: str, table: str) -> int:
@@ -138,6 +148,24 @@ async def test_steps_that_take_too_long_become_smaller(
     assert await ExpiredRowsCleaner(database, key_lifetime_s=86400).clean() == ROWS
 
 
+async def test_tokens_are_deleted_a_week_after_they_expired_and_not_before(
+    database_url: str, database: Database
+) -> None:
+    now = datetime.now(UTC)
+    long_ago, not_yet = now - timedelta(days=7, minutes=1), now - timedelta(days=7) + timedelta(minutes=1)
+    older = [long_ago - timedelta(seconds=second) for second in range(ROWS)]
+    await add_tokens(database, *older, not_yet, now, now + timedelta(days=400), None)
+    cleaner = ExpiredRowsCleaner(database, key_lifetime_s=86400)
+    assert [await cleaner.clean() for _ in range(2)] == [ROWS, 0]
+    assert await count(database_url, "tokens") == 4
+
+
+@pytest.mark.usefixtures("impatient", "client")
+async def test_a_service_deletes_the_tokens_that_have_expired(database_url: str, database: Database) -> None:
+    await add_tokens(database, datetime.now(UTC) - timedelta(days=8), None)
+    await wait_for_count(database_url, "tokens", 1)
+
+
 @on_postgresql
 async def test_commit_records_are_deleted_after_their_lifetime_and_not_before(database: Database) -> None:
     now = datetime.now(UTC)
@@ -163,13 +191,21 @@ async def test_a_step_reads_no_more_than_it_deletes(database_url: str) -> None:
     plans = {
         "idempotency_keys": "SELECT scope FROM idempotency_keys WHERE created_at < now() - interval '1 day'"
         " AND created_at >= '2000-01-01' ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED",
+        "tokens": "SELECT id FROM tokens WHERE expires_at < now() - interval '7 days'"
+        " ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED",
         "commit_records": "DELETE FROM commit_records WHERE created_at < now() - interval '1 day'"
         " AND ctid >= CAST(CAST('(0,0)' AS text) AS tid) AND ctid < CAST(CAST('(256,0)' AS text) AS tid)",
     }
     add = "INSERT INTO {} SELECT {}, {} now() - interval '2 days' FROM generate_series(1, 20000) AS n"
     await execute(database_url, add.format("idempotency_keys", "n", "'', '',"), "ANALYZE idempotency_keys")
     await execute(database_url, add.format("commit_records", "gen_random_uuid()", "NULL,"), "ANALYZE commit_records")
-    scans = {"idempotency_keys": "Index Scan", "commit_records": "Tid Range Scan"}
+    user = "INSERT INTO users (username, email, email_folded, name) VALUES ('ada', 'a@b', 'a@b', 'Ada') RETURNING id"
+    [[user_id]] = await execute(database_url, user)
+    tokens = f"""INSERT INTO tokens (user_id, name, prefix, digest, expires_at)
+        SELECT {user_id}, n, 'itm_', repeat('a', 64), CASE WHEN n % 2 = 0 THEN now() - interval '9 days' END
+        FROM generate_series(1, 20000) AS n"""  # noqa: S608 - a number
+    await execute(database_url, tokens, "ANALYZE tokens")
+    scans = {"idempotency_keys": "Index Scan", "tokens": "Index Scan", "commit_records": "Tid Range Scan"}
     for table, sql in plans.items():
         plan = "\n".join(line for (line,) in await execute(database_url, f"EXPLAIN {sql}"))
         assert f"{scans[table]}" in plan, plan
