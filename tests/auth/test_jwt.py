@@ -136,7 +136,6 @@ async def test_a_token_is_refused(callers: JwtCallers, what: str) -> None:
         {"iat": MISSING},
         {"lamp": {"on": True}},
     ],
-    ids=str,
 )
 async def test_a_token_is_accepted(callers: JwtCallers, change: dict[str, Any]) -> None:
     assert await callers.who(callers.token(key=ONE, **change)) == principal_of(1, "writer")
@@ -150,7 +149,6 @@ async def test_each_key_of_the_issuer_verifies_its_tokens(callers: JwtCallers, k
 @pytest.mark.parametrize(
     "header",
     [{"typ": "at+jwt"}, {"typ": MISSING}, {"typ": "application/at+JWT"}, {"lamp": 1, "x5c": ["a" * 5000]}],
-    ids=str,
 )
 async def test_a_header_may_have_what_is_not_understood(callers: JwtCallers, header: dict[str, Any]) -> None:
     assert await callers.who(signed(claims_of("ada", NOW), ONE, header))

@@ -41,7 +41,6 @@ def test_without_an_id_the_only_key_of_an_algorithm_is_found() -> None:
         {"x5c": ["lamp"], "x5t": "a" * 27, "lamp": {}},
         {"use": "sig", "key_ops": ["sign", "verify"]},
     ],
-    ids=str,
 )
 def test_a_key_is_used(members: dict[str, Any]) -> None:
     assert read_key_set(key_set(RSA.public(**members)), ALGORITHMS).find("rsa", "RS256")

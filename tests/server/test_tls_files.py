@@ -44,7 +44,6 @@ BOTH = "TLS needs a certificate and its key"
         ({"tls_cert": "a", "tls_key": "b"}, ""),
         ({"auth": frozenset({MTLS}), "tls_cert": "a", "tls_key": "b", "tls_client_ca": "c"}, ""),
     ],
-    ids=str,
 )
 def test_settings_that_lack_a_file_name_it(given: dict[str, object], error: str) -> None:
     assert "".join(contradictions(Settings(**given))) == error  # type: ignore[arg-type] # as the test says
