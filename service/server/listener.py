@@ -1,7 +1,10 @@
 """The sockets that connections wait at."""
 
+import os
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 BACKLOG = 2048
 # Whether each worker has a socket of its own, which it listens at when it serves (granian 2.8.7: there alone).
@@ -44,6 +47,24 @@ def reopened(listener: socket.socket) -> socket.socket:
     send_timeout_ms = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     listener.close()
     return _listener(host, port, send_timeout_ms)
+
+
+def deafen(inode: int) -> None:
+    """Let this process accept no more at a socket, by its inode; it goes on listening for the others that have it.
+
+    Whatever accepts there finds a socket in its place that nobody knows the name of. Only Linux says which file
+    descriptors are those of the socket; elsewhere nothing changes.
+    """
+    if not LISTENS_LATER:
+        return
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.setblocking(False)  # noqa: FBT003 - the name of the standard library
+        deaf.bind("")  # Linux chooses a name, which is in no folder
+        deaf.listen()
+        for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            with suppress(OSError):  # that of the folder itself
+                if os.fstat(descriptor).st_ino == inode:
+                    os.dup2(deaf.fileno(), descriptor, inheritable=False)
 
 
 def loopback_listener() -> socket.socket:

@@ -93,7 +93,8 @@ class Supervisor:
         pipes = [ours, *(worker.pipe for worker in (*self._workers, *self._extra))]
         others = [one for one in self._sockets if one is not self._sockets[index]]
         create = partial(create_app, self._settings)
-        state = partial(ChildState, theirs, self._latest_primary, is_successor=is_successor)
+        inode = os.fstat(self._sockets[index].fileno()).st_ino
+        state = partial(ChildState, theirs, self._latest_primary, listener_inode=inode, is_successor=is_successor)
         application = partial(load, create, state, [*pipes, *others])
         process = self._granian.process(index, self._sockets[index], application)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # which the worker inherits

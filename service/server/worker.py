@@ -17,6 +17,7 @@ from typing import Any
 
 from service.http.problems import ProblemError
 from service.server.granian import stop_accepting
+from service.server.listener import deafen
 from service.server.termination import Termination
 from service.server.tls import UnusableFile
 from service.worker_state import WorkerState
@@ -80,9 +81,11 @@ class ChildState(WorkerState):
         latest_primary: MutableSequence[int],
         loop: asyncio.AbstractEventLoop,
         *,
+        listener_inode: int,
         is_successor: bool,
     ) -> None:
         super().__init__(latest_primary)
+        self._listener_inode = listener_inode
         self.termination: Termination | None = None  # what ends TLS, if it does not end in Granian
         self.report_after_s = 0.0
         self._ending: asyncio.Task[None] | None = None
@@ -128,6 +131,9 @@ class ChildState(WorkerState):
             message = self._parent.recv_bytes()
         self.is_draining = True
         self.is_shutting_down = self.is_shutting_down or message == SHUTDOWN
+        if message == DRAIN and self.termination is None:
+            # What is accepted from now on would be closed when Granian ends, if its request was not there by then.
+            deafen(self._listener_inode)
         if message == EXIT:
             self._loop.remove_reader(self._parent.fileno())
             if not self._has_started:

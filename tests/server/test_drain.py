@@ -1,5 +1,6 @@
 """How workers end: by a signal, replaced or killed, and what their clients notice of it."""
 
+import http.client
 import json
 import signal
 import socket
@@ -232,6 +233,33 @@ class Clients:
 def replaced(service: ServiceProcess, before: set[int]) -> bool:
     """Whether the workers are others."""
     return len(pids(service)) == len(before) and not pids(service) & before
+
+
+class Strangers(Clients):
+    """Clients that ask once over each connection, as fast as they can."""
+
+    def _call(self) -> None:
+        url = httpx.URL(self._url)
+        while not self._is_over.is_set():
+            connection = http.client.HTTPConnection(url.host, url.port, timeout=LIMIT_S)
+            try:
+                connection.request("GET", "/livez")
+                connection.getresponse().read()
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+            connection.close()
+            self.served += 1
+
+
+@drains(drain_delay_ms=DELAY_MS)
+def test_no_new_connection_is_lost_when_workers_are_replaced(service: ServiceProcess) -> None:
+    with Strangers(service.url, count=6) as clients:
+        for _ in range(3):
+            before = pids(service)
+            service.send(signal.SIGHUP)
+            wait_until(partial(replaced, service, before))
+    assert clients.served > 100
+    assert clients.failures == []
 
 
 @drains(drain_delay_ms=DELAY_MS)
