@@ -68,11 +68,11 @@ class Login:
         account = fold(credentials.name[:NAME_CHARACTERS_MAX]) if user is None else user.user_id
         stored = user and user.password_hash
         found = await self._passwords.verify(
-            stored, credentials.password, deadline, lambda: self._throttle.check(account, address)
+            stored, credentials.password, deadline, lambda: self._throttle.begin(account, address)
         )
         if not found.is_right or user is None or not user.is_active:
-            self._throttle.add(account, address)  # before another one has its turn
             refuse()
+        self._throttle.take_back(account, address)  # before another one has its turn
         if stored and found.new_hash:
             await self._store(user.user_id, stored, found.new_hash, deadline)
         return user.user_id

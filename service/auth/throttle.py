@@ -1,7 +1,8 @@
 """The throttle of those who sign in: wrong passwords are counted, for each account and for each address.
 
 It is a worker's own: with several workers, and instances, an attacker has as many times the tries. The memory is
-bounded without forgetting anything within the minute: a wrong try costs a hash, of which a worker makes few a minute.
+bounded without forgetting anything within the minute: a try costs a hash, of which a worker makes few a minute. It is
+counted when its hash begins, and taken back if the password is right: nobody gets around it by giving up early.
 """
 
 import math
@@ -43,11 +44,19 @@ class Tries:
         return max(0.0, times[0] + WINDOW_S - now) if len(times) == self._tries_max else 0.0
 
     def add(self, key: Hashable) -> None:
-        """Count a wrong try."""
+        """Count a try."""
         if self._tries_max:
             times = self._times.pop(key, None) or deque(maxlen=self._tries_max)
             times.append(self._clock())
             self._times[key] = times
+
+    def take_back(self, key: Hashable) -> None:
+        """Count the latest try no more."""
+        times = self._times.get(key)
+        if times:
+            times.pop()
+            if not times:
+                del self._times[key]
 
     def _forget(self, now: float) -> None:
         """Forget the keys whose latest try is over; each costs this once."""
@@ -69,14 +78,17 @@ class Throttle:
         """Raise a 429 if there were too many wrong tries from an address."""
         _refuse_for(self._addresses.wait_s(network_of(address)))
 
-    def check(self, account: Hashable, address: str) -> None:
-        """Raise a 429 if there were too many wrong tries for an account, or from an address."""
-        _refuse_for(max(self._accounts.wait_s(account), self._addresses.wait_s(network_of(address))))
-
-    def add(self, account: Hashable, address: str) -> None:
-        """Count a wrong try."""
+    def begin(self, account: Hashable, address: str) -> None:
+        """Count a try. Raise a 429 if there were too many wrong ones for an account, or from an address."""
+        network = network_of(address)
+        _refuse_for(max(self._accounts.wait_s(account), self._addresses.wait_s(network)))
         self._accounts.add(account)
-        self._addresses.add(network_of(address))
+        self._addresses.add(network)
+
+    def take_back(self, account: Hashable, address: str) -> None:
+        """Count the latest try no more: the password was the right one."""
+        self._accounts.take_back(account)
+        self._addresses.take_back(network_of(address))
 
 
 def network_of(address: str) -> str:

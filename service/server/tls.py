@@ -3,6 +3,7 @@
 import errno
 import logging
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from service.settings import Settings
@@ -45,7 +46,8 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     _load_certificate(context, settings)
-    if "mtls" not in settings.auth and P521 in ssl.PEM_cert_to_DER_cert(Path(settings.tls_cert).read_text()):
+    certificate = _own_certificate(context, settings.tls_cert)
+    if "mtls" not in settings.auth and P521 in certificate:
         what = "is of the curve P-521, which the server's TLS does not have (rustls 0.23): make a key of P-256"
         raise UnusableFile(f"{_named(settings.tls_key, 'tls_key')} {what}")
     if settings.tls_client_ca:
@@ -115,17 +117,39 @@ def shortcoming(context: ssl.SSLContext, path: str) -> str:
 
     A handshake in memory finds out, with a client that trusts what is in its file.
     """
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname = False
+    trusting = _client_context()
+    trusting.verify_mode = ssl.CERT_REQUIRED
     trusting.load_verify_locations(path)
     trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        _shake_hands(context, trusting)
+    except ssl.SSLCertVerificationError as error:
+        return str(error.verify_message)
+    return ""
+
+
+def _own_certificate(context: ssl.SSLContext, path: str) -> bytes:
+    """Return the server's own certificate of a file that may have others behind it, in DER. Raise UnusableFile."""
+    try:
+        return _shake_hands(context, _client_context()).getpeercert(binary_form=True) or b""
+    except ssl.SSLError as error:
+        reason = error.reason or error
+        raise UnusableFile(f"{_named(path, 'tls_cert')} is of a kind that TLS does not have ({reason})") from None
+
+
+def _client_context() -> ssl.SSLContext:
+    """Return the context of a client that accepts every certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _shake_hands(context: ssl.SSLContext, trusting: ssl.SSLContext) -> ssl.SSLObject:
+    """Return the client's side of a handshake in memory. Raise ssl.SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client, server = trusting.wrap_bio(to_client, to_server), context.wrap_bio(to_server, to_client, server_side=True)
     for side in (client, server, client):
-        try:
+        with suppress(ssl.SSLWantReadError):
             side.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLCertVerificationError as error:
-            return str(error.verify_message)
-    return ""
+    return client

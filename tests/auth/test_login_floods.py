@@ -59,6 +59,16 @@ async def test_after_ten_wrong_tries_an_account_has_to_wait_and_nothing_is_hashe
     assert (await log_in(service, "bob")).status_code == 201
 
 
+async def test_a_client_that_gives_up_early_has_no_more_tries(service: httpx.AsyncClient) -> None:
+    found = [
+        code(await log_in(service, "ada", WRONG, **{"x-request-timeout": "0.015"}))
+        for _ in range(5 * ACCOUNT_TRIES_MAX)
+    ]
+    assert found[-1] == THROTTLED
+    assert found.count(THROTTLED) > ACCOUNT_TRIES_MAX
+    assert code(await log_in(service)) == THROTTLED
+
+
 async def test_whether_there_is_a_user_is_not_told_by_the_throttle(service: httpx.AsyncClient) -> None:
     for name in ("nobody", "ada"):
         found = [code(await log_in(service, name, WRONG)) for _ in range(ACCOUNT_TRIES_MAX + 1)]

@@ -26,10 +26,11 @@ def throttle(clock: Clock) -> Throttle:
 def retry_after(throttle: Throttle, account: object = "ada", address: str = HERE) -> int | None:
     """Return how many seconds a try has to wait; None if it may be made."""
     try:
-        throttle.check(account, address)
+        throttle.begin(account, address)
     except ProblemError as error:
         refusal = error
     else:
+        throttle.take_back(account, address)
         return None
     [(name, value)] = refusal.headers
     assert (refusal.problem_type, name) == (TOO_MANY_TRIES, b"retry-after")
@@ -39,7 +40,7 @@ def retry_after(throttle: Throttle, account: object = "ada", address: str = HERE
 def test_an_account_has_ten_wrong_tries_a_minute_from_wherever_they_come(throttle: Throttle, clock: Clock) -> None:
     for second in range(ACCOUNT_TRIES_MAX):
         assert retry_after(throttle) is None
-        throttle.add("ada", f"10.0.1.{second}")
+        throttle.begin("ada", f"10.0.1.{second}")
         clock.now += 1
     assert retry_after(throttle) == WINDOW_S - ACCOUNT_TRIES_MAX
     assert retry_after(throttle, "bob") is None
@@ -47,14 +48,14 @@ def test_an_account_has_ten_wrong_tries_a_minute_from_wherever_they_come(throttl
     assert retry_after(throttle) == 1
     clock.now += 0.5
     assert retry_after(throttle) is None  # one more, as the first is a minute old
-    throttle.add("ada", HERE)
+    throttle.begin("ada", HERE)
     assert retry_after(throttle) == 1
 
 
 def test_an_address_has_sixty_wrong_tries_a_minute_for_whomever_they_are(throttle: Throttle, clock: Clock) -> None:
     for number in range(ADDRESS_TRIES_MAX):
         throttle.check_address(HERE)
-        throttle.add(number, HERE)
+        throttle.begin(number, HERE)
     with pytest.raises(ProblemError):
         throttle.check_address(HERE)
     assert retry_after(throttle, "bob", HERE) == WINDOW_S
@@ -82,7 +83,7 @@ def test_a_host_with_many_addresses_of_ipv6_is_one(address: str, network: str) -
 def test_an_address_is_not_counted_where_that_is_off(clock: Clock) -> None:
     throttle = Throttle(0, clock)
     for number in range(1000):
-        throttle.add(number, HERE)
+        throttle.begin(number, HERE)
     throttle.check_address(HERE)
     assert retry_after(throttle, "bob") is None
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
 from service.command_line import main
 from service.contradictions import contradictions
-from service.server.tls import UnusableFile, server_context, shortcoming
+from service.server.tls import UnusableFile, server_context, shortcoming, tls_obstacle
 from service.settings import Settings
 from tests.server.test_tls import MTLS, TOKENS, TLSService, tls
 from tests.support.certificates import DAY, Authority
@@ -118,6 +119,26 @@ def test_a_key_of_a_curve_that_granian_does_not_take_is_refused_where_granian_wo
     server_context(settings)
     with pytest.raises(UnusableFile, match="is of the curve P-521"):
         server_context(Settings(tls_cert=settings.tls_cert, tls_key=settings.tls_key))
+
+
+@pytest.mark.parametrize("auth", [MTLS, TOKENS])
+@pytest.mark.parametrize("begin", ["", "subject=CN = localhost\n", "# caf\u00e9\n"])
+def test_a_file_may_have_the_certificates_between_and_what_openssl_prints_with_them(
+    settings: Settings, begin: str, auth: str
+) -> None:
+    cert = Path(settings.tls_cert)
+    given = replace(settings, auth=frozenset({auth}))
+    for number in range(8):  # of other lengths
+        between = Authority(cert.parent, f"between{'n' * number}").path.read_bytes()
+        issue_anew(cert)
+        cert.write_bytes(begin.encode("latin-1") + cert.read_bytes() + between + b"# the end\n")
+        assert tls_obstacle(given) == ""
+
+
+def test_a_key_of_a_kind_that_tls_does_not_have_is_refused(settings: Settings) -> None:
+    issue_anew(Path(settings.tls_cert), curve=ec.SECP256K1())
+    for auth in (MTLS, TOKENS):
+        assert "ITEMSVC_TLS_CERT: " in tls_obstacle(replace(settings, auth=frozenset({auth})))
 
 
 def test_a_certificate_that_clients_will_refuse_is_found_out(settings: Settings) -> None:
