@@ -28,8 +28,8 @@ class PostgreSQLTimestamp(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Return the stored time."""
-        return value and timestamp(value)
+        """Return the stored time; asyncpg reads infinity, as which it writes the last moment, without a zone."""
+        return value and timestamp(value if value.tzinfo else value.replace(tzinfo=UTC))
 
 
 class SQLiteTimestamp(TypeDecorator[datetime]):

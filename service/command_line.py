@@ -202,7 +202,7 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
     version, schema, advice = signals.run(with_database(settings, _look))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
     if schema.excess:
-        print(f"{'audit log':{width}}  {schema.excess}")
+        print(f"{'audit_log':{width}}  {schema.excess}")
     if advice:
         print(f"{'advice':{width}}  {advice}")
     if schema.obstacle is not None:

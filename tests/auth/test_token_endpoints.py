@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
+from tests.support.audit import audit_log
 from tests.support.documented import check_response
 from tests.support.issued import last_uses
 from tests.support.people import People, serving_people
@@ -92,6 +93,8 @@ async def test_a_token_may_expire_at_the_end_of_time(people: People) -> None:
     response = await people.send("writer", "POST", url(people, "writer"), body)
     used = await people.client.get(url(people, "writer"), headers=bearer(response.json()["token"]))
     assert used.json()[-1]["expires_at"] == body["expires_at"]
+    assert (await people.send("writer", "DELETE", f"/tokens/{response.json()['id']}")).status_code == 204
+    assert (await audit_log(people.database_url))[-1].changes["expires_at"] == [body["expires_at"], None]
 
 
 async def test_the_tokens_of_a_user_are_listed_page_by_page_and_nobody_elses(people: People) -> None:
