@@ -63,11 +63,13 @@ class AuditLog:
         """Lock the rows that writes are to change, and return what they are."""
         rows: list[Any] = []
         deleted_with: dict[int, list[tuple[Reference, int]]] = {}
-        if patched := sorted(write.id for write in writes if type(write) is Patch):
-            rows += await connection.fetch(self._before_update, self._ids.bind([(id,) for id in patched]))
-        if deleted := sorted(write.id for write in writes if type(write) is Deletion):
+        changed = sorted(write.id for write in writes if type(write) in {Patch, Deletion})
+        deleted = sorted(write.id for write in writes if type(write) is Deletion)
+        if changed:  # in one statement, so that two batches of both do not wait for each other
+            lock = self._before_delete if deleted else self._before_update
+            rows = await connection.fetch(lock, self._ids.bind([(id,) for id in changed]))
+        if deleted:
             ids = self._ids.bind([(id,) for id in deleted])
-            rows += await connection.fetch(self._before_delete, ids)
             for reference, statement in self._cascades:
                 for referred, id in await connection.fetch(statement, ids):
                     deleted_with.setdefault(referred, []).append((reference, id))

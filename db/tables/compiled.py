@@ -63,6 +63,8 @@ class CompiledStatements:
         referred = [_referred(reference) for reference in table.referenced_by]
 
         self.get = database.statement(select(*table.columns).where(self.ids.contains(core.c.id)))
+        locked = select(core.c.id).where(self.ids.contains(core.c.id)).order_by(core.c.id).with_for_update()
+        self.lock = database.statement(locked)
         self.create = database.statement(self._create([]))
         self.update = database.statement(self._update(self.patches.table, []))
         # A guarded statement is compiled only where it differs.

@@ -185,6 +185,9 @@ class Store(Generic[T]):
     async def _run_writes(self, session: AsyncSession, writes: Sequence[Any]) -> list[Any]:
         """Run writes in a transaction, with one statement for each verb, and return a result for each."""
         results: list[Any] = [None] * len(writes)
+        if not self.is_audited and {Patch, Deletion} <= set(map(type, writes)):  # the audit log has locked them
+            changed = [write.id for write in writes if type(write) in {Patch, Deletion}]
+            await self._statements.lock(SessionConnection(session), changed)
         for kind, (verb, _) in self._verbs.items():
             places = [place for place, write in enumerate(writes) if type(write) is kind]
             if places:

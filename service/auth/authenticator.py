@@ -141,9 +141,9 @@ class Authenticator:
         return known
 
     async def authenticate(
-        self, authorization: bytes | None, certificate: Certificate | None = None, *, limit_s: float | None = None
+        self, authorization: bytes | None, certificate: Certificate | None = None, deadline: float | None = None
     ) -> Known:
-        """Return who comes with a request. Raise a 401, the look-up's errors, and TimedOut after so many seconds.
+        """Return who comes with a request. Raise a 401, the look-up's errors, and TimedOut at the deadline.
 
         A header counts before a certificate, also one that is wrong.
         """
@@ -153,7 +153,7 @@ class Authenticator:
         credential = read() if self._refused.get(key, 0) <= self._clock() else None
         if credential is None:
             refuse(authorization)
-        known = await self._authenticated(key, credential, limit_s)
+        known = await self._authenticated(key, credential, deadline)
         if known is None:
             refuse(authorization)
         return known
@@ -172,12 +172,12 @@ class Authenticator:
             refuse_nobody(takes_tokens=bool(self._ways.token or self._ways.jwt))
         return _key_of(certificate), partial(self._ways.certificate, certificate)
 
-    async def _authenticated(self, key: bytes, credential: Credential, limit_s: float | None) -> Known | None:
-        """Return who a look-up finds, which is no older than this request; None: nobody."""
+    async def _authenticated(self, key: bytes, credential: Credential, deadline: float | None) -> Known | None:
+        """Return who a look-up finds, as it is no earlier than `cache_ms` before now; None: nobody."""
         entered = self._clock()
-        known = await _until(self._look_up(key, credential), limit_s)
+        known = await _until(self._look_up(key, credential), deadline)
         if known is not None and known.ends_at <= entered:  # it was under way, and has read what may not be so any more
-            known = await _until(self._look_up(key, credential), limit_s)
+            known = await _until(self._look_up(key, credential), deadline)
         if known is not None and known.token_id is not None:
             self._uses.pending[known.token_id] = self._wall_clock()
         return known
@@ -223,10 +223,10 @@ def _key_of(certificate: Certificate) -> bytes:
     return b"certificate" + certificate.digest
 
 
-async def _until(lookup: "asyncio.Task[Known | None]", limit_s: float | None) -> Known | None:
+async def _until(lookup: "asyncio.Task[Known | None]", deadline: float | None) -> Known | None:
     """Wait for a look-up, which goes on if this waiter gives up, as others may wait for it. Raise TimedOut."""
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout_at(deadline):
             return await asyncio.shield(lookup)
     except TimeoutError:
         raise TimedOut("it took too long to find out who calls") from None

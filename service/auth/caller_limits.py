@@ -44,14 +44,14 @@ class CallerRequests:
         self.limits = limits
         self.user_id = principal.user_id
         self.in_flight = 0
-        self.limit(principal.role, now)
+        self.set_limits(principal.role)
+        self.allowed, self.allowed_at = float(self.per_s_max), now
 
-    def limit(self, role: str, now: float) -> None:
-        """Give the caller the limits of a role, or of their own, and a whole second's requests."""
+    def set_limits(self, role: str) -> None:
+        """Set the limits of a role, or of the caller's own; nothing of the second's requests comes back."""
         self.role = role
         self.per_s_max = self.limits.per_s.of(self.user_id, role)
         self.at_once_max = self.limits.at_once.of(self.user_id, role)
-        self.allowed, self.allowed_at = float(self.per_s_max), now
         rate = f'"requests";q={self.per_s_max};w=1'
         at_once = f'"concurrency";q={self.at_once_max};qu="concurrent-requests"'
         self.policy = self._fields(rate, at_once)
@@ -124,11 +124,11 @@ class CallerLimits:
         if caller is None:
             caller = self._add(principal)
         is_full = self._worker_state.requests > self._shared_to
-        if is_full and caller.in_flight * self.active >= self._shared_to - self.counted_from:
+        if is_full and caller.in_flight and caller.in_flight * self.active >= self._shared_to - self.counted_from:
             raise Overloaded("the caller has its share of the requests that are being served")
         if self._is_limited:
             if caller.role != principal.role:
-                caller.limit(principal.role, self._clock())
+                caller.set_limits(principal.role)
             caller.check(self._clock())
             if caller.policy:
                 scope["rate_limit"] = caller.headers(entered=True)

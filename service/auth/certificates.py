@@ -1,5 +1,6 @@
 """The way in with a client certificate: the names in it lead to a user."""
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -44,7 +45,7 @@ class ClientCertificates:
 
     async def _identify(self, certificate: Certificate) -> Identity | None:
         """Return the one user whom the names lead to: those of two are not to choose between."""
-        found = [await self._find(name) for name in certificate.names]
+        found = await asyncio.gather(*map(self._find, certificate.names))
         users = {user.user_id: user for user in found if user is not None}
         if len(users) != 1:
             return None

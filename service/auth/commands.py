@@ -102,7 +102,11 @@ async def issue(database: Database, username: str | None, name: str, expires_in_
     Raise NoSuchUser and the errors of db.errors.
     """
     async with _opened(database) as (users, tokens):
-        user_id = await _administrator_id(users, tokens) if username is None else await _user_id(tokens, username)
+        user_id = (
+            await _administrator_id(users, tokens)
+            if username is None
+            else await _user_id(tokens, username, is_issued=True)
+        )
         expires_at = datetime.now(UTC) + timedelta(seconds=expires_in_s) if expires_in_s else None
         text, row = new_row(user_id, name, expires_at)
         await tokens.create(CALL, row)
@@ -137,10 +141,12 @@ async def _opened(database: Database) -> AsyncIterator[tuple[Users[UserRow], Tok
         yield users, tokens
 
 
-async def _user_id(tokens: Tokens[TokenRow], username: str) -> int:
+async def _user_id(tokens: Tokens[TokenRow], username: str, *, is_issued: bool = False) -> int:
     user = await tokens.find_user(username)
     if user is None:
         raise NoSuchUser(f"there is no user with the name or email {username}")
+    if is_issued and not user.is_active:
+        raise NoSuchUser(f"the user {username} may not sign in: no token of theirs would be accepted")
     return user.user_id
 
 

@@ -177,7 +177,7 @@ class _Credential:
         if key is None:
             return None
         verified = self._verified or self._tokens.verify(self._text, key)
-        if verified is None or verified.jwk != key.jwk:
+        if verified is None or verified.jwk.material != key.jwk.material:
             return None
         self._verified, self._text = verified, ""
         return await self._tokens.identify(verified)

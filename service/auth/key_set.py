@@ -34,6 +34,11 @@ class Jwk(Struct, frozen=True, omit_defaults=True):
     y: str | None = None
     d: object = None
 
+    @property
+    def material(self) -> tuple[str | None, ...]:
+        """The key itself, however it is described."""
+        return self.kty, self.crv, self.n, self.e, self.x, self.y
+
 
 class _Jwks(Struct):
     keys: list[Raw]

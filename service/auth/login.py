@@ -1,6 +1,5 @@
 """Signing in with a name and a password, by the authentication scheme Basic (RFC 7617)."""
 
-import asyncio
 import binascii
 import logging
 from base64 import b64decode
@@ -52,15 +51,14 @@ class Login:
         self._find_user, self._rehash = find_user, rehash
         self._passwords, self._throttle = passwords, throttle
 
-    async def authenticate(self, authorization: bytes | None, address: str, limit_s: float) -> int:
-        """Return the id of the user in a header Authorization, within so many seconds.
+    async def authenticate(self, authorization: bytes | None, address: str, deadline: float) -> int:
+        """Return the id of the user in a header Authorization, before a deadline by the loop's clock.
 
         Raise a 401, a 429 after too many wrong tries, which counts also for the right password, and the errors of
         db.errors.
         """
         credentials = read_credentials(authorization)
         self._throttle.check_address(address)
-        deadline = asyncio.get_running_loop().time() + limit_s
         is_possible = len(credentials.name) <= NAME_CHARACTERS_MAX
         user = await self._find_user(credentials.name, deadline) if is_possible else None
         # By the user, so that the name and the email have one count; a name of nobody is counted, too: a 429 tells

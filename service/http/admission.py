@@ -1,5 +1,6 @@
 """Who may call an operation: who it is, and what they may do, before anything else of a request is read."""
 
+import asyncio
 from math import inf
 
 from starlette.types import Scope
@@ -29,11 +30,21 @@ class Admission:
         """Return who calls, or None if that has to be authenticated."""
         return authenticator.known(headers.get(b"authorization"), scope.get("certificate"))
 
-    async def authenticate(self, authenticator: Authenticator, headers: Headers, scope: Scope) -> Known:
-        """Return who calls. Raise a 401."""
-        return await authenticator.authenticate(
-            headers.get(b"authorization"), scope.get("certificate"), limit_s=valid_time_limit(headers)
-        )
+    async def admit(
+        self, context: Context, authenticator: Authenticator, headers: Headers, scope: Scope
+    ) -> tuple[Known, Call]:
+        """Find out who calls, and return it and the call, whose time includes that. Raise a 401, a 403, and a 429."""
+        deadline = _deadline(context, headers)
+        caller = await authenticator.authenticate(headers.get(b"authorization"), scope.get("certificate"), deadline)
+        return caller, self.enter(context, caller, scope)._replace(deadline=deadline)
+
+    async def readmit(
+        self, context: Context, authenticator: Authenticator, headers: Headers, scope: Scope, call: Call
+    ) -> Call:
+        """Find out again who calls, and return the call. Raise a 401, and a 403."""
+        deadline = call.within(context.settings.request_timeout_ms / 1000).deadline
+        caller = await authenticator.authenticate(headers.get(b"authorization"), scope.get("certificate"), deadline)
+        return self.call(caller, scope)._replace(deadline=deadline)
 
     def enter(self, context: Context, caller: Known, scope: Scope) -> Call:
         """Return the call of a caller, who counts against their limits until the response. Raise a 403, and a 429."""
@@ -59,6 +70,13 @@ async def call_by_password(context: Context, headers: Headers, scope: Scope) -> 
     settings = context.settings
     if settings.auth and "tokens" not in settings.auth:
         raise ProblemError(NO_SUCH_PATH, "ITEMSVC_AUTH has no tokens, so none are issued here.")
-    limit_s = min(settings.request_timeout_ms / 1000, valid_time_limit(headers) or inf)
+    deadline = _deadline(context, headers)
     address = scope["client"][0] if scope.get("client") else ""
-    return Call(caller=await context.login.authenticate(headers.get(b"authorization"), address, limit_s))
+    user_id = await context.login.authenticate(headers.get(b"authorization"), address, deadline)
+    return Call(deadline, caller=user_id)
+
+
+def _deadline(context: Context, headers: Headers) -> float:
+    """Return when a request that arrives now has to be over, by the loop's clock."""
+    limit_s = min(context.settings.request_timeout_ms / 1000, valid_time_limit(headers) or inf)
+    return asyncio.get_running_loop().time() + limit_s

@@ -120,8 +120,9 @@ class Operation:
         if authenticator:
             caller = self._admission.known(authenticator, headers, scope)
             if caller is None:
-                caller = await self._admission.authenticate(authenticator, headers, scope)
-            call = self._admission.enter(context, caller, scope)
+                caller, call = await self._admission.admit(context, authenticator, headers, scope)
+            else:
+                call = self._admission.enter(context, caller, scope)
         elif self.by_password:
             call = await call_by_password(context, headers, scope)
         if b"x-request-timeout" in headers:
@@ -135,8 +136,8 @@ class Operation:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
                 body = await context.bodies.read(headers, receive)
                 if authenticator and caller and authenticator.is_over(caller):  # who may be shut out by now
-                    caller = await self._admission.authenticate(authenticator, headers, scope)
-                    arguments["call"] = call = self._admission.call(caller, scope)._replace(deadline=call.deadline)
+                    call = await self._admission.readmit(context, authenticator, headers, scope, call)
+                    arguments["call"] = call
                 decoder = self.body_decoder if call.owner is None else self._owner_body_decoder
                 arguments["body"] = decoder.decode(body_media_type, body)
             if self.is_audited or b"idempotency-key" in headers:

@@ -11,11 +11,14 @@ import pytest
 from db.engines.engine import open_database
 from db.resources.items import ITEMS
 from db.resources.tokens import TOKENS, Tokens
-from db.resources.users import USERS
+from db.resources.users import USERS, Users
+from db.session import transaction
+from db.tables.audited_store import AuditedWrite
 from db.tables.call import Call, Origin
-from db.tables.table import Deletion
+from db.tables.table import Deletion, Patch
 from service.auth.commands import TokenRow
 from service.http.operation import SAFE
+from service.resources.users import UserResponse
 from service.settings import Settings
 from tests.auth.conftest import ADA, BOB
 from tests.support.audit import Record, audit_log, what
@@ -225,6 +228,30 @@ async def test_a_write_whose_client_gave_up_at_the_commit_happens_once_and_is_re
     await database.close()
     assert (await client.patch("/users/1", json={"name": "B"})).json()["version"] == 3
     assert [changes for *_, changes in await what(database_url)] == [MADE, {"name": None}, {"name": None}]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_batches_of_patches_and_deletions_do_not_wait_for_each_other(database_url: str) -> None:
+    async with opened_storage(database_url) as one, opened_storage(database_url) as another:
+        stores = [Users(storage, USERS, UserResponse) for storage in (one, another)]
+
+        async def write(store: Users[UserResponse], writes: list[Patch | Deletion]) -> None:
+            async with transaction(store._database) as session:  # which raises what a deadlock is
+                await store._run_writes(session, [AuditedWrite(Call(), write) for write in writes])
+
+        for number in range(20):
+            made = [
+                await stores[0].create(
+                    Call(), (f"u{number}-{place}", f"u{number}-{place}@x", "U", "reader", True, None)
+                )
+                for place in range(2)
+            ]
+            ids = [user.id for user in made]
+            patch, deletion = Patch(ids[0], None, {"name": "V"}), Deletion(ids[1])
+            await asyncio.gather(
+                write(stores[0], [patch, deletion]),
+                write(stores[1], [patch._replace(id=ids[1]), deletion._replace(id=ids[0])]),
+            )
 
 
 async def test_a_deleted_callers_changes_stay(

@@ -109,6 +109,24 @@ def test_another_role_is_another_limit_and_keeps_what_is_being_served(clock: Clo
     refused(limits, ADA, "reader")
 
 
+def test_another_role_gives_no_requests_back(clock: Clock) -> None:
+    limits = made(Quotas.read("writer=4,reader=4"), clock=clock)
+    for _ in range(2):
+        entered(limits, ADA, "writer")
+        entered(limits, ADA, "reader")
+    refused(limits, ADA, "writer")
+    refused(limits, ADA, "reader")
+
+
+@pytest.mark.parametrize("requests_max", [1, 2, 3])
+def test_whoever_comes_alone_is_served_however_few_requests_there_may_be(requests_max: int) -> None:
+    worker = WorkerState()
+    limits = CallerLimits(worker, requests_max)
+    for _ in range(3):
+        worker.requests = 1
+        entered(limits, ADA)["caller"].leave()
+
+
 def test_one_caller_leaves_places_to_the_others_who_have_an_equal_share() -> None:
     worker = WorkerState()
     limits = CallerLimits(worker, 32)  # of which 28 are shared, and 12 of these are counted

@@ -115,6 +115,17 @@ async def test_an_admin_has_of_a_token_the_scopes_that_it_claims() -> None:
         assert not found.may("users:write")
 
 
+async def test_a_key_that_its_issuer_describes_otherwise_is_the_same_key(callers: JwtCallers) -> None:
+    token = callers.token(key=ONE, exp=int(NOW) + 300)
+    assert await callers.who(token)
+    callers.source.keys = [{**key, "use": "sig", "key_ops": ["verify"], "alg": "RS256"} for key in callers.source.keys]
+    await callers.keys._read()
+    for _ in range(4):
+        callers.pass_s(LIFE_S / 2)
+        assert await callers.who(token)
+        await callers.settled()
+
+
 async def test_a_token_that_is_known_keeps_no_text_and_is_not_verified_again(
     callers: JwtCallers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

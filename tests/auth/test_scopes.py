@@ -1,8 +1,12 @@
 """Each operation needs a scope: without a token it is a 401 before all else, without the scope a 403."""
 
+import asyncio
+
 import httpx
 import pytest
 
+from db.errors import NotFound
+from db.tables.call import Call
 from service.auth.principal import SCOPES_BY_ROLE, principal_of
 from service.http.operation import Operation, Resource
 from service.http.probe import Probe
@@ -10,6 +14,7 @@ from service.routes import ROUTES
 from tests.support.responses import code, problem
 from tests.support.tokens import MemoryTokens, bearer
 from tests.support.users import new_user
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -170,6 +175,35 @@ async def test_callers_do_not_share_idempotency_keys(
     assert (first.status_code, other.status_code) == (201, 201)
     assert repeated.headers["idempotency-replayed"] == "true"
     assert repeated.json() == first.json()
+
+
+@pytest.mark.parametrize("settings", [{"request_timeout_ms": 50, "statement_timeout_ms": 50}], indirect=True)
+async def test_a_look_up_takes_no_longer_than_a_request_may(service: httpx.AsyncClient, tokens: MemoryTokens) -> None:
+    reader = bearer(tokens.issue(1, "reader"))
+    tokens.gate.clear()
+    assert code(await service.get("/items", headers=reader)) == (504, "timeout")
+
+
+@pytest.mark.parametrize("settings", [{"request_timeout_ms": 60_000}], indirect=True)
+async def test_the_time_of_a_look_up_is_part_of_the_requests_own(
+    service: httpx.AsyncClient, tokens: MemoryTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadlines = []
+
+    async def get(_store: object, call: Call, _id: int) -> None:
+        deadlines.append(call.deadline)
+        raise NotFound([1], "item")
+
+    monkeypatch.setattr("db.tables.store.Store.get", get)
+    writer = bearer(tokens.issue(1, "writer"))
+    loop = asyncio.get_running_loop()
+    tokens.gate.clear()
+    asked = asyncio.create_task(service.get("/items/1", headers={**writer, "X-Request-Timeout": "60"}))
+    await until(lambda: tokens.lookups == 1)
+    before = loop.time()
+    tokens.gate.set()
+    assert (await asked).status_code == 404
+    assert deadlines[0] < before + 60
 
 
 async def test_a_look_up_that_takes_longer_than_the_client_waits_is_a_504_and_goes_on(

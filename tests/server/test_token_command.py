@@ -7,7 +7,7 @@ import pytest
 from service.auth.token_text import digest_of
 from tests.server.test_command_line import Run, errors, run
 from tests.support.audit import audit_log
-from tests.support.issued import store_user
+from tests.support.issued import change_user, store_user
 from tests.support.serving import ServiceProcess
 from tests.support.tokens import bearer
 from tests.support.waiting import wait_until
@@ -71,7 +71,9 @@ def test_what_the_command_changes_is_in_the_audit_log(run: Run, database_url: st
 
 
 def test_what_cannot_be_done_is_one_line(run: Run, database_url: str) -> None:
+    asyncio.run(change_user(database_url, asyncio.run(store_user(database_url, "gone", "writer")), is_active=False))
     for arguments, expected in (
+        (("issue", "--user", "gone"), "the user gone may not sign in"),
         (("issue", "--user", "nobody"), "there is no user with the name or email nobody"),
         (("list", "--user", "nobody"), "there is no user with the name or email nobody"),
         (("issue", "--user", ""), "there is no user with the name or email "),
