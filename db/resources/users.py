@@ -74,7 +74,7 @@ class Users(AuditedStore[T]):
     async def rehash(self, call: Call, id: int, before: str, after: str) -> None:
         """Store another hash of the same password, unless the password was changed meanwhile.
 
-        It is no change of the user: the version and `updated_at` stay.
+        It is no change of the user: the version and `updated_at` stay, and the audit log does not have it.
         """
         changed = update(User).where(User.id == id, User.password_hash == before).values(password_hash=after)
 

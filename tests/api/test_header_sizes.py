@@ -17,6 +17,7 @@ from service.http.query import ESCAPES_MAX
 from service.routes import ROUTES
 from tests.support.resources import one_of_each
 from tests.support.responses import JSON, code, create_item, everything, problem
+from tests.support.token_calls import PASSWORD, user_with_password
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -75,12 +76,20 @@ async def send(client: httpx.AsyncClient, method: str, path: str, *headers: tupl
     return await client.request(method, path, content=content, headers=raw)
 
 
+async def prepare(client: httpx.AsyncClient, path: str) -> None:
+    """Create a row of every resource, and sign in where that comes before all else."""
+    await one_of_each(client)
+    if path == "/tokens":
+        user = await user_with_password(client)
+        client.auth = httpx.BasicAuth(user["username"], PASSWORD)
+
+
 @on_sqlite
 @pytest.mark.parametrize(("method", "path", "name"), READ)
 async def test_a_header_that_is_too_large_to_be_read_is_refused(
     client: httpx.AsyncClient, method: str, path: str, name: str
 ) -> None:
-    await one_of_each(client)
+    await prepare(client, path)
     items = await everything(client)
     for unit in CONTENTS[name]:
         for size in (HEADER_BYTES_MAX + 1, HEAD_BYTES):
@@ -97,7 +106,7 @@ async def test_a_header_that_is_too_large_to_be_read_is_refused(
 async def test_a_header_may_be_as_large_as_the_bound(
     client: httpx.AsyncClient, method: str, path: str, name: str
 ) -> None:
-    await one_of_each(client)
+    await prepare(client, path)
     for unit in CONTENTS[name]:
         response = await send(client, method, path, (name, filled(unit, HEADER_BYTES_MAX)))
         assert response.status_code != 431, unit
