@@ -26,7 +26,7 @@ USER 65532:65532
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", "import os, sys; from http.client import HTTPConnection; probe = HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 8000), timeout=2); probe.request('GET', '/livez'); sys.exit(probe.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", "import os, ssl, sys; from http.client import HTTPConnection, HTTPSConnection; address = '127.0.0.1', int(os.environ.get('PORT') or 8000); tls = os.environ.get('ITEMSVC_TLS_CERT') or os.environ.get('ITEMSVC_TLS_CERT_FILE'); probe = HTTPSConnection(*address, timeout=2, context=ssl._create_unverified_context()) if tls else HTTPConnection(*address, timeout=2); probe.request('GET', '/livez'); sys.exit(probe.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "service"]
 CMD ["serve"]
 

@@ -183,8 +183,16 @@ def change_schema(settings: Settings, given: argparse.Namespace) -> int:
 
 def change_tokens(settings: Settings, given: argparse.Namespace) -> int:
     """Issue, list or revoke tokens."""
+
+    async def run(database: Database) -> str:
+        if database.auto_migrate:
+            await migrate.upgrade(database)
+        elif (schema := (await _look(database))[1]).obstacle is not None:
+            raise NoSuchUser(schema.obstacle)
+        return await commands.run(database, given)
+
     try:
-        print(signals.run(with_database(settings, lambda database: commands.run(database, given))))
+        print(signals.run(with_database(settings, run)))
     except (NoSuchUser, NotFound) as error:
         return fail("Nothing was changed", [str(error)])
     return 0
@@ -197,6 +205,10 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         print(f"{setting.variable:{width}}  {setting.value or 'none'}")
     if settings.database_url.startswith("postgresql"):
         print(connection_budget(settings))
+    with suppress(OSError, UnicodeError):  # a host that cannot be resolved here may be where the service is to run
+        host, _ = signals.run(asyncio.to_thread(address, settings.host, 0))
+        if reason := refusal(settings, host):
+            return fail("The service cannot start", [reason])
     if reason := tls_obstacle(settings):
         return fail(NOT_READY, [reason])
     version, schema, advice = signals.run(with_database(settings, _look))

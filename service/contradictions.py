@@ -34,7 +34,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
 
 
 def _jwt_contradictions(settings: Settings) -> Iterator[str]:
-    given = {field.name for field in setting_fields() if getattr(settings, field.name) != field.default}
+    given = _changed(settings)
     if JWT not in settings.auth:
         names = [variable_of(name) for name in given if name.startswith(f"{JWT}_")]
         if names:
@@ -45,6 +45,11 @@ def _jwt_contradictions(settings: Settings) -> Iterator[str]:
         yield f"{variable_of('auth')} has {JWT}, which needs {', '.join(missing)}"
     if settings.jwt_jwks and (problem := _jwks_problem(settings.jwt_jwks)):
         yield f"{variable_of('jwt_jwks')} is {quoted(settings.jwt_jwks)}; expected {EXPECTED}{problem}"
+
+
+def _changed(settings: Settings) -> set[str]:
+    """Return the names of the settings that have another value than their default."""
+    return {field.name for field in setting_fields() if getattr(settings, field.name) != field.default}
 
 
 def _tls_contradictions(settings: Settings) -> Iterator[str]:
@@ -58,7 +63,10 @@ def _tls_contradictions(settings: Settings) -> Iterator[str]:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         given, other = (cert, key) if settings.tls_cert else (key, cert)
         yield f"{given} is set; expected {other}, too: TLS needs a certificate and its key"
-    unread = [variable_of(name) for name in ("tls_client_ca", "tls_client_crl") if getattr(settings, name)]
+    changed = _changed(settings)
+    if not settings.tls_cert and "tls_version_min" in changed:
+        yield f"{variable_of('tls_version_min')} is set; expected {cert}, too: there is no TLS without it"
+    unread = sorted(variable_of(name) for name in changed if name.startswith("tls_client_"))
     if unread:
         yield f"{variable_of('auth')} has no {MTLS}, without which nothing reads {', '.join(unread)}"
 

@@ -40,7 +40,7 @@ def expected(field: FieldInfo) -> str:
         return " or ".join(get_args(kind))
     if get_origin(kind) is frozenset:
         names = get_args(get_args(kind)[0])
-        nothing = "" if field.default else f"{NOTHING} or "
+        nothing = "" if field.default else f"{NOTHING} alone, or "
         return f"{nothing}{', '.join(names)}{', several by commas' if len(names) > 1 else ''}"
     return f"{meta.ge} to {meta.le}" if kind is int else f"such as {' or '.join(meta.examples or [])}"
 

@@ -40,12 +40,13 @@ class Users(AuditedStore[T]):
 
     async def get_with_items(self, call: Call, id: int, make_item: Callable[..., U]) -> tuple[T, list[U]]:
         """Return a user and the first EMBEDDED_ITEMS_MAX of their items, by id. Raise NotFound."""
-        first = aliased(Item)
-        ids = select(first.id).where(first.owner_id == id).order_by(first.id).limit(EMBEDDED_ITEMS_MAX)
-        found = select(User).where(User.id == id)
-        found = found.options(defer(User.password_hash), selectinload(User.items.and_(Item.id.in_(ids))))
 
         async def work(session: AsyncSession) -> tuple[T, list[U]]:
+            # Here, as it takes a millisecond that nobody should cost who is refused.
+            first = aliased(Item)
+            ids = select(first.id).where(first.owner_id == id).order_by(first.id).limit(EMBEDDED_ITEMS_MAX)
+            found = select(User).where(User.id == id)
+            found = found.options(defer(User.password_hash), selectinload(User.items.and_(Item.id.in_(ids))))
             user = await session.scalar(found)
             if user is None:
                 raise NotFound([id], USERS.noun)

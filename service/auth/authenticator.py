@@ -141,14 +141,19 @@ class Authenticator:
         return known
 
     async def authenticate(
-        self, authorization: bytes | None, certificate: Certificate | None = None, deadline: float | None = None
+        self,
+        authorization: bytes | None,
+        certificate: Certificate | None = None,
+        deadline: float | None = None,
+        *,
+        anew: bool = False,
     ) -> Known:
         """Return who comes with a request. Raise a 401, the look-up's errors, and TimedOut at the deadline.
 
-        A header counts before a certificate, also one that is wrong.
+        A header counts before a certificate, also one that is wrong. `anew` looks up who was known, too.
         """
         key, read = self._presented(authorization, certificate)
-        if (known := self._kept(key)) is not None:
+        if not anew and (known := self._kept(key)) is not None:
             return known
         credential = read() if self._refused.get(key, 0) <= self._clock() else None
         if credential is None:

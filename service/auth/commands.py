@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from db import migrate
 from db.batching.queue import Limits
 from db.engines.database import Database
 from db.resources.tokens import TOKENS, Tokens
@@ -68,8 +67,6 @@ def add_token_actions(command: argparse.ArgumentParser) -> None:
 
 async def run(database: Database, given: argparse.Namespace) -> str:
     """Run the action that was given, and return what to print. Raise NoSuchUser and the errors of db.errors."""
-    if database.auto_migrate:
-        await migrate.upgrade(database)
     if given.action == "issue":
         return await issue(database, given.user, given.name, given.expires_in)
     if given.action == "revoke":
@@ -155,5 +152,6 @@ async def _administrator_id(users: Users[UserRow], tokens: Tokens[TokenRow]) -> 
     if user is None:
         return (await users.create(CALL, (ADMIN, ADMIN_EMAIL, "Administrator", ADMIN, True, None))).id
     if user.role != ADMIN or not user.is_active:
-        raise NoSuchUser(f"the user {ADMIN} has the role {user.role}, or may not sign in: name another one by --user")
+        what = "may not sign in" if user.role == ADMIN else f"has the role {user.role}"
+        raise NoSuchUser(f"the user {ADMIN} {what}: name another one by --user")
     return user.user_id

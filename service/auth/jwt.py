@@ -7,6 +7,7 @@ A look-up in the background verifies no signature again: the token counts for as
 What a user may do follows from the role that is stored here, and not from the token, which may only claim less.
 """
 
+import logging
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
@@ -18,13 +19,17 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jws import JWSRegistry
 from msgspec import MsgspecError, Struct, json
 
+from db.types import fold
 from service.auth.identity import Credential, Identity
 from service.auth.jwks import Keys
 from service.auth.key_set import Jwk, VerifyingKey
 from service.auth.key_source import FileSource, UrlSource
 from service.auth.principal import principal_of
 from service.jwks_location import location
+from service.observability.counted import CountedWarning
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 LEEWAY_S = 30  # of the issuer's clock
 JOSE_HEADER_BYTES_MAX = 8192  # no less than of the whole token: it may have certificates (x5c)
@@ -106,6 +111,7 @@ class JwtTokens:
         self._keys, self._rules, self._find_user = keys, rules, find_user
         # RFC 7515, section 4: header parameters that are not understood are to be ignored.
         self._registry = _Registry(algorithms=rules.algorithms, strict_check_header=False)
+        self._refusals = CountedWarning(log, "JWTs refused", "refused")
         self._claims = jwt.JWTClaimsRegistry(
             now=lambda: int(wall_clock()),
             leeway=LEEWAY_S,
@@ -122,22 +128,37 @@ class JwtTokens:
             return None
         # No extension that must be understood is (RFC 7515, section 4.1.11).
         is_allowed = header.alg in self._rules.algorithms and header.typ.lower() in TYPES and header.crit is None
-        return _Credential(self, text, header) if is_allowed else None
+        if not is_allowed:
+            self._refused("its alg or typ is not one that is allowed, or it has crit")
+            return None
+        return _Credential(self, text, header)
 
     async def find_key(self, header: Header) -> VerifyingKey | None:
         """Return the key that a token names. Raise a 503 if it is not known which keys there are."""
-        return await self._keys.find(header.kid, header.alg)
+        key = await self._keys.find(header.kid, header.alg)
+        if key is None:
+            self._refused("the issuer has no such key for this algorithm")
+        return key
+
+    def _refused(self, why: str) -> None:
+        """Note why a token is refused, which its sender is not told; it is nothing that the token has in it."""
+        self._refusals.add(error=why)
 
     def verify(self, text: str, key: VerifyingKey) -> Verified | None:
         """Return what a token says; None if it is not valid."""
         try:
             claims = jwt.decode(text, key.key, registry=self._registry).claims
             self._claims.validate(claims)
-        except ERRORS:
+        except ERRORS as error:
+            self._refused(f"{type(error).__name__} {getattr(error, 'claim', '')}".strip())
             return None
         subject = self._subject(claims)
         scopes = _scopes(claims.get(self._rules.scope_claim)) if self._rules.scope_claim else None
-        if subject is None or (self._rules.scope_claim and scopes is None):
+        if subject is None:
+            self._refused(f"the claim {self._rules.subject_claim} has no name, or no verified email")
+            return None
+        if self._rules.scope_claim and scopes is None:
+            self._refused(f"the claim {self._rules.scope_claim} has another form")
             return None
         return Verified(key.jwk, subject, scopes, claims["exp"] + LEEWAY_S)
 
@@ -150,7 +171,11 @@ class JwtTokens:
         if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_CHARACTERS_MAX or not subject.isprintable():
             return None
         is_email = "@" in subject  # which no username has
+        if self._rules.subject_claim == EMAIL and not is_email:  # it would be taken for a username
+            return None
         if is_email and claims.get("email_verified", self._rules.subject_claim != EMAIL) not in IS_VERIFIED:
+            return None
+        if not subject.isascii() and fold(subject).isascii():  # such as a long s: another mailbox than that of the user
             return None
         return subject
 
@@ -158,6 +183,7 @@ class JwtTokens:
         """Return who comes with a valid token; None for nobody who may."""
         user = await self._find_user(verified.subject)
         if user is None or not user.is_active:
+            self._refused(f"the claim {self._rules.subject_claim} names no user who may sign in")
             return None
         return Identity(principal_of(user.user_id, user.role, verified.scopes), verified.expires_at)
 

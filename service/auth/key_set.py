@@ -97,6 +97,8 @@ def read_key_set(content: bytes, algorithms: Collection[str]) -> KeySet:
             skipped.append(f"keys[{position}]: {error}")
     key_set = KeySet(keys, algorithms, skipped)
     if not key_set:
+        if not found:
+            raise InvalidKeySet("it has no keys")
         reasons = "; ".join(skipped) or f"it has {len(keys)}, for others than {', '.join(sorted(algorithms))}"
         raise InvalidKeySet(f"it has no key that can be used ({reasons})")
     return key_set

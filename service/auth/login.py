@@ -63,11 +63,12 @@ class Login:
         user = await self._find_user(credentials.name, deadline) if is_possible else None
         # By the user, so that the name and the email have one count; a name of nobody is counted, too: a 429 tells
         # nothing of who there is.
-        account = fold(credentials.name[:NAME_CHARACTERS_MAX]) if user is None else user.user_id
+        account = _account_of_nobody(credentials.name) if user is None else user.user_id
         stored = user and user.password_hash
-        found = await self._passwords.verify(
-            stored, credentials.password, deadline, lambda: self._throttle.begin(account, address)
-        )
+        with self._throttle.trying(account, address):
+            found = await self._passwords.verify(
+                stored, credentials.password, deadline, lambda: self._throttle.begin(account, address)
+            )
         if not found.is_right or user is None or not user.is_active:
             refuse()
         self._throttle.take_back(account, address)  # before another one has its turn
@@ -81,6 +82,11 @@ class Login:
             await self._rehash(Call(deadline=deadline, caller=user_id), user_id, before, after)
         except DatabaseError as error:
             log.warning("the password of the user %d was not hashed anew: %s", user_id, error)
+
+
+def _account_of_nobody(name: str) -> str:
+    """Return what the tries for a name of nobody are counted by: equal names are those that would lead to one user."""
+    return fold(name[:NAME_CHARACTERS_MAX]) if "@" in name else name[:NAME_CHARACTERS_MAX]
 
 
 def read_credentials(authorization: bytes | None) -> Credentials:

@@ -8,6 +8,7 @@ from db.tables.call import Call
 ADMIN = "admin"
 EVERYTHING = "*"  # in the place of scopes: also those of resources that are added later
 OWN = ":own"  # after a scope: for what is at a path with the caller's own id alone
+ISSUING = {"tokens:write", "tokens:write" + OWN}
 READER = frozenset({"items:read", "users:read:own", "tokens:read:own", "tokens:write:own"})
 SCOPES_BY_ROLE: Mapping[str, frozenset[str]] = {
     "reader": READER,
@@ -37,11 +38,14 @@ class Principal(NamedTuple):
 def principal_of(user_id: int, role: str, claimed: Collection[str] | None = None) -> Principal:
     """Return the principal of a user, with the scopes of the role; a role that is not known has none.
 
-    A credential that claims scopes has those of the role alone that it claims; a scope covers that for one's own.
+    A credential that claims scopes has those of the role alone that it claims; a scope covers that for one's own. One
+    that has not all of them issues no tokens.
     """
     scopes = SCOPES_BY_ROLE.get(role, frozenset())
     if claimed is not None:
         of_role = frozenset(claimed) if EVERYTHING in scopes else scopes
-        scopes = frozenset(scope for scope in of_role if scope in claimed or scope.removesuffix(OWN) in claimed)
+        granted = frozenset(scope for scope in of_role if scope in claimed or scope.removesuffix(OWN) in claimed)
+        # A stored token has all scopes of the role: who has fewer must not make themselves one.
+        scopes = granted if granted >= scopes else granted - ISSUING
     owner = None if role == ADMIN else user_id
     return Principal(user_id, role, scopes, Call(caller=user_id), Call(caller=user_id, owner=owner))

@@ -6,8 +6,9 @@ counted when its hash begins, and taken back if the password is right: nobody ge
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Hashable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
 
@@ -16,6 +17,8 @@ from service.http.problems import TOO_MANY_TRIES, ProblemError
 
 WINDOW_S = 60
 ACCOUNT_TRIES_MAX = 10
+ACCOUNT_AT_ONCE_MAX, ADDRESS_AT_ONCE_MAX = 8, 16  # tries that are under way, or wait
+FOR_ACCOUNT, FROM_ADDRESS = "for this user", "from this address"
 KEYS_MAX = 20_000  # accounts, or addresses, that are counted; several times the hashes of a minute
 
 
@@ -71,17 +74,42 @@ class Throttle:
     """Refuses further tries for an account, or from an address, after too many wrong ones."""
 
     def __init__(self, address_tries_max: int, clock: Callable[[], float] = monotonic) -> None:
+        self._trying: Counter[Hashable] = Counter()
+        self._address_tries_max = address_tries_max
         self._accounts = Tries(ACCOUNT_TRIES_MAX, clock)
         self._addresses = Tries(address_tries_max, clock)
 
     def check_address(self, address: str) -> None:
         """Raise a 429 if there were too many wrong tries from an address."""
-        _refuse_for(self._addresses.wait_s(network_of(address)))
+        _refuse_for(self._addresses.wait_s(network_of(address)), FROM_ADDRESS)
+
+    @contextmanager
+    def trying(self, account: Hashable, address: str) -> Iterator[None]:
+        """Count a try that is under way, or waits. Raise a 429 if there are too many of an account, or an address.
+
+        So that nobody, with the right password neither, takes all places of those who wait.
+        """
+        network = network_of(address)
+        keys = [("account", account, ACCOUNT_AT_ONCE_MAX)]
+        if self._address_tries_max:
+            keys.append(("network", network, ADDRESS_AT_ONCE_MAX))
+        if any(self._trying[key] >= key[-1] for key in keys):
+            text = "Too many passwords are being verified for this user, or from this address."
+            raise ProblemError(TOO_MANY_TRIES, text, headers=[(b"retry-after", b"1")])
+        self._trying.update(keys)
+        try:
+            yield
+        finally:
+            self._trying.subtract(keys)
+            for key in keys:
+                if not self._trying[key]:
+                    del self._trying[key]
 
     def begin(self, account: Hashable, address: str) -> None:
         """Count a try. Raise a 429 if there were too many wrong ones for an account, or from an address."""
         network = network_of(address)
-        _refuse_for(max(self._accounts.wait_s(account), self._addresses.wait_s(network)))
+        _refuse_for(self._accounts.wait_s(account), FOR_ACCOUNT)
+        _refuse_for(self._addresses.wait_s(network), FROM_ADDRESS)
         self._accounts.add(account)
         self._addresses.add(network)
 
@@ -102,7 +130,9 @@ def network_of(address: str) -> str:
     return str(found.ipv4_mapped or f"{int(found) >> 64:x}::/64")
 
 
-def _refuse_for(seconds: float) -> None:
+def _refuse_for(seconds: float, whose: str) -> None:
     if seconds > 0:
         headers = [(b"retry-after", b"%d" % math.ceil(seconds))]
-        raise ProblemError(TOO_MANY_TRIES, "Too many wrong passwords were sent within a minute.", headers=headers)
+        raise ProblemError(
+            TOO_MANY_TRIES, f"Too many wrong passwords were sent {whose} within a minute.", headers=headers
+        )

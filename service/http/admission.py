@@ -31,11 +31,12 @@ class Admission:
         return authenticator.known(headers.get(b"authorization"), scope.get("certificate"))
 
     async def admit(
-        self, context: Context, authenticator: Authenticator, headers: Headers, scope: Scope
+        self, context: Context, authenticator: Authenticator, headers: Headers, scope: Scope, *, anew: bool
     ) -> tuple[Known, Call]:
         """Find out who calls, and return it and the call, whose time includes that. Raise a 401, a 403, and a 429."""
         deadline = _deadline(context, headers)
-        caller = await authenticator.authenticate(headers.get(b"authorization"), scope.get("certificate"), deadline)
+        presented = headers.get(b"authorization"), scope.get("certificate")
+        caller = await authenticator.authenticate(*presented, deadline, anew=anew)
         return caller, self.enter(context, caller, scope)._replace(deadline=deadline)
 
     async def readmit(
@@ -67,13 +68,17 @@ class Admission:
 
 async def call_by_password(context: Context, headers: Headers, scope: Scope) -> Call:
     """Return the call of a user by a name and a password. Raise a 401, a 429, and a 404 if no tokens are accepted."""
-    settings = context.settings
-    if settings.auth and "tokens" not in settings.auth:
-        raise ProblemError(NO_SUCH_PATH, "ITEMSVC_AUTH has no tokens, so none are issued here.")
+    refuse_without_tokens(context)
     deadline = _deadline(context, headers)
     address = scope["client"][0] if scope.get("client") else ""
     user_id = await context.login.authenticate(headers.get(b"authorization"), address, deadline)
     return Call(deadline, caller=user_id)
+
+
+def refuse_without_tokens(context: Context) -> None:
+    """Raise a 404 where a token that is issued would let nobody in."""
+    if context.settings.auth and "tokens" not in context.settings.auth:
+        raise ProblemError(NO_SUCH_PATH, "ITEMSVC_AUTH has no tokens, so none are issued here.")
 
 
 def _deadline(context: Context, headers: Headers) -> float:

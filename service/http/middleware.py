@@ -13,6 +13,7 @@ from db.errors import Overloaded
 from service.http.body import discard_body
 from service.http.problems import INVALID_HEADER, OVERLOADED, TOO_MANY_REQUESTS, ProblemError, render
 from service.http.response import CLOSE, Response, send_response
+from service.observability.counted import CountedWarning
 from service.worker_state import WorkerState
 
 log = logging.getLogger("service")
@@ -27,7 +28,6 @@ SERVER_ERROR = 500
 LOGGED_CHARACTERS_MAX = 256
 # Served however many requests are being served.
 PROBES = frozenset({"/livez", "/readyz"})
-REFUSALS_LOG_INTERVAL_S = 1
 
 
 class RequestMiddleware:
@@ -49,8 +49,7 @@ class RequestMiddleware:
         self.app = app
         self._worker_state = worker_state
         self._requests_max = requests_max
-        self._refused = 0  # since the last log line about them
-        self._refused_logged = 0.0
+        self._refusals = CountedWarning(log, "requests refused", "refused")
         self._access_log = access_log
         self._slow_request_s = slow_request_ms / 1000
         self._debug = debug
@@ -95,16 +94,8 @@ class RequestMiddleware:
     async def _refuse(self, scope: Scope, send: Send) -> None:
         """Send a 503: too many requests are being served."""
         error = ProblemError(OVERLOADED, f"{self._requests_max} requests are being served.")
-        self._count_refusal(error)
+        self._refusals.add(error=repr(error))
         await send_response(scope, send, render(error, scope["request_id"].decode()))
-
-    def _count_refusal(self, error: Exception) -> None:
-        """Count a refusal, and log their number now and then: a line for each would cost more than the refusal."""
-        self._refused += 1
-        now = time.monotonic()
-        if now > self._refused_logged + REFUSALS_LOG_INTERVAL_S:
-            log.warning("requests refused", extra={"refused": self._refused, "error": repr(error)})
-            self._refused, self._refused_logged = 0, now
 
     def _read_head(self, scope: Scope) -> tuple[bytes, str]:
         """Return the request's id, and a mistake in its head that Granian lets through (RFC 9112), or "".
@@ -137,7 +128,7 @@ class RequestMiddleware:
 
     def _log_error(self, scope: Scope, error: Exception, response: Response) -> None:
         if isinstance(error, Overloaded) or response.status == TOO_MANY_REQUESTS.status:
-            self._count_refusal(error)
+            self._refusals.add(error=repr(error))
             return
         if response.status < SERVER_ERROR:
             return

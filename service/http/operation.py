@@ -111,16 +111,15 @@ class Operation:
         return operation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Decode the request, call the handler, encode its result and send it. Raises ProblemError."""
-        headers = combined(scope["headers"])
-        context: Context = scope["state"]["context"]
-        # Before all else, whatever else is wrong with the request.
+        """Admit the caller before all else, decode the request, call the handler, and send its result. Raises."""
+        headers, context = combined(scope["headers"]), scope["state"]["context"]
         authenticator = None if self.scope is None else context.authenticator
         caller, call = None, CALL
         if authenticator:
-            caller = self._admission.known(authenticator, headers, scope)
+            anew = self.is_audited and scope["method"] not in SAFE  # who is shut out must not stay by such a write
+            caller = None if anew else self._admission.known(authenticator, headers, scope)
             if caller is None:
-                caller, call = await self._admission.admit(context, authenticator, headers, scope)
+                caller, call = await self._admission.admit(context, authenticator, headers, scope, anew=anew)
             else:
                 call = self._admission.enter(context, caller, scope)
         elif self.by_password:

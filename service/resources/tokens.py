@@ -14,6 +14,7 @@ from db.tables.table import Deletion
 from service.auth.login import refuse
 from service.auth.tokens import new_row
 from service.context import Context
+from service.http.admission import refuse_without_tokens
 from service.http.listing import Listing
 from service.http.problems import INVALID_BODY, FieldError, Refusal
 from service.http.response import Result
@@ -97,6 +98,7 @@ def token_response(*columns: Any) -> TokenResponse:
 
 async def issue_token(context: Context, call: Call, id: UserId, body: TokenCreate) -> IssuedToken:
     """Issue a token of a user; its text is shown in this response alone."""
+    refuse_without_tokens(context)
     if body.expires_at is not None and not datetime.now(UTC) < body.expires_at <= LATEST:
         text = "Expected a time that is not over, at most the year 9999 in UTC"
         raise Refusal(INVALID_BODY, "The token could never be used.", [FieldError("/expires_at", text)])

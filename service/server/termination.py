@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth.certificates import certificate_of
 from service.auth.identity import Certificate
+from service.observability.counted import CountedWarning
 from service.server.listener import BACKLOG
 from service.server.tls import server_context
 from service.server.tls_connection import ClientConnection, GranianConnection
@@ -34,7 +35,6 @@ CONNECTION_FILES = 3
 # How long a worker that ends waits for handshakes, and for the first response on a connection that it has accepted.
 FRESH_S = 1.0
 RETRY_S = 0.1  # after an accept for which there was no file
-LOG_INTERVAL_S = 1.0
 POLL_S = 0.01
 # Linux: bind() leaves the choice of a port to connect(), which knows that the whole of both addresses has to be unique.
 IP_BIND_ADDRESS_NO_PORT = 24
@@ -71,7 +71,7 @@ class Termination:
         self._numbers = count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepts = self._has_stopped = False
-        self._refused, self._refused_logged = 0, 0.0
+        self._failures = CountedWarning(log, "TLS handshakes failed", "failed")
 
     def start(self) -> None:
         """Listen, and accept connections from now on."""
@@ -169,13 +169,11 @@ class Termination:
             del self._peers[name]
         self._resume()
 
-    def refused(self, error: ssl.SSLError) -> None:
+    def refused(self, connection: ClientConnection, error: ssl.SSLError) -> None:
         """Count a failed handshake, and log their number now and then."""
-        self._refused += 1
-        now = time.monotonic()
-        if now > self._refused_logged + LOG_INTERVAL_S:
-            log.warning("TLS handshakes failed", extra={"failed": self._refused, "error": error.reason})
-            self._refused, self._refused_logged = 0, now
+        address = connection.transport.get_extra_info("peername")
+        why = getattr(error, "verify_message", "") or error.reason
+        self._failures.add(error=why, address=address and address[0])
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return an application whose requests have the client's address and certificate in their scope."""

@@ -23,7 +23,7 @@ class Owner(Protocol):
     def connect(self, connection: "ClientConnection", tls: ssl.SSLObject) -> None:
         """Connect to Granian, and then begin to copy."""
 
-    def refused(self, error: ssl.SSLError) -> None:
+    def refused(self, connection: "ClientConnection", error: ssl.SSLError) -> None:
         """Note that a handshake failed."""
 
     def lost(self, connection: "ClientConnection") -> None:
@@ -63,7 +63,7 @@ class ClientConnection(asyncio.Protocol):
             self._flush()
             return
         except ssl.SSLError as error:
-            self._owner.refused(error)
+            self._owner.refused(self, error)
             self._flush()  # the alert, which says why
             self.transport.close()
             return

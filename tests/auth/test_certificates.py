@@ -1,6 +1,6 @@
 """The way in with a client certificate: to which user its names lead, and for how long."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from time import time
@@ -16,6 +16,7 @@ from service.auth.certificates import names_of
 from service.auth.identity import Certificate
 from service.settings import Settings
 from tests.support.issued import change_user, issue, store_user
+from tests.support.responses import code
 from tests.support.tokens import bearer
 
 pytestmark = pytest.mark.anyio
@@ -24,9 +25,11 @@ ADA = Certificate(b"ada", ("ada",))
 
 
 @asynccontextmanager
-async def serving(settings: Settings, certificates: list[Certificate | None]) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    settings: Settings, certificates: Sequence[Certificate | None], auth: Collection[str] = ("mtls", "tokens")
+) -> AsyncIterator[httpx.AsyncClient]:
     """Run a service inside this process; its client has the first certificate of a list."""
-    app = create_app(replace(settings, auth=frozenset({"mtls", "tokens"})))
+    app = create_app(replace(settings, auth=frozenset(auth)))
     async with app.lifespan_context(app) as state:
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,6 +38,15 @@ async def serving(settings: Settings, certificates: list[Certificate | None]) ->
         transport = httpx.ASGITransport(serve, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="https://items.test") as client:
             yield client
+
+
+async def test_where_no_token_is_accepted_none_is_issued(settings: Settings) -> None:
+    id = await store_user(settings.database_url, "ada", "admin")
+    async with serving(settings, [ADA], auth={"mtls"}) as client:
+        for url in (f"/users/{id}/tokens", "/tokens"):
+            assert code(await client.post(url, json={"name": "lamp"})) == (404, "no-such-path")
+    async with serving(settings, [ADA]) as client:
+        assert (await client.post(f"/users/{id}/tokens", json={"name": "lamp"})).status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ async def test_a_token_that_is_not_used_meanwhile_is_not_believed_longer(callers
         ("email", {"email": "ada@example.org", "email_verified": True}, True),
         ("email", {"email": "ada@example.org", "email_verified": "true"}, True),
         ("email", {"email_verified": True}, False),
+        ("email", {"email": "ada", "email_verified": True}, False),  # which is a username, and no address
+        ("email", {"email": "ada", "email_verified": False}, False),
         ("preferred_username", {"preferred_username": "ada", "sub": "b3d0"}, True),
         ("https://example.org/user", {"https://example.org/user": "ada", "sub": "b3d0"}, True),
     ],
@@ -113,6 +115,26 @@ async def test_an_admin_has_of_a_token_the_scopes_that_it_claims() -> None:
         assert found is not None
         assert found.may("items:read")
         assert not found.may("users:write")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"aud": "others"}, "aud"),
+        ({"iss": "others"}, "iss"),
+        ({"exp": int(NOW) - 3600}, "ExpiredToken"),
+        ({"sub": "nobody"}, "the claim sub names no user"),
+        ({"sub": ""}, "the claim sub has no name"),
+        ({"sub": "\u017fam@example.org"}, "the claim sub has no name"),  # folded, it would be another mailbox
+    ],
+)
+async def test_the_log_says_why_a_token_is_refused_and_nothing_that_is_in_it(
+    callers: JwtCallers, caplog: pytest.LogCaptureFixture, change: dict[str, Any], reason: str
+) -> None:
+    assert await callers.who(callers.token(key=ONE, **change)) is None
+    [record] = [each for each in caplog.records if each.getMessage() == "JWTs refused"]
+    assert reason in record.__dict__["error"]
+    assert "others" not in record.__dict__["error"]
 
 
 async def test_a_key_that_its_issuer_describes_otherwise_is_the_same_key(callers: JwtCallers) -> None:

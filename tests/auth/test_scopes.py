@@ -7,7 +7,7 @@ import pytest
 
 from db.errors import NotFound
 from db.tables.call import Call
-from service.auth.principal import SCOPES_BY_ROLE, principal_of
+from service.auth.principal import READER, SCOPES_BY_ROLE, principal_of
 from service.http.operation import Operation, Resource
 from service.http.probe import Probe
 from service.routes import ROUTES
@@ -58,6 +58,11 @@ def test_the_scopes_of_a_role_are_those_of_operations() -> None:
     [
         ("reader", {"items:read", "items:write"}, {"items:read"}),
         ("writer", {"items:write", "tokens:read"}, {"items:write", "tokens:read:own"}),
+        # A stored token has all scopes, so who has fewer issues none.
+        ("writer", {"items:read", "tokens:write"}, {"items:read"}),
+        ("admin", {"tokens:write", "users:read"}, {"users:read"}),
+        ("reader", READER, READER),
+        ("reader", READER | {"items:write"}, READER),
         ("writer", {"users:read:own"}, {"users:read:own"}),
         ("writer", set(), set()),
         ("admin", {"items:read"}, {"items:read"}),
@@ -204,6 +209,22 @@ async def test_the_time_of_a_look_up_is_part_of_the_requests_own(
     tokens.gate.set()
     assert (await asked).status_code == 404
     assert deadlines[0] < before + 60
+
+
+async def test_who_is_shut_out_cannot_stay_by_changing_users_or_tokens(
+    service: httpx.AsyncClient, tokens: MemoryTokens
+) -> None:
+    text = tokens.issue(1, "admin")
+    assert (await service.get("/users", headers=bearer(text))).status_code == 200
+    tokens.revoke(text)
+    assert (await service.get("/users", headers=bearer(text))).status_code == 200  # for as long as it is kept
+    for method, path in (
+        ("POST", "/users"),
+        ("PATCH", "/users/1"),
+        ("POST", "/users/1/tokens"),
+        ("DELETE", "/tokens/1"),
+    ):
+        assert code(await service.request(method, path, headers=bearer(text), json={})) == (401, "invalid-token")
 
 
 async def test_a_look_up_that_takes_longer_than_the_client_waits_is_a_504_and_goes_on(

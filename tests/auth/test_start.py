@@ -93,4 +93,7 @@ def test_another_way_of_authentication_stops_the_start(
 ) -> None:
     monkeypatch.setattr("os.environ", {"ITEMSVC_AUTH": value})
     assert main(["serve"]) == 1
-    assert f"ITEMSVC_AUTH is '{value}'; expected off or tokens, jwt, mtls, several by commas" in capsys.readouterr().err
+    assert (
+        f"ITEMSVC_AUTH is '{value}'; expected off alone, or tokens, jwt, mtls, several by commas"
+        in capsys.readouterr().err
+    )

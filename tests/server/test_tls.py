@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -153,6 +154,29 @@ def test_a_client_whose_certificate_is_none_of_the_ca_does_not_get_as_far_as_a_r
     with service.client() as client:
         assert client.get("/livez").is_success
     assert "TLS handshakes failed" in service.log
+    assert "127.0.0.1" in service.log
+
+
+def health(service: ServiceProcess, **environ: str) -> int:
+    """Return the exit code of the image's check of its health."""
+    [line] = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("HEALTHCHECK")]
+    _, *arguments = json.loads(line[line.index("[") :])
+    environ["PORT"] = str(httpx.URL(service.url).port)
+    return subprocess.run([sys.executable, *arguments], env=environ, check=False, timeout=LIMIT_S).returncode
+
+
+@on_sqlite
+@pytest.mark.parametrize("service", [{"auth": MTLS}, {"auth": TOKENS}], indirect=True)
+def test_the_image_finds_out_that_it_is_healthy_under_tls(service: ServiceProcess) -> None:
+    assert health(service, ITEMSVC_TLS_CERT="server.crt") == 0
+    assert health(service) != 0
+
+
+@on_sqlite
+def test_the_image_finds_out_that_it_is_healthy(database_url: str) -> None:
+    with ServiceProcess(database_url) as service:
+        assert health(service) == 0
+    assert health(service) != 0
 
 
 @on_sqlite

@@ -42,6 +42,15 @@ BOTH = "TLS needs a certificate and its key"
             {"tls_cert": "a", "tls_key": "b", "tls_client_ca": "c", "tls_client_crl": "d"},
             "ITEMSVC_AUTH has no mtls, without which nothing reads ITEMSVC_TLS_CLIENT_CA, ITEMSVC_TLS_CLIENT_CRL",
         ),
+        (
+            {"tls_cert": "a", "tls_key": "b", "tls_client_name": "cn"},
+            "ITEMSVC_AUTH has no mtls, without which nothing reads ITEMSVC_TLS_CLIENT_NAME",
+        ),
+        (
+            {"tls_version_min": "1.2"},
+            "ITEMSVC_TLS_VERSION_MIN is set; expected ITEMSVC_TLS_CERT, too: there is no TLS without it",
+        ),
+        ({"tls_cert": "a", "tls_key": "b", "tls_version_min": "1.2"}, ""),
         ({"tls_cert": "a", "tls_key": "b"}, ""),
         ({"auth": frozenset({MTLS}), "tls_cert": "a", "tls_key": "b", "tls_client_ca": "c"}, ""),
     ],

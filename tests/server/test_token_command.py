@@ -85,6 +85,13 @@ def test_what_cannot_be_done_is_one_line(run: Run, database_url: str) -> None:
         assert expected in error
 
 
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_without_the_schema_it_says_what_to_run(run: Run, database_url: str) -> None:
+    assert run("migrate", "downgrade", "base", DATABASE_URL=database_url).code == 0
+    [error] = errors(run("token", "issue", "--admin", DATABASE_URL=database_url))
+    assert "run python -m service migrate" in error
+
+
 def test_a_user_called_admin_who_is_none_gets_no_administrators_token(run: Run, database_url: str) -> None:
     asyncio.run(store_user(database_url, "admin", "reader"))
     [error] = errors(run("token", "issue", "--admin", DATABASE_URL=database_url))
