@@ -82,7 +82,14 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         finally:
             await database.close()
 
-    middleware = Middleware(
+    middleware = [request_middleware(settings, worker_state)]
+    # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
+    return Router(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
+
+
+def request_middleware(settings: Settings, worker_state: WorkerState) -> Middleware:
+    """Return the outermost middleware."""
+    return Middleware(
         RequestMiddleware,
         requests_max=settings.requests_max,
         worker_state=worker_state,
@@ -90,8 +97,6 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         slow_request_ms=settings.slow_request_ms,
         debug=settings.debug,
     )
-    # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
-    return Router(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=[middleware])
 
 
 def body_reader(settings: Settings) -> BodyReader:

@@ -122,7 +122,7 @@ class Queue(Generic[M, R]):
             raise Overloaded(TOO_LONG)
 
     def _divide(self) -> None:
-        """Give each caller a queue of their own, until nothing is queued any more."""
+        """Divide the entries into a queue for each caller, until nothing is queued any more."""
         for key, entry in self._entries.items():
             for caller in entry.callers:
                 self._add_to_caller(caller, key, entry)

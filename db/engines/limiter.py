@@ -106,7 +106,7 @@ class ConcurrencyLimiter:
                 del self._waiting[caller]
 
     def _release(self) -> None:
-        """Give a place to the task whose turn it is, if one waits."""
+        """Hand a place to the task whose turn it is, if one waits."""
         while self._waiting:
             caller = next(iter(self._waiting))
             tasks = self._waiting.pop(caller)

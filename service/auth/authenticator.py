@@ -118,7 +118,7 @@ class Authenticator:
         return self._clock() >= known.ends_at or self._wall_clock() >= known.expires_at
 
     def revoke(self, token_id: int) -> None:
-        """Let nobody in by a token that was deleted, as from now."""
+        """Refuse a token that was deleted, from now on."""
         _keep(self._revoked, token_id, None, REVOKED_MAX)
         for key in [key for key, known in self._known.items() if known.token_id == token_id]:
             del self._known[key]

@@ -50,7 +50,7 @@ def reopened(listener: socket.socket) -> socket.socket:
 
 
 def deafen(inode: int) -> None:
-    """Let this process accept no more at a socket, by its inode; it goes on listening for the others that have it.
+    """Stop accepting at a socket in this process, by its inode; it goes on listening for the others that have it.
 
     Whatever accepts there finds a socket in its place that nobody knows the name of. Only Linux says which file
     descriptors are those of the socket; elsewhere nothing changes.
