@@ -49,10 +49,10 @@ sbom: .audit/stamp ## write build/sbom.cdx.json: what the service is made of (Cy
 	@.audit/bin/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
 		--mc-type application --output-reproducible --of JSON -o build/sbom.cdx.json $(ARGS)
 
-bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or more than half an hour with ARGS=--full
+bench: .venv/dev.stamp ## measure the service and its peers: ten minutes, or more than an hour with ARGS=--full
 	@exec $(BIN)/python -m bench $(ARGS)
 
-growth: .venv/dev.stamp ## measure what more rows cost, up to ten million
+growth: .venv/dev.stamp ## measure what more rows cost, up to ten million, cold and warm: a quarter of an hour
 	@exec $(BIN)/python -m bench.growth $(ARGS)
 
 faults: .venv/dev.stamp ## put the service through every fault in its long form: nearly three hours, or ARGS= names some
@@ -74,7 +74,7 @@ pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
 		-o tests/clients/requirements.txt
 
 clean: ## remove .venv and every cache; items stay
-	rm -rf .venv .clients .audit build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .clients .audit .peers build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -5,16 +5,19 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from bench.arguments import parser, plan
+from bench.builds import CannotBuildError
 from bench.contest import Contest
+from bench.contestants import CONTESTANTS
 from bench.databases import DATABASES
 from bench.databases import TITLES as DATABASE_TITLES
 from bench.drivers.found import find_driver
 from bench.processes import temporary_folder
-from bench.record import Plan, Run, machine, versions, write
+from bench.record import Plan, Run, machine, named, versions, write
 from bench.report.files import RESULTS, publish
 from bench.report.tables import detailed
 from bench.terminal import progress_bar, run_command
@@ -27,11 +30,29 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace, console: Console) -> None:
     """Measure, print and publish."""
-    run = measured(plan(arguments), console)
+    built, built_versions = build(plan(arguments), console)
+    run = measured(built, console)
+    run.versions.update(built_versions)
     output = arguments.output or RESULTS / f"{arguments.preset}.json"
     write(output, run)
     sys.stdout.write(f"{detailed(run)}\n")
     console.print("written:", *map(str, (output, *publish(output))), highlight=False, soft_wrap=True)
+
+
+def build(plan: Plan, console: Console) -> tuple[Plan, dict[str, str]]:
+    """Build who has to be built, and return the plan of those who can take part, with the versions of their parts."""
+    found: dict[str, str] = {}
+    left_out: set[str] = set()
+    for contestant in CONTESTANTS:
+        if contestant.build and any(contestant.key in part.contestants for part in plan.parts):
+            try:
+                with console.status(f"{contestant.title} is built"):
+                    found |= named(contestant.build().versions)
+            except CannotBuildError as error:
+                left_out.add(contestant.key)
+                console.print(f"{contestant.title} is left out: {error}", markup=False, highlight=False, soft_wrap=True)
+    parts = [replace(part, contestants=[key for key in part.contestants if key not in left_out]) for part in plan.parts]
+    return replace(plan, parts=[part for part in parts if part.contestants]), found
 
 
 def measured(plan: Plan, console: Console) -> Run:
@@ -50,20 +71,21 @@ def measured(plan: Plan, console: Console) -> Run:
 def compete(contest: Contest, run: Run, progress: Progress, task: TaskID) -> None:
     """Run every trial, and note the samples."""
     name = DATABASE_TITLES[contest.part.database]
+    contest.fill()
     with contest.everybody() as servers:
         for server in servers:
             progress.update(task, description=f"{name} · {server.contestant.title} is checked")
             run.starts.append(contest.examine(server))
-        contest.fill()
-        workloads = [*contest.workloads(servers)]
-        progress.update(task, total=sum(len([*contest.trials(*asked)]) for asked in workloads))
+        workloads = [(workload, contest.asked(workload, servers)) for workload in contest.workloads()]
+        progress.update(task, total=sum(contest.count(*each) for each in workloads))
         for workload, asked in workloads:
             progress.update(task, description=f"{name} · {workload.title} · everybody warms up")
-            for server in asked:
-                contest.warm_up(server, workload, contest.part.cells[workload.key])
-            for trial in contest.trials(workload, asked):
-                title = (name, trial.workload.title, f"{trial.connections} connections", f"round {trial.round}")
-                progress.update(task, description=" · ".join([*title, trial.server.contestant.title]))
+            questions = contest.prepare(workload, asked)
+            for question in questions:
+                contest.warm_up(question)
+            for trial in contest.trials(questions):
+                title = (name, workload.title, f"{trial.connections} connections", f"round {trial.round}")
+                progress.update(task, description=" · ".join([*title, trial.question.server.contestant.title]))
                 run.samples.append(contest.measure(trial))
                 progress.advance(task)
 

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from bench.client import Client, Target
 from bench.responses import Item, decoded, expect
+from bench.rows import values
 from bench.workloads import BATCH_SIZE
 
 # Frameworks differ in which of the two means that a body is well formed and wrong.
@@ -38,6 +39,14 @@ def check_forms(target: Target) -> None:
         expect(len(page) == BATCH_SIZE, f"a list of {len(page)}")
 
 
+def check_page(client: Client, path: str, ids: list[int]) -> None:
+    """Check that a page has these rows of the table, in this order; raises WrongResponseError."""
+    page = decoded(_content(client, HTTPStatus.OK, "GET", path), list[Item])
+    expect([item.id for item in page] == ids, f"GET {path} returned the ids {[item.id for item in page]}, not {ids}")
+    for item in page:
+        _expect_seeded(item, item.id)
+
+
 def _reads(client: Client, rows: int) -> None:
     for number in (1, rows // 2, rows):
         _expect_seeded(_item(client, "GET", f"/items/{number}"), number)
@@ -52,11 +61,7 @@ def _creates(client: Client, _rows: int) -> None:
 
 
 def _lists(client: Client, rows: int) -> None:
-    page = decoded(_content(client, HTTPStatus.OK, "GET", f"/items?limit={BATCH_SIZE}"), list[Item])
-    ids = [item.id for item in page]
-    expect(ids == list(range(1, min(rows, BATCH_SIZE) + 1)), f"GET /items?limit={BATCH_SIZE} returned the ids {ids}")
-    for item in page:
-        _expect_seeded(item, item.id)
+    check_page(client, f"/items?limit={BATCH_SIZE}", [*range(1, min(rows, BATCH_SIZE) + 1)])
 
 
 def _reads_batches(client: Client, rows: int) -> None:
@@ -71,8 +76,8 @@ def _creates_batches(client: Client, _rows: int) -> None:
     sent = [{"name": f"of a batch {number}", "price": number / 4, "in_stock": True} for number in range(BATCH_SIZE)]
     created = decoded(_content(client, HTTPStatus.CREATED, "POST", "/items", sent), list[Item])
     expect(len(created) == len(sent), f"POST of {len(sent)} items returned {len(created)}")
-    for item, values in zip(created, sent, strict=True):
-        _expect(item, {**values, "version": 1}, f"POST of {values} in a batch")
+    for item, given in zip(created, sent, strict=True):
+        _expect(item, {**given, "version": 1}, f"POST of {given} in a batch")
         _expect(_item(client, "GET", f"/items/{item.id}"), structs.asdict(item), "GET after POST of a batch")
 
 
@@ -113,8 +118,7 @@ def _content(client: Client, status: int, method: str, path: str, body: object =
 
 
 def _expect_seeded(item: Item, number: int) -> None:
-    seeded = {"id": number, "name": f"item-{number}", "price": number / 4, "in_stock": number % 3 != 0}
-    _expect(item, seeded, f"GET /items/{number}")
+    _expect(item, values(number), f"GET /items/{number}")
 
 
 def _expect(item: Item, values: dict[str, Any], question: str) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from bench.processes import HOST
+from bench.responses import Item, decoded
 
 RESPONSE_SECONDS_MAX = 10.0
 
@@ -32,13 +33,13 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def next_page(self, path: str) -> str:
-        """Return the path that a response's `Link` header calls the next page, or nothing."""
+    def page(self, path: str) -> tuple[list[Item], str]:
+        """Return a page's items, and what its `Link` header calls the next page, or nothing."""
         self._connection.request("GET", path, headers=dict(self._headers))
         response = self._connection.getresponse()
-        response.read()
+        items = decoded(response.read(), list[Item])
         link = re.fullmatch('<(.*)>; rel="next"', response.headers["Link"] or "")
-        return link[1] if link else ""
+        return items, link[1] if link else ""
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         """Send one request and return the status and the body of its response."""

@@ -1,21 +1,22 @@
-"""What more rows cost: `python -m bench.growth` asks for one item, the first page, and a page in the middle.
+"""What more rows cost: `python -m bench.growth` asks for one item, and for pages all over the table.
 
-One connection asks, so that no two requests can share a statement, and every one shows its own cost.
+One connection asks, so that no two requests can share a statement, and every one shows its own cost. Cold is the first
+time after service and database have started anew, and what the system had kept of their files was dropped.
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-from msgspec.structs import replace
 from rich.console import Console
 
 from bench.arguments import add_some, positive
-from bench.client import Client, Target
-from bench.contest import Contest, Trial
+from bench.contest import Contest, Question, Server, Trial
 from bench.contestants import OURS
 from bench.databases import DATABASES
 from bench.drivers.found import find_driver
@@ -24,11 +25,10 @@ from bench.processes import temporary_folder
 from bench.record import Growth, Part, Plan, Point, machine, versions, write
 from bench.report.files import GROWTH, publish_all
 from bench.report.tables import growth_table
-from bench.responses import expect
 from bench.terminal import progress_bar, run_command
-from bench.workloads import DEEP_PAGE, GROWTH_WORKLOADS, PAGE, Workload
+from bench.workloads import GROWTH_WORKLOADS
 
-ROWS = {"postgres": (10**3, 10**5, 10**6, 10**7), "sqlite": (10**3, 10**4, 10**5, 10**6)}
+ROWS = {"postgres": (10**3, 10**4, 10**5, 10**6, 10**7), "sqlite": (10**3, 10**4, 10**5, 10**6)}
 ALONE = 1
 
 
@@ -72,30 +72,47 @@ def part_for(database: str) -> Part:
 
 def measure(growth: Growth, part: Part, rows: int) -> None:
     """Note what every question costs on a table of this size."""
-    plan = Plan(parts=[part], rounds=1, duration_seconds=growth.duration_seconds, warm_up_seconds=1, rows=rows)
-    with temporary_folder() as folder, DATABASES[part.database](folder) as database:
-        growth.versions.update(versions(database.version))
-        contest = Contest(plan, part, database, find_driver(), folder)
-        with contest.everybody() as (server,):
-            contest.examine(server)
-            questions = [with_path(workload, server.target, rows) for workload in GROWTH_WORKLOADS]
+    seconds = growth.duration_seconds
+    plan = Plan(parts=[part], rounds=growth.rounds, duration_seconds=seconds, warm_up_seconds=1, rows=rows)
+    with temporary_folder() as folder:
+        with contest(growth, plan, folder, is_new=True) as (everything, server):
+            everything.examine(server)
+            everything.fill()
+            questions = [everything.prepare(workload, [server])[0].workload for workload in GROWTH_WORKLOADS]
             for workload in questions:
-                contest.warm_up(server, workload, [ALONE])
+                everything.warm_up(Question(server, workload))
             for number in range(growth.rounds):
                 for workload in questions:
-                    sample = contest.measure(Trial(server, number + 1, workload, ALONE))
+                    sample = everything.measure(Trial(Question(server, workload), number + 1, ALONE))
                     growth.points.append(Point(rows=rows, sample=sample))
+        for number in range(growth.rounds):
+            for workload in questions:
+                drop_from_page_cache(folder)
+                with contest(growth, plan, folder) as (everything, server):
+                    sample = everything.measure(Trial(Question(server, workload), number + 1, ALONE))
+                    growth.points.append(Point(rows=rows, sample=sample, cold=True))
 
 
-def with_path(workload: Workload, target: Target, rows: int) -> Workload:
-    """Find where the page in the middle begins: a filter leads there, and the cursor it gives works without it."""
-    if workload.key != DEEP_PAGE.key:
-        return workload
-    with Client(target) as client:
-        middle = client.next_page(f"{PAGE}&price_min={rows // 2 / 4}")
-    expect(middle, "the page in the middle has none after it")
-    (cursor,) = parse_qs(urlsplit(middle).query)["after"]
-    return replace(workload, path=f"{PAGE}&after={cursor}")
+@contextmanager
+def contest(growth: Growth, plan: Plan, folder: Path, *, is_new: bool = False) -> Iterator[tuple[Contest, Server]]:
+    """Run database and service on what lies in a folder; a new table is filled, another one is not even looked at."""
+    (part,) = plan.parts
+    with DATABASES[part.database](folder) as database:
+        growth.versions.update(versions(database.version))
+        everything = Contest(plan, part, database, find_driver(), folder)
+        if is_new:
+            everything.fill()
+        with everything.everybody() as (server,):
+            yield everything, server
+
+
+def drop_from_page_cache(folder: Path) -> None:
+    """Ask the system to forget what it keeps of the files in a folder, which it does once they are on the disk."""
+    for file in folder.rglob("*"):
+        if file.is_file() and hasattr(os, "posix_fadvise"):
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def parser() -> argparse.ArgumentParser:

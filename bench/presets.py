@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from bench.contestants import BASELINE, CONTESTANTS, OURS, WITH_TOKENS
+from bench.contestants import BASELINE, CONTESTANTS, OURS
 from bench.record import Part, Plan
-from bench.workloads import GET, LIST, MIXED, POST, PUT, WORKLOADS
+from bench.workloads import COLD_PAGE, GET, GET_OF_MANY, LIST, MIXED, PAGE, POST, PUT, READ_BATCH, WRITE_BATCH
 
 CROWDS = (1, 8, 64, 256)
 CROWD = 64
@@ -18,38 +18,46 @@ def applicants(database: str) -> list[str]:
 
 
 def short() -> Plan:
-    """Plan a contest of less than ten minutes."""
-    some = {LIST.key: [CROWD], POST.key: [CROWD]}
+    """Plan a contest of less than ten minutes: this service and one of every kind of peer."""
     on_postgres = Part(
         database="postgres",
         workers=WORKERS,
-        contestants=applicants("postgres"),
-        cells={GET.key: [1, 8, CROWD], **some},
+        contestants=[OURS, "go", "fastify", "blacksheep", BASELINE],
+        cells={
+            **{entry.key: [1, 8, CROWD] for entry in (PAGE, GET, POST, PUT)},
+            **{entry.key: [8, CROWD] for entry in (READ_BATCH, WRITE_BATCH)},
+            **{entry.key: [CROWD] for entry in (COLD_PAGE, GET_OF_MANY, LIST)},
+        },
     )
     on_sqlite = Part(
         database="sqlite",
         workers=WORKERS_ON_SQLITE,
-        contestants=[OURS, WITH_TOKENS, BASELINE],
-        cells={GET.key: [CROWD], **some},
+        contestants=[OURS, BASELINE],
+        cells={entry.key: [CROWD] for entry in (PAGE, GET, POST)},
     )
-    return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=2, warm_up_seconds=1, rows=10_000)
+    return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=1, warm_up_seconds=1, rows=10_000)
 
 
 def full() -> Plan:
-    """Plan a contest of everyone, everything and every crowd, of more than half an hour."""
+    """Plan a contest of everyone and everything, of more than an hour."""
     on_postgres = Part(
         database="postgres",
         workers=WORKERS,
         contestants=applicants("postgres"),
-        cells={entry.key: list(CROWDS) for entry in WORKLOADS},
+        cells={
+            GET.key: [*CROWDS],
+            **{entry.key: [1, 8, CROWD] for entry in (PAGE, POST, PUT)},
+            **{entry.key: [8, CROWD] for entry in (READ_BATCH, WRITE_BATCH)},
+            **{entry.key: [CROWD] for entry in (COLD_PAGE, GET_OF_MANY, LIST, MIXED)},
+        },
     )
     on_sqlite = Part(
         database="sqlite",
         workers=WORKERS_ON_SQLITE,
         contestants=applicants("sqlite"),
-        cells={GET.key: [1, CROWD], **{entry.key: [CROWD] for entry in (LIST, PUT, MIXED, POST)}},
+        cells={GET.key: [1, CROWD], **{entry.key: [CROWD] for entry in (PAGE, POST, PUT, LIST)}},
     )
-    return Plan(parts=[on_postgres, on_sqlite], rounds=3, duration_seconds=2, warm_up_seconds=1, rows=10_000)
+    return Plan(parts=[on_postgres, on_sqlite], rounds=5, duration_seconds=2, warm_up_seconds=1, rows=10_000)
 
 
 PRESETS = {"short": short, "full": full}

@@ -126,10 +126,16 @@ def cpu_seconds(roots: Sequence[psutil.Process]) -> float:
     return total
 
 
-def worker_rss_bytes(root: psutil.Process) -> int:
-    """Resident memory of the largest process below the root, or of the root if it works alone."""
-    workers = root.children(recursive=True) or [root]
-    return max(worker.memory_info().rss for worker in workers)
+def pss_bytes(roots: Sequence[psutil.Process]) -> int:
+    """Memory of these process trees: what processes share counts once (PSS; outside of Linux, what each has alone)."""
+    total = 0
+    for process in _trees(roots):
+        try:
+            memory = process.memory_full_info()
+        except psutil.NoSuchProcess:
+            continue
+        total += getattr(memory, "pss", memory.uss)
+    return total
 
 
 def _trees(roots: Sequence[psutil.Process]) -> list[psutil.Process]:

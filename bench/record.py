@@ -42,16 +42,16 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """A contestant that has just been started; memory is that of its largest worker, at rest."""
+    """A contestant that has just been started; memory is that of all its processes, at rest."""
 
     database: str
     contestant: str
     ready_seconds: float
-    rss_bytes: int
+    pss_bytes: int = 0
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """One measurement; processor time is that of the contestant and its database together."""
+    """One measurement; processor time is that of the contestant and its database together, memory its own."""
 
     database: str
     round: int
@@ -62,7 +62,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     lost_writes: int
     """Writes that were acknowledged and are not in the table."""
     cpu_seconds: float
-    rss_bytes: int
+    pss_bytes: int = 0
 
     @property
     def requests_per_second(self) -> float:
@@ -92,10 +92,11 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """What a question costs on a table of so many rows."""
+    """What a question costs on a table of so many rows, or the first time after a start."""
 
     rows: int
     sample: Sample
+    cold: bool = False
 
 
 class Growth(Struct, frozen=True, kw_only=True):
@@ -129,8 +130,13 @@ def machine() -> dict[str, str]:
 
 def versions(*described: str) -> dict[str, str]:
     """List what took part, and which version of it; what is described is a name and a version."""
-    named = {name: version for name, _, version in (text.rpartition(" ") for text in described)}
-    return {"Python": platform.python_version(), **named, **{name: _version(name) for name in PACKAGES}}
+    packages = {name: _version(name) for name in PACKAGES}
+    return {"Python": platform.python_version(), **named(described), **packages}
+
+
+def named(described: Iterable[str]) -> dict[str, str]:
+    """Take names and versions apart: the last word is the version."""
+    return {name: version for name, _, version in (text.rpartition(" ") for text in described)}
 
 
 def _version(package: str) -> str:

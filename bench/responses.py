@@ -29,7 +29,7 @@ class Item(Row, frozen=True):
     name: str
     price: float
     in_stock: bool
-    owner_id: int | None = None  # the peers have no users, and their responses have a field less
+    owner_id: int | None
 
 
 class User(Row, frozen=True):

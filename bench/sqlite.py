@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.database import Database, execute, execute_together, migrate, query, seed
+from bench.database import Database, execute, execute_together, migrate, query
+from bench.rows import seed
 
 TIMESTAMP = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', n || ' seconds')"
 

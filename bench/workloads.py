@@ -20,24 +20,33 @@ class Workload(Struct, frozen=True):
     creates_items: bool = False
     """Whether each good response is about items that are new, all of them."""
     path: str = "/items"
-    """Where it goes, for the script that asks for one and the same path."""
+    """Where it goes, for the script that asks for one and the same path; else the file that lists the pages' paths."""
+    rows: int = 0
+    """How many rows the table has, if not as many as the plan says."""
+    pages: int = 0
+    """Among how many pages each request has its own: as many in each of the orders."""
 
 
+MILLION = 10**6
+
+PAGE = Workload("page", "page of 100, each another one", "paths", items=BATCH_SIZE, pages=3000)
+COLD_PAGE = Workload(
+    "cold-page", "page of 100, anywhere in a million rows", "paths", items=BATCH_SIZE, rows=MILLION, pages=10_000
+)
 GET = Workload("get", "GET by id", "get")
-LIST = Workload("list", "GET list of 100", "path", items=BATCH_SIZE, path=f"/items?limit={BATCH_SIZE}")
+GET_OF_MANY = Workload("get-of-many", "GET by id, a million rows", "get", rows=MILLION)
+LIST = Workload(
+    "list", "the same page of 100 for everyone", "path", items=BATCH_SIZE, path=f"/items?limit={BATCH_SIZE}"
+)
 READ_BATCH = Workload("read-batch", "GET a batch of 100", "read-batch", items=BATCH_SIZE)
 PUT = Workload("put", "PUT one", "put", changes_items=True)
-MIXED = Workload("mixed", "mixed: 75 % GET, 10 % PUT, 5 % list, 10 % POST", "mixed", changes_items=True)
+MIXED = Workload("mixed", "mixed: 75 % GET, 10 % PUT, 5 % pages, 10 % POST", "mixed", changes_items=True, pages=3000)
 POST = Workload("post", "POST one", "post", changes_items=True, creates_items=True)
 WRITE_BATCH = Workload(
     "write-batch", "POST a batch of 100", "write-batch", items=BATCH_SIZE, changes_items=True, creates_items=True
 )
 
-WORKLOADS = [GET, LIST, READ_BATCH, PUT, MIXED, POST, WRITE_BATCH]
+WORKLOADS = [PAGE, COLD_PAGE, GET, GET_OF_MANY, POST, PUT, MIXED, READ_BATCH, WRITE_BATCH, LIST]
 BATCHES = frozenset({READ_BATCH.key, WRITE_BATCH.key})
-
-# A page in the order of an index beside the key. Where the deep one begins is only known once the table is filled.
-PAGE = f"/items?order=price&limit={BATCH_SIZE}"
-FIRST_PAGE = Workload("first-page", "first page of 100", "path", items=BATCH_SIZE, path=PAGE)
-DEEP_PAGE = Workload("deep-page", "page of 100 in the middle", "path", items=BATCH_SIZE)
-GROWTH_WORKLOADS = [GET, FIRST_PAGE, DEEP_PAGE]
+PAGES = frozenset({PAGE.key, COLD_PAGE.key})
+GROWTH_WORKLOADS = [GET, PAGE]

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import make_url
 
 from bench.client import Target
 from bench.database import issue_token, migrate
 from bench.drivers import locust, wrk
-from bench.drivers.driver import Driver
-from bench.workloads import GET, POST, PUT
+from bench.drivers.driver import Crowd, Driver
+from bench.workloads import GET, MIXED, PAGE, POST, PUT
 from tests.support.serving import ROOT, ServiceProcess
 
 MAKE = shutil.which("make") or "make"
 SECONDS = 1
+CROWD = Crowd(connections=2, seconds=SECONDS, rows=1)
 LATE = """
 import gevent
 from locust import events
@@ -62,9 +64,14 @@ def test_locust_measures_for_as_long_as_it_was_told_however_late_its_users_are(
     with service.client() as client:
         assert client.post("/items", json={"name": "lamp", "price": 1}).status_code == 201
     target = Target(make_url(service.url).port or 0)
-    load = locust.Locust().drive(GET, target, connections=2, seconds=SECONDS, rows=1)
+    load = locust.Locust().drive(GET, target, CROWD)
     assert load.failures == 0
     assert load.seconds > 0.9 * SECONDS  # from the first response to the last
+
+
+def drivers() -> list[Driver]:
+    program = shutil.which("wrk")
+    return [locust.Locust(), *([wrk.Wrk(program)] if program else [])]
 
 
 def test_a_load_for_a_service_with_authentication_brings_its_token(database_url: str, tmp_path: Path) -> None:
@@ -76,12 +83,12 @@ def test_a_load_for_a_service_with_authentication_brings_its_token(database_url:
         assert refused.returncode
         assert "status 401" in refused.stdout + refused.stderr
         target = Target(make_url(service.url).port or 0, {"Authorization": f"Bearer {issue_token(database_url)}"})
-        drivers: list[Driver] = [locust.Locust()]
-        if program := shutil.which("wrk"):
-            drivers.append(wrk.Wrk(program))
-        for driver in drivers:
-            for workload in (GET, POST, PUT):
-                driven = driver.drive(workload, target, connections=2, seconds=SECONDS, rows=1)
+        paths = tmp_path / "paths.txt"
+        paths.write_text("/items?limit=100\n/items?limit=100&order=price")
+        with_paths = [replace(workload, path=str(paths)) for workload in (PAGE, MIXED)]
+        for driver in drivers():
+            for workload in (POST, GET, PUT, *with_paths):
+                driven = driver.drive(workload, target, CROWD)
                 assert (driven.failures, driven.breaks) == (0, 0)
                 assert driven.responses
 

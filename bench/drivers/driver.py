@@ -11,6 +11,16 @@ RESPONSE_SECONDS_MAX = 10
 GRACE_SECONDS = 30
 
 
+class Crowd(Struct, frozen=True, kw_only=True):
+    """How many ask at once, for how long, and about a table of how many rows."""
+
+    connections: int
+    seconds: int
+    rows: int
+    seed: int = 1
+    """What is drawn at random is the same for everyone with the same seed."""
+
+
 class Load(Struct, frozen=True):
     """What a driver saw: responses of any status, those of 400 and above, broken connections with timeouts."""
 
@@ -29,5 +39,5 @@ class Driver(Protocol):
     def version(self) -> str:
         """Its name and its version."""
 
-    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, crowd: Crowd) -> Load:
         """Ask as fast as responses come, on every connection, for that long; raises ProcessError."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from bench.client import Target
-from bench.drivers.driver import GRACE_SECONDS, Load
+from bench.drivers.driver import GRACE_SECONDS, Crowd, Load
 from bench.processes import HOST, Command, ProcessError, finish
 from bench.workloads import Workload
 
@@ -34,21 +34,22 @@ class Locust:
 
     version = f"locust {version('locust')}"
 
-    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, crowd: Crowd) -> Load:
         """Run locust once; raises ProcessError when it fails."""
         options = {
             "--locustfile": str(LOCUSTFILE),
             "--host": f"http://{HOST}:{target.port}",
-            "--users": str(connections),
-            "--spawn-rate": str(connections),
+            "--users": str(crowd.connections),
+            "--spawn-rate": str(crowd.connections),
         }
         # --run-time counts from before the users are there, which on a busy machine takes a good part of it: the file
         # ends the run itself, so many seconds after the last of them has come and the figures were reset.
         flags = ("--headless", "--json", "--skip-log", "--reset-stats", "--exit-code-on-error", "0")
         line = [sys.executable, "-m", "locust", *chain.from_iterable(options.items()), *flags]
-        settings = {"BENCH_SCRIPT": workload.script, "BENCH_ROWS": str(rows), "BENCH_PATH": workload.path}
-        settings |= {"BENCH_SECONDS": str(seconds), "BENCH_HEADERS": msgspec.json.encode(target.headers).decode()}
-        printed = finish(Command(line, settings), seconds_max=seconds + GRACE_SECONDS)
+        settings = {"BENCH_SCRIPT": workload.script, "BENCH_ROWS": str(crowd.rows), "BENCH_PATH": workload.path}
+        settings["BENCH_SEED"] = str(crowd.seed)
+        settings |= {"BENCH_SECONDS": str(crowd.seconds), "BENCH_HEADERS": msgspec.json.encode(target.headers).decode()}
+        printed = finish(Command(line, settings), seconds_max=crowd.seconds + GRACE_SECONDS)
         # What stands before the list are complaints about the machine's limits.
         return _load(msgspec.json.decode(printed[f"\n{printed}".index("\n[") :], type=list[Statistics]))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from bench.client import Target
-from bench.drivers.driver import GRACE_SECONDS, Load
+from bench.drivers.driver import GRACE_SECONDS, Crowd, Load
 from bench.postgres import SUPERUSER
 from bench.processes import HOST, Command, ProcessError, finish, temporary_folder
 from bench.workloads import Workload
@@ -27,16 +27,17 @@ class PgBench:
         self._program = binaries / "pgbench"
         self.version = finish(Command([self._program, "--version"])).strip()
 
-    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, crowd: Crowd) -> Load:
         """Run pgbench once; raises ProcessError when it fails."""
         with temporary_folder() as folder:
             options = {
                 "--protocol": "prepared",
                 "--jobs": "1",
-                "--client": str(connections),
-                "--time": str(seconds + connections // CONNECTIONS_EACH_SECOND),
+                "--client": str(crowd.connections),
+                "--time": str(crowd.seconds + crowd.connections // CONNECTIONS_EACH_SECOND),
                 "--file": str(SCRIPTS / f"{workload.script}.sql"),
-                "--define": f"rows={rows}",
+                "--define": f"rows={crowd.rows}",
+                "--random-seed": str(crowd.seed),
                 "--sampling-rate": SAMPLING_RATE,
                 "--log-prefix": f"{folder}/transactions",
                 "--host": HOST,
@@ -50,7 +51,7 @@ class PgBench:
                 *chain.from_iterable(options.items()),
                 "postgres",
             ]
-            printed = finish(Command(line), seconds_max=seconds + GRACE_SECONDS)
+            printed = finish(Command(line), seconds_max=crowd.seconds + GRACE_SECONDS)
             processed = _number(printed, PROCESSED)
             logs = "".join(log.read_text() for log in folder.iterdir())
         percentiles = quantiles(_latencies_ms(logs), n=100, method="inclusive")

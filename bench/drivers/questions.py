@@ -3,6 +3,8 @@
 import os
 import random
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from threading import Timer
 from typing import Any
 
@@ -13,11 +15,10 @@ from locust.env import Environment
 Question = tuple[str, str, object]
 
 BATCH_SIZE = 100
-PAGE = f"/items?limit={BATCH_SIZE}"
 
 HEADERS = msgspec.json.decode(os.environ.get("BENCH_HEADERS", "{}"), type=dict[str, str])
 
-chance = random.Random(1)  # noqa: S311 - it chooses load, it keeps no secret
+chance = random.Random(int(os.environ.get("BENCH_SEED", "1")))  # noqa: S311 - it chooses load, it keeps no secret
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator] # locust has no types for it
@@ -42,9 +43,15 @@ def get(rows: int) -> Question:
     return "GET", f"/items/{chance.randint(1, rows)}", None
 
 
+@cache
+def paths() -> list[str]:
+    """Read the paths that a file lists."""
+    return Path(os.environ["BENCH_PATH"]).read_text(encoding="utf-8").splitlines()
+
+
 def page(_rows: int) -> Question:
-    """Ask for the first page."""
-    return "GET", PAGE, None
+    """Ask for one of many pages."""
+    return "GET", chance.choice(paths()), None
 
 
 def path(_rows: int) -> Question:
@@ -82,6 +89,7 @@ def mixed(rows: int) -> Question:
 QUESTIONS: dict[str, Callable[[int], Question]] = {
     "get": get,
     "path": path,
+    "paths": page,
     "read-batch": read_batch,
     "put": put,
     "mixed": mixed,

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from bench.client import Target
-from bench.drivers.driver import GRACE_SECONDS, RESPONSE_SECONDS_MAX, Load
+from bench.drivers.driver import GRACE_SECONDS, RESPONSE_SECONDS_MAX, Crowd, Load
 from bench.processes import HOST, Command, finish
 from bench.workloads import Workload
 
@@ -33,20 +33,20 @@ class Wrk:
         # `wrk -v` exits with 1 and prints its usage too; the first two words are name and version.
         self.version = " ".join(finish(Command([program, "-v"]), must_succeed=False).split()[:2])
 
-    def drive(self, workload: Workload, target: Target, *, connections: int, seconds: int, rows: int) -> Load:
+    def drive(self, workload: Workload, target: Target, crowd: Crowd) -> Load:
         """Run wrk once; raises ProcessError when it fails."""
         options = {
             "--threads": "1",
-            "--connections": str(connections),
-            "--duration": f"{seconds}s",
+            "--connections": str(crowd.connections),
+            "--duration": f"{crowd.seconds}s",
             "--timeout": f"{RESPONSE_SECONDS_MAX}s",
             "--script": str(SCRIPTS / f"{workload.script}.lua"),
         }
         headers = chain.from_iterable(("--header", f"{name}: {value}") for name, value in target.headers.items())
-        arguments = (f"http://{HOST}:{target.port}", "--", str(rows), workload.path)
+        arguments = (f"http://{HOST}:{target.port}", "--", str(crowd.rows), workload.path, str(crowd.seed))
         line = [self._program, *chain.from_iterable(options.items()), *headers, *arguments]
         command = Command(line, {"LUA_PATH": f"{SCRIPTS}/?.lua"})
-        printed = finish(command, seconds_max=seconds + GRACE_SECONDS)
+        printed = finish(command, seconds_max=crowd.seconds + GRACE_SECONDS)
         report = msgspec.json.decode(printed.strip().splitlines()[-1], type=Report)
         return Load(
             responses=report.responses,

@@ -15,9 +15,17 @@ import msgspec
 from blacksheep import Application, Content, Request, Response
 from msgspec import Meta, Struct
 
-COLUMNS = "id, name, price, in_stock, version, created_at, updated_at"
+COLUMNS = "id, name, price, in_stock, owner_id, version, created_at, updated_at"
 SELECT_ONE = f"SELECT {COLUMNS} FROM items WHERE id = $1"  # noqa: S608 - a constant
-SELECT_PAGE = f"SELECT {COLUMNS} FROM items ORDER BY id LIMIT $1"  # noqa: S608
+SELECT_PAGE = {
+    order: f"SELECT {COLUMNS} FROM items ORDER BY {columns} LIMIT $1"  # noqa: S608
+    for order, columns in (("id", "id"), ("price", "price, id"), ("name", "name, id"))
+}
+SELECT_NEXT = {
+    "id": f"SELECT {COLUMNS} FROM items WHERE id > $2 ORDER BY id LIMIT $1",  # noqa: S608
+    "price": f"SELECT {COLUMNS} FROM items WHERE (price, id) > ($3, $2) ORDER BY price, id LIMIT $1",  # noqa: S608
+    "name": f"SELECT {COLUMNS} FROM items WHERE (name, id) > ($3, $2) ORDER BY name, id LIMIT $1",  # noqa: S608
+}
 SELECT_BATCH = f"SELECT {COLUMNS} FROM items WHERE id = ANY($1)"  # noqa: S608
 INSERT_ONE = f"INSERT INTO items (name, price, in_stock) VALUES ($1, $2, $3) RETURNING {COLUMNS}"  # noqa: S608
 INSERT_BATCH = f"""
@@ -44,6 +52,7 @@ class Item(Struct):
     name: str
     price: float
     in_stock: bool
+    owner_id: int | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -83,10 +92,25 @@ async def read_item(item_id: int) -> Response:
 
 
 @app.router.get("/items")
-async def read_items(limit: int = 100, ids: str = "") -> Response:
-    """Read items by their ids, or else the first ones."""
+async def read_items(
+    limit: int = 100,
+    ids: str = "",
+    order: str = "id",
+    after_id: int | None = None,
+    after_price: float | None = None,
+    after_name: str | None = None,
+) -> Response:
+    """Read items by their ids, or else a page of them."""
     if not ids:
-        return respond([Item(*row) for row in await database.pool.fetch(SELECT_PAGE, limit)])
+        if after_id is None:
+            rows = await database.pool.fetch(SELECT_PAGE[order], limit)
+        elif order == "id":
+            rows = await database.pool.fetch(SELECT_NEXT[order], limit, after_id)
+        else:
+            rows = await database.pool.fetch(
+                SELECT_NEXT[order], limit, after_id, after_price if order == "price" else after_name
+            )
+        return respond([Item(*row) for row in rows])
     wanted = [int(id) for id in ids.split(",")]
     found = {row[0]: Item(*row) for row in await database.pool.fetch(SELECT_BATCH, wanted)}
     return respond([found[id] for id in wanted if id in found])

@@ -6,14 +6,13 @@ Written as the documentation of both writes it: engine defaults, `Depends(get_se
 import os
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from bench.peers.models import Item
+from bench.peers.models import Item, page
 
 
 class ItemCreate(BaseModel):
@@ -30,6 +29,7 @@ class ItemPublic(ItemCreate):
     model_config = ConfigDict(from_attributes=True)
 
     id: int
+    owner_id: int | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -61,9 +61,16 @@ async def create_item(item: ItemCreate, session: SessionDep) -> Item:
 
 
 @app.get("/items", response_model=list[ItemPublic])
-async def read_items(session: SessionDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[Item]:
-    """Read the first items by id."""
-    result = await session.scalars(select(Item).order_by(Item.id).limit(limit))
+async def read_items(
+    session: SessionDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    order: Literal["id", "price", "name"] = "id",
+    after_id: int | None = None,
+    after_price: float | None = None,
+    after_name: str | None = None,
+) -> list[Item]:
+    """Read a page of items."""
+    result = await session.scalars(page(limit, order, after_id, after_price, after_name))
     return list(result.all())
 
 

@@ -10,10 +10,9 @@ from typing import Annotated
 
 import msgspec
 from FasterAPI import Faster, HTTPException, Path, Query
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-from bench.peers.models import Item
+from bench.peers.models import Item, page
 
 
 class ItemCreate(msgspec.Struct):
@@ -31,6 +30,7 @@ class ItemResponse(msgspec.Struct):
     name: str
     price: float
     in_stock: bool
+    owner_id: int | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -55,6 +55,7 @@ def to_response(item: Item) -> ItemResponse:
         name=item.name,
         price=item.price,
         in_stock=item.in_stock,
+        owner_id=item.owner_id,
         version=item.version,
         created_at=item.created_at,
         updated_at=item.updated_at,
@@ -62,10 +63,17 @@ def to_response(item: Item) -> ItemResponse:
 
 
 @app.get("/items")
-async def list_items(limit: str = Query("100")) -> list[ItemResponse]:
-    """Read the first items by id."""
+async def list_items(
+    limit: str = Query("100"),
+    order: str = Query("id"),
+    after_id: str = Query(""),
+    after_price: str = Query("0"),
+    after_name: str = Query(""),
+) -> list[ItemResponse]:
+    """Read a page of items."""
     async with session_factory() as db:
-        result = await db.execute(select(Item).order_by(Item.id).limit(int(limit)))
+        last_id = int(after_id) if after_id else None
+        result = await db.execute(page(int(limit), order, last_id, float(after_price), after_name))
         return [to_response(item) for item in result.scalars().all()]
 
 

@@ -7,17 +7,16 @@ before the response is sent.
 import os
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from litestar import Litestar, get, post, put
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.params import Parameter
 from msgspec import Meta, Struct
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from bench.peers.models import Item
+from bench.peers.models import Item, page
 
 
 class ItemCreate(Struct):
@@ -35,6 +34,7 @@ class ItemPublic(Struct):
     name: str
     price: float
     in_stock: bool
+    owner_id: int | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -57,6 +57,7 @@ def public(item: Item) -> ItemPublic:
         name=item.name,
         price=item.price,
         in_stock=item.in_stock,
+        owner_id=item.owner_id,
         version=item.version,
         created_at=item.created_at,
         updated_at=item.updated_at,
@@ -65,10 +66,15 @@ def public(item: Item) -> ItemPublic:
 
 @get("/items")
 async def read_items(
-    transaction: AsyncSession, limit: Annotated[int, Parameter(ge=1, le=1000)] = 100
+    transaction: AsyncSession,
+    limit: Annotated[int, Parameter(ge=1, le=1000)] = 100,
+    order: Literal["id", "price", "name"] = "id",
+    after_id: int | None = None,
+    after_price: float | None = None,
+    after_name: str | None = None,
 ) -> list[ItemPublic]:
-    """Read the first items by id."""
-    result = await transaction.execute(select(Item).order_by(Item.id).limit(limit))
+    """Read a page of items."""
+    result = await transaction.execute(page(limit, order, after_id, after_price, after_name))
     return [public(item) for item in result.scalars().all()]
 
 

@@ -6,7 +6,7 @@ Nothing is stored: every item is the same one, whatever is asked or sent.
 from starlette.types import Message, Receive, Scope, Send
 
 ITEM = (
-    b'{"id":1,"name":"item-1","price":0.25,"in_stock":true,"version":1,'
+    b'{"id":1,"name":"item-1","price":0.25,"in_stock":true,"owner_id":null,"version":1,'
     b'"created_at":"2026-11-21T12:00:00.000000Z","updated_at":"2026-11-21T12:00:00.000000Z"}'
 )
 BATCH = b"[" + b",".join([ITEM] * 100) + b"]"

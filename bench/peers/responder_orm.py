@@ -12,11 +12,10 @@ from datetime import datetime
 import responder
 from pydantic import BaseModel, ConfigDict, Field
 from responder import Query
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from starlette.exceptions import HTTPException
 
-from bench.peers.models import Item
+from bench.peers.models import Item, page
 
 
 class ItemIn(BaseModel):
@@ -33,6 +32,7 @@ class ItemOut(ItemIn):
     model_config = ConfigDict(from_attributes=True)
 
     id: int
+    owner_id: int | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -61,10 +61,18 @@ async def open_session() -> AsyncIterator[AsyncSession]:
 
 @app.get("/items")
 async def list_items(
-    _req: responder.Request, _resp: responder.Response, *, session: AsyncSession, limit: int = Query(100, ge=1, le=1000)
+    _req: responder.Request,
+    _resp: responder.Response,
+    *,
+    session: AsyncSession,
+    limit: int = Query(100, ge=1, le=1000),
+    order: str = Query("id"),
+    after_id: int | None = Query(None),
+    after_price: float | None = Query(None),
+    after_name: str | None = Query(None),
 ) -> list[ItemOut]:
-    """Read the first items by id."""
-    result = await session.execute(select(Item).order_by(Item.id).limit(limit))
+    """Read a page of items."""
+    result = await session.execute(page(limit, order, after_id, after_price, after_name))
     return [ItemOut.model_validate(item) for item in result.scalars().all()]
 
 

@@ -6,9 +6,9 @@ of them, and a session lives as long as its endpoint.
 
 import os
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
-import msgspec
+import msgspec.structs
 from msgspec import Meta, Struct
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bench.peers.models import Item
+from bench.peers.models import Item, page
 
 
 class ItemCreate(Struct):
@@ -36,9 +36,20 @@ class ItemPublic(Struct):
     name: str
     price: float
     in_stock: bool
+    owner_id: int | None
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+class PageQuery(Struct):
+    """Which page a client asks for."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    order: Literal["id", "price", "name"] = "id"
+    after_id: int | None = None
+    after_price: float | None = None
+    after_name: str | None = None
 
 
 engine = create_async_engine(os.environ["DATABASE_URL"])
@@ -58,14 +69,14 @@ def respond(content: Item | list[Item], status: int = 200) -> Response:
 
 
 async def read_items(request: Request) -> Response:
-    """Read items by their ids, or else the first ones."""
+    """Read items by their ids, or else a page of them."""
     async with async_session() as session:
         if ids := request.query_params.get("ids"):
             wanted = [int(id) for id in ids.split(",")]
             found = {item.id: item for item in await session.scalars(select(Item).where(Item.id.in_(wanted)))}
             return respond([found[id] for id in wanted if id in found])
-        limit = int(request.query_params.get("limit", 100))
-        return respond(list(await session.scalars(select(Item).order_by(Item.id).limit(limit))))
+        asked = msgspec.convert(dict(request.query_params), PageQuery, strict=False)
+        return respond(list(await session.scalars(page(**msgspec.structs.asdict(asked)))))
 
 
 async def create_items(request: Request) -> Response:

@@ -26,7 +26,14 @@ class Row(NamedTuple):
     bars: Sequence[Bar | None]
 
 
-def bars(panels: Sequence[str], rows: Sequence[Row], *, label: str, unit: str) -> str:
+class Panel(NamedTuple):
+    """What stands above bars, in two lines."""
+
+    title: str
+    unit: str
+
+
+def bars(panels: Sequence[Panel], rows: Sequence[Row], *, label: str) -> str:
     """Draw the panels, so many beside each other and the others below, each with its own scale."""
     band = HEAD + len(rows) * ROW + FOOT
     drawn = []
@@ -36,13 +43,13 @@ def bars(panels: Sequence[str], rows: Sequence[Row], *, label: str, unit: str) -
             for index, row in enumerate(rows)
         ]
         columns = range(start, min(start + COLUMNS, len(panels)))
-        beside = [_panel(column, panels[column], rows, unit) for column in columns]
+        beside = [_panel(column, panels[column], rows) for column in columns]
         drawn.append(element("g", *names, *beside, transform=f"translate(0 {start // COLUMNS * band})"))
     width = LABEL_WIDTH + COLUMNS * (PANEL_WIDTH + VALUE_WIDTH + GAP) - GAP
     return picture(width, len(drawn) * band, *drawn, label=label)
 
 
-def _panel(column: int, panel: str, rows: Sequence[Row], unit: str) -> str:
+def _panel(column: int, panel: Panel, rows: Sequence[Row]) -> str:
     left = LABEL_WIDTH + column % COLUMNS * (PANEL_WIDTH + VALUE_WIDTH + GAP)
     highest = max((bar.high for row in rows if (bar := row.bars[column])), default=0.0) or 1.0
     scale = linear(highest, left, left + PANEL_WIDTH)
@@ -53,7 +60,8 @@ def _panel(column: int, panel: str, rows: Sequence[Row], unit: str) -> str:
         for step in round_steps(highest, 3)
     ]
     drawn = [_bar(index, row, row.bars[column], left, scale) for index, row in enumerate(rows)]
-    return "".join([text(panel, left, 16, class_="head"), text(unit, left, 32, class_="tick"), *grid, *drawn])
+    heads = text(panel.title, left, 16, class_="head"), text(panel.unit, left, 32, class_="tick")
+    return "".join([*heads, *grid, *drawn])
 
 
 def _bar(index: int, row: Row, bar: Bar | None, left: float, scale: Callable[[float], float]) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from bench.contestants import BASELINE
 from bench.record import Growth, Run, Sample
 from bench.workloads import GROWTH_WORKLOADS, WORKLOADS
 
@@ -28,12 +29,14 @@ class Figure(Struct, frozen=True, kw_only=True):
     rate: float
     rate_min: float
     rate_max: float
+    times: float
+    """The median of the rounds' ratios to the baseline's; 0 without any."""
     items: int
     """How many items each response is about."""
     p50_ms: float
     p99_ms: float
     cpu_us: float
-    rss_bytes: float
+    pss_bytes: float
     errors: int
 
 
@@ -41,11 +44,12 @@ Figures = dict[Key, Figure]
 
 
 class GrowthKey(NamedTuple):
-    """What was asked, and of how many rows."""
+    """What was asked, of how many rows, and whether the first time after a start."""
 
     database: str
     workload: str
     rows: int
+    cold: bool
 
 
 def figures(run: Run) -> Figures:
@@ -53,27 +57,36 @@ def figures(run: Run) -> Figures:
     samples: dict[Key, list[Sample]] = defaultdict(list)
     for sample in run.samples:
         samples[_key(sample)].append(sample)
-    return {key: _figure(rounds, ITEMS[key.workload]) for key, rounds in samples.items()}
+    ratios = Ratios(run)
+    return {
+        key: _figure(rounds, ITEMS[key.workload], times=ratios.median(key, BASELINE)) for key, rounds in samples.items()
+    }
 
 
-def multiple(run: Run, key: Key, other: Key) -> float:
-    """Compute the median of the rounds' ratios of two cells, which were measured side by side; 0 without any."""
-    rates = {(_key(sample), sample.round): sample.requests_per_second for sample in run.samples}
-    ratios = [
-        rate / rates[other, number]
-        for (cell, number), rate in rates.items()
-        if cell == key and rates.get((other, number))
-    ]
-    return median(ratios) if ratios else 0.0
+class Ratios:
+    """How many times as fast one contestant was as another, round by round: a round was measured side by side."""
+
+    def __init__(self, run: Run) -> None:
+        self._rates: dict[Key, dict[int, float]] = defaultdict(dict)
+        for sample in run.samples:
+            self._rates[_key(sample)][sample.round] = sample.requests_per_second
+
+    def median(self, key: Key, other: str) -> float:
+        """Return the median of the rounds' ratios to another contestant in the same cell; 0 without any."""
+        rates, others = self._rates.get(key, {}), self._rates.get(key._replace(contestant=other), {})
+        return median([rate / others[number] for number, rate in rates.items() if others.get(number)] or [0.0])
 
 
 def grown(growth: Growth) -> dict[GrowthKey, Figure]:
     """Compute the figure of every question on every size of table, the questions one after the other."""
     samples: dict[GrowthKey, list[Sample]] = defaultdict(list)
     for point in growth.points:
-        samples[GrowthKey(point.sample.database, point.sample.workload, point.rows)].append(point.sample)
+        key = GrowthKey(point.sample.database, point.sample.workload, point.rows, point.cold)
+        samples[key].append(point.sample)
+    # Figures that are older than a question may have others.
     order = [entry.key for entry in GROWTH_WORKLOADS]
-    keys = sorted(samples, key=lambda key: (key.database, order.index(key.workload), key.rows))
+    keys = [key for key in samples if key.workload in order]
+    keys.sort(key=lambda key: (key.database, order.index(key.workload), key.cold, key.rows))
     return {key: _figure(samples[key], ITEMS[key.workload]) for key in keys}
 
 
@@ -81,7 +94,7 @@ def _key(sample: Sample) -> Key:
     return Key(sample.database, sample.workload, sample.connections, sample.contestant)
 
 
-def _figure(rounds: Sequence[Sample], items: int) -> Figure:
+def _figure(rounds: Sequence[Sample], items: int, *, times: float = 0.0) -> Figure:
     def middle(value: Callable[[Sample], float]) -> float:
         return median(map(value, rounds))
 
@@ -90,10 +103,11 @@ def _figure(rounds: Sequence[Sample], items: int) -> Figure:
         rate=median(rates),
         rate_min=min(rates),
         rate_max=max(rates),
+        times=times,
         items=items,
         p50_ms=middle(lambda sample: sample.load.p50_ms),
         p99_ms=middle(lambda sample: sample.load.p99_ms),
         cpu_us=middle(lambda sample: sample.cpu_us_per_request),
-        rss_bytes=middle(lambda sample: sample.rss_bytes),
+        pss_bytes=middle(lambda sample: sample.pss_bytes),
         errors=sum(sample.errors for sample in rounds),
     )

@@ -9,10 +9,10 @@ from bench.record import Growth, Part, Run
 from bench.report import plots, style
 from bench.report.circumstances import caveats, facts
 from bench.report.medians import Figures, Key, figures
-from bench.report.tables import CROWD, TITLES, Table, beside, cells, growth_cells, starts
-from bench.workloads import GET, LIST, MIXED, POST, PUT, READ_BATCH, WRITE_BATCH
+from bench.report.tables import CROWD, SEMANTICS, TITLES, Table, beside, cells, growth_cells, semantics, starts
+from bench.workloads import COLD_PAGE, GET, GET_OF_MANY, LIST, MIXED, PAGE, POST, PUT, READ_BATCH, WRITE_BATCH
 
-PAGE = Template("""\
+HTML = Template("""\
 <!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -34,21 +34,19 @@ def page(run: Run, growth: Growth | None) -> str:
     found = figures(run)
     parts = "".join(_part(run, found, part) for part in run.plan.parts)
     ends = _growth(growth) if growth else ""
-    body = parts + ends + _details("What everybody needs at rest", starts(run), words=2)
-    return PAGE.substitute(style=style.PLOTS + style.PAGE, tiles=_tiles(found, run), facts=_facts(run), body=body)
+    does = _details("What everybody does for a request", semantics(run), words=1 + len(SEMANTICS))
+    body = parts + ends + does + _details("What everybody needs at rest", starts(run), words=2)
+    return HTML.substitute(style=style.PLOTS + style.PAGE, tiles=_tiles(found, run), facts=_facts(run), body=body)
 
 
 def _tiles(found: Figures, run: Run) -> str:
     drawn = []
     for part in run.plan.parts:
-        for workload in (GET, POST, LIST):
-            ours = found.get(key := Key(part.database, workload.key, CROWD, OURS))
-            baseline = found.get(key._replace(contestant=BASELINE))
-            if ours and baseline:
+        for workload in (PAGE, GET, POST):
+            ours = found.get(Key(part.database, workload.key, CROWD, OURS))
+            if ours and ours.times:
                 caption = f"{workload.title}, {DATABASE_TITLES[part.database]}: {ours.rate:,.0f}/s"
-                drawn.append(
-                    f'<div class="tile"><b>{ours.rate / baseline.rate:.0f}×</b><span>{escape(caption)}</span></div>'
-                )
+                drawn.append(f'<div class="tile"><b>{ours.times:.0f}×</b><span>{escape(caption)}</span></div>')
     note = f'<p class="note">Multiples of {escape(TITLES[BASELINE])}, {CROWD} connections.</p>' if drawn else ""
     return f'<div class="tiles">{"".join(drawn)}</div>{note}' if drawn else ""
 
@@ -59,7 +57,7 @@ def _facts(run: Run) -> str:
 
 
 def _part(run: Run, found: Figures, part: Part) -> str:
-    others, batches = (PUT, MIXED), (READ_BATCH, WRITE_BATCH)
+    others, batches = (COLD_PAGE, GET_OF_MANY, LIST, PUT, MIXED), (READ_BATCH, WRITE_BATCH)
     drawn = [
         ("Throughput", plots.compared(found, part, plots.RATE)),
         ("", plots.compared(found, part, plots.RATE, others)),

@@ -1,19 +1,21 @@
 """The plots of a run, and of how the service grows."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bench.contestants import CONTESTANTS
 from bench.databases import TITLES as DATABASE_TITLES
 from bench.record import Growth, Part
-from bench.report.bars import Bar, Row, bars
+from bench.report import bars
+from bench.report.bars import Bar
 from bench.report.lines import Line, Panel, lines
 from bench.report.medians import Figure, Figures, GrowthKey, Key, grown
-from bench.report.tables import CROWD
-from bench.workloads import GET, GROWTH_WORKLOADS, LIST, POST, Workload
+from bench.report.tables import CROWD, grown_title
+from bench.workloads import GET, PAGE, POST, Workload
 
 SHORT_TITLES = {entry.key: entry.title.replace(" + SQLAlchemy", "").replace(" by hand", "") for entry in CONTESTANTS}
-MAIN = (GET, POST, LIST)
+MAIN = (PAGE, GET, POST)
 
 Measure = Callable[[Figure], float]
 
@@ -40,15 +42,17 @@ CPU = Measured("Processor time of each request", "µs, less is better", lambda x
 def compared(found: Figures, part: Part, measured: Measured, workloads: Sequence[Workload] = MAIN) -> str:
     """Plot what everybody does, or what it costs."""
     asked = [(entry, _crowd(part, entry)) for entry in workloads if entry.key in part.cells]
-    panels = [f"{entry.title.partition(':')[0]}, {crowd} connections" for entry, crowd in asked]
+    panels = [
+        bars.Panel(entry.title.partition(":")[0], f"{crowd} connections, {measured.unit}") for entry, crowd in asked
+    ]
     rows = []
     for contestant in part.contestants:
         of_this = [found.get(Key(part.database, entry.key, crowd, contestant)) for entry, crowd in asked]
         bars_of_this = [measured.bar(figure) if figure else None for figure in of_this]
         if any(bars_of_this):
-            rows.append(Row(contestant, SHORT_TITLES[contestant], bars_of_this))
+            rows.append(bars.Row(contestant, SHORT_TITLES[contestant], bars_of_this))
     label = f"{measured.label}, {DATABASE_TITLES[part.database]}"
-    return bars(panels, rows, label=label, unit=measured.unit) if panels else ""
+    return bars.bars(panels, rows, label=label) if panels else ""
 
 
 def _crowd(part: Part, workload: Workload) -> int:
@@ -88,11 +92,11 @@ def growth(record: Growth) -> str:
 
 
 def _growing(found: Mapping[GrowthKey, Figure], database: str, measure: Measure) -> list[Line]:
-    return [
-        Line(entry.key, entry.title, points)
-        for entry in GROWTH_WORKLOADS
-        if (points := [(key.rows, measure(x)) for key, x in found.items() if key[:2] == (database, entry.key)])
-    ]
+    points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for key, figure in found.items():
+        if key.database == database:
+            points[f"{key.workload}{'-cold' * key.cold}", grown_title(key)].append((key.rows, measure(figure)))
+    return [Line(*names, places) for names, places in points.items()]
 
 
 def _cpu(figure: Figure) -> float:

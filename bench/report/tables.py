@@ -1,20 +1,31 @@
 """A run as tables in Markdown: all of it, and the few lines that the README shows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
-from bench.contestants import BASELINE, CONTESTANTS, OURS
+from bench.contestants import CONTESTANTS, OURS
 from bench.databases import TITLES as DATABASE_TITLES
 from bench.record import Growth, Part, Run, Start
 from bench.report.circumstances import caveats, facts
-from bench.report.medians import Figure, Figures, GrowthKey, Key, figures, grown, multiple
-from bench.workloads import GET, GROWTH_WORKLOADS, LIST, POST, WORKLOADS
+from bench.report.medians import Figure, Figures, GrowthKey, Key, Ratios, figures, grown
+from bench.workloads import COLD_PAGE, GET, GROWTH_WORKLOADS, LIST, PAGE, POST, PUT, WORKLOADS, Workload
 
 TITLES = {entry.key: entry.title for entry in CONTESTANTS}
 QUESTIONS = {entry.key: entry.title for entry in GROWTH_WORKLOADS}
+# What of each contestant's semantics is shown, and its heading.
+SEMANTICS = {
+    "server": "server",
+    "connections": "connections to PostgreSQL",
+    "statements": "statements",
+    "transaction": "transaction",
+    "durability": "a write is",
+    "columns": "columns",
+}
 MEBIBYTE = 2**20
+THREE_DIGITS = 100
 NOTHING = "–"
 CROWD = 64
+OVERVIEW = [(entry, CROWD) for entry in (PAGE, COLD_PAGE, GET, POST, PUT)] + [(PAGE, 1), (GET, 1), (LIST, CROWD)]
 
 Table = list[list[str]]
 
@@ -27,18 +38,22 @@ def detailed(run: Run) -> str:
         f"{markdown(beside(run, part), words=1)}"
         for part in run.plan.parts
     ]
-    return "\n\n".join(
-        ["\n".join(f"- {line}" for line in opening), *parts, "## At rest", markdown(starts(run), words=2)]
-    )
+    does = markdown(semantics(run), words=1 + len(SEMANTICS))
+    rest = markdown(starts(run), words=2)
+    return "\n\n".join(["\n".join(f"- {line}" for line in opening), "## Contestants", does, *parts, "## At rest", rest])
 
 
 def summary(run: Run) -> str:
-    """Render what the README shows: the requests per second of every contestant."""
+    """Render what the README shows: the requests per second and the latencies of every contestant, and what it does."""
     found = figures(run)
-    tables = [markdown(table, words=1) for part in run.plan.parts if len(table := overview(found, part)) > 1]
     known = facts(run)
     opening = f"Measured {known['measured']} with Python {run.versions['Python']} on one machine: {known['machine']}."
-    return "\n\n".join([opening, *tables])
+    tables = [
+        markdown(overview(found, part, unit, value), words=1)
+        for part in run.plan.parts
+        for unit, value in (("requests/s", _rate), ("ms, median / 99th percentile", _latency))
+    ]
+    return "\n\n".join([opening, *tables, markdown(semantics(run), words=1 + len(SEMANTICS))])
 
 
 def markdown(table: Table, *, words: int) -> str:
@@ -52,7 +67,7 @@ def cells(run: Run, part: Part) -> Table:
     """Tabulate every cell of a part."""
     found = figures(run)
     head = ["", "contestant", "connections", "requests/s", "× FastAPI", "items/s", "p50 ms", "p99 ms"]
-    return [[*head, "CPU µs/request", "MiB/worker", "errors"], *_cells(found, part)]
+    return [[*head, "CPU µs/request", "MiB", "errors"], *_cells(found, part)]
 
 
 def _cells(found: Figures, part: Part) -> Iterator[list[str]]:
@@ -61,71 +76,82 @@ def _cells(found: Figures, part: Part) -> Iterator[list[str]]:
             for contestant in part.contestants:
                 key = Key(part.database, workload.key, connections, contestant)
                 if key in found:
-                    yield [workload.title, TITLES[contestant], str(connections), *_measures(found, key)]
+                    yield [workload.title, TITLES[contestant], str(connections), *_measures(found[key])]
 
 
-def _measures(found: Figures, key: Key) -> list[str]:
-    figure = found[key]
+def _measures(figure: Figure) -> list[str]:
     return [
         f"{figure.rate:,.0f}",
-        _times(figure, found.get(key._replace(contestant=BASELINE))),
+        f"{figure.times:.1f}" if figure.times else NOTHING,
         f"{figure.rate * figure.items:,.0f}",
         f"{figure.p50_ms:.2f}",
         f"{figure.p99_ms:.2f}",
         f"{figure.cpu_us:,.0f}",
-        _mebibytes(figure.rss_bytes),
+        _mebibytes(figure.pss_bytes),
         str(figure.errors),
     ]
 
 
-def overview(found: Figures, part: Part) -> Table:
-    """Tabulate a part's contestants against what they were asked, in requests/s and multiples of the baseline."""
-    wanted = [(GET, CROWD), (POST, CROWD), (LIST, CROWD), (GET, 8), (GET, 1)]
-    asked = [(entry, crowd) for entry, crowd in wanted if crowd in part.cells.get(entry.key, [])]
-    head = [
-        f"{entry.title}, {crowd} connections" if crowd > 1 else f"{entry.title}, 1 connection" for entry, crowd in asked
-    ]
-    table = [[f"{DATABASE_TITLES[part.database]}, requests/s", *head]]
+def overview(found: Figures, part: Part, unit: str, value: Callable[[Figure], str]) -> Table:
+    """Tabulate one value of a part's contestants against what they were asked."""
+    asked = [(entry, crowd) for entry, crowd in OVERVIEW if crowd in part.cells.get(entry.key, [])]
+    table = [[f"{DATABASE_TITLES[part.database]}, {unit}", *(_asked(entry, crowd) for entry, crowd in asked)]]
     for contestant in part.contestants:
         keys = [Key(part.database, entry.key, crowd, contestant) for entry, crowd in asked]
-        table.append([TITLES[contestant], *(_rate(found, key) for key in keys)])
+        table.append([TITLES[contestant], *(value(found[key]) if key in found else NOTHING for key in keys)])
     return table
 
 
 def beside(run: Run, part: Part) -> Table:
     """Tabulate this service's rate in multiples of everybody's: the median of the rounds' ratios."""
-    asked = [(entry, crowd) for entry in (GET, POST, LIST) for crowd in part.cells.get(entry.key, [])]
-    head = [f"{entry.title}, {crowd}" for entry, crowd in asked]
-    table = [["this service in multiples of", *head]]
-    for contestant in part.contestants:
-        if contestant != OURS:
-            keys = [Key(part.database, entry.key, crowd, contestant) for entry, crowd in asked]
-            multiples = [multiple(run, key._replace(contestant=OURS), key) for key in keys]
-            table.append([TITLES[contestant], *(f"{each:.2f}" if each else NOTHING for each in multiples)])
+    asked = [(entry, crowd) for entry in WORKLOADS for crowd in part.cells.get(entry.key, [])]
+    ratios = Ratios(run)
+    others = [contestant for contestant in part.contestants if contestant != OURS]
+    table = [["this service in multiples of", *(TITLES[contestant] for contestant in others)]]
+    for entry, crowd in asked:
+        key = Key(part.database, entry.key, crowd, OURS)
+        multiples = [ratios.median(key, contestant) for contestant in others]
+        table.append([_asked(entry, crowd), *(f"{each:.2f}" if each else NOTHING for each in multiples)])
     return table
 
 
-def _rate(found: Figures, key: Key) -> str:
-    figure = found.get(key)
-    if figure is None:
-        return NOTHING
-    times = _times(figure, found.get(key._replace(contestant=BASELINE)))
-    return f"{figure.rate:,.0f} ({times}×)" if times != NOTHING else f"{figure.rate:,.0f}"
+def semantics(run: Run) -> Table:
+    """Tabulate what every contestant does for a request, as its row in the list of contestants has it."""
+    workers = {contestant: part.workers for part in reversed(run.plan.parts) for contestant in part.contestants}
+    does = {entry.key: entry.semantics for entry in CONTESTANTS if entry.key in workers}
+    table = [["contestant", *SEMANTICS.values()]]
+    for key, each in does.items():
+        row = [getattr(each, name).format(workers=workers[key]) for name in SEMANTICS]
+        table.append([TITLES[key], *row])
+    return table
 
 
-def _times(figure: Figure, baseline: Figure | None) -> str:
-    return f"{figure.rate / baseline.rate:.1f}" if baseline and baseline.rate else NOTHING
+def _asked(entry: Workload, crowd: int) -> str:
+    return f"{entry.title.partition(':')[0]}, {crowd} connection{'s' * (crowd > 1)}"
+
+
+def _rate(figure: Figure) -> str:
+    return f"{figure.rate:,.0f} ({figure.times:.1f}×)" if figure.times else f"{figure.rate:,.0f}"
+
+
+def _latency(figure: Figure) -> str:
+    return " / ".join(f"{ms:.3g}" if ms < THREE_DIGITS else f"{ms:,.0f}" for ms in (figure.p50_ms, figure.p99_ms))
 
 
 def starts(run: Run) -> Table:
     """Tabulate what everybody needs to start, and at rest."""
-    table = [["", "contestant", "ready after s", "MiB/worker"]]
+    table = [["", "contestant", "ready after s", "MiB"]]
     for part in run.plan.parts:
         for contestant in part.contestants:
             noted = [x for x in run.starts if (x.database, x.contestant) == (part.database, contestant)]
-            if _serves(noted):
+            if any(start.ready_seconds for start in noted):
                 table.append([DATABASE_TITLES[part.database], TITLES[contestant], *_start(noted)])
     return table
+
+
+def grown_title(key: GrowthKey) -> str:
+    """Return what was asked, and whether the first time."""
+    return f"{QUESTIONS[key.workload]}{', cold' * key.cold}"
 
 
 def growth_table(growth: Growth) -> str:
@@ -141,15 +167,11 @@ def growth_cells(growth: Growth) -> Table:
 
 def _grown(key: GrowthKey, figure: Figure) -> list[str]:
     measures = [f"{figure.p50_ms:.3f}", f"{figure.p99_ms:.3f}", f"{figure.cpu_us:,.0f}", f"{figure.rate:,.0f}"]
-    return [DATABASE_TITLES[key.database], QUESTIONS[key.workload], f"{key.rows:,}", *measures, str(figure.errors)]
-
-
-def _serves(noted: Iterable[Start]) -> bool:
-    return any(start.rss_bytes for start in noted)
+    return [DATABASE_TITLES[key.database], grown_title(key), f"{key.rows:,}", *measures, str(figure.errors)]
 
 
 def _start(noted: Sequence[Start]) -> list[str]:
-    return [f"{median(x.ready_seconds for x in noted):.2f}", _mebibytes(median(x.rss_bytes for x in noted))]
+    return [f"{median(x.ready_seconds for x in noted):.2f}", _mebibytes(median(x.pss_bytes for x in noted))]
 
 
 def _mebibytes(count: float) -> str:

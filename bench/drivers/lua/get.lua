@@ -4,7 +4,7 @@ require("report")
 local rows, head, tail
 
 function init(arguments)
-  math.randomseed(seed)
+  math.randomseed(tonumber(arguments[3]))
   rows = tonumber(arguments[1])
   local request = wrk.format("GET", "/items/@")
   local at = request:find("@", 1, true)

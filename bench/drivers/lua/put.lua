@@ -5,7 +5,7 @@ local bodies = require("bodies")
 local rows, head, tails
 
 function init(arguments)
-  math.randomseed(seed)
+  math.randomseed(tonumber(arguments[3]))
   rows = tonumber(arguments[1])
   head, tails = bodies.puts()
 end

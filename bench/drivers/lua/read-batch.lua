@@ -4,7 +4,7 @@ require("report")
 local requests, turn = {}, 0
 
 function init(arguments)
-  math.randomseed(seed)
+  math.randomseed(tonumber(arguments[3]))
   local rows = tonumber(arguments[1])
   local stride = math.max(1, math.floor(rows / 100))
   for number = 1, 1000 do

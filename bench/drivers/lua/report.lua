@@ -6,10 +6,3 @@ function done(summary, latency)
     summary.requests, errors.status, errors.connect + errors.read + errors.write + errors.timeout,
     summary.duration, latency:percentile(50), latency:percentile(99)))
 end
-
--- Each thread draws other random numbers.
-local threads = 0
-function setup(thread)
-  threads = threads + 1
-  thread:set("seed", threads)
-end
