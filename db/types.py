@@ -22,7 +22,7 @@ def timestamp(value: datetime) -> datetime:
 
 
 class PostgreSQLTimestamp(TypeDecorator[datetime]):
-    """An aware datetime, as sessions read it; batchers have the driver's codec for it."""
+    """An aware datetime, as sessions read it; batchers read integers (engines/timestamps.py)."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

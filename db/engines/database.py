@@ -21,7 +21,7 @@ from db.engines.advisory_locks import Lock
 from db.engines.connector import Credentials
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.row_parameters import RowParameter
-from db.engines.statement import Statement
+from db.engines.statement import Statement, TypeConverters
 from db.errors import (
     ConnectionLost,
     OutcomeUnknown,
@@ -102,7 +102,6 @@ class Database(ABC):
     """
 
     row_parameter: Callable[[Mapping[str, TypeEngine[Any]]], RowParameter]
-    native_types: bool  # whether the driver accepts and returns Python's own values
     can_disconnect: bool  # whether a connection can be lost, and with it the outcome of a write
     read_options: Mapping[str, Any]  # execution options of a transaction that reads: all of it sees one state
     auto_migrate: bool  # whether the service migrates the schema when it starts
@@ -144,7 +143,7 @@ class Database(ABC):
 
     def statement(self, source: Select[Any] | UpdateBase) -> Statement:
         """Return a statement, compiled for this database."""
-        return Statement(source, self.engine.dialect, native_types=self.native_types)
+        return Statement(source, self.engine.dialect, TypeConverters(self.engine.dialect))
 
     @asynccontextmanager
     async def connect(self, *, generic_plan: bool = False) -> AsyncIterator[BatchConnection]:

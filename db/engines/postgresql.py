@@ -32,7 +32,7 @@ from db.engines.pooled_connections import PooledConnections, TransactionPool
 from db.engines.replication import WARNING_SETTINGS
 from db.engines.row_parameters import UnnestRows
 from db.engines.statement import Statement
-from db.engines.timestamps import microseconds_of, timestamp_of
+from db.engines.timestamps import IntegerTimestamps, timestamp_of
 from db.engines.url import hosts_of
 from db.errors import (
     ConnectionLost,
@@ -60,7 +60,6 @@ class PostgreSQL(Database):
     """PostgreSQL by asyncpg: batchers own connections, transactions take them from a pool."""
 
     row_parameter = UnnestRows
-    native_types = True
     can_disconnect = True
     read_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
     auto_migrate = False  # several instances may share it: a step of the deployment does it
@@ -116,7 +115,7 @@ class PostgreSQL(Database):
     def statement(self, source: Select[Any] | UpdateBase) -> Statement:
         """Return a compiled statement; in batchers, a write inserts its commit record."""
         for_batchers = with_commit_record(source) if isinstance(source, UpdateBase) else source
-        return Statement(source, self.engine.dialect, native_types=True, for_batchers=for_batchers)
+        return Statement(source, self.engine.dialect, IntegerTimestamps(), for_batchers=for_batchers)
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         """Return the arguments of asyncpg.connect, except user, database and host."""
@@ -169,9 +168,7 @@ class PostgreSQL(Database):
 
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:
         with translate_errors():
-            await driver.set_type_codec(
-                "timestamptz", schema="pg_catalog", encoder=microseconds_of, decoder=timestamp_of, format="tuple"
-            )
+            await driver.set_builtin_type_codec("timestamptz", schema="pg_catalog", codec_name="int8")
             if generic_plan:
                 await driver.execute("; ".join(f"SET {name} = {value}" for name, value in GENERIC_PLAN.items()))
         return PostgreSQLConnection(driver, self._primary)
@@ -198,17 +195,18 @@ class PostgreSQLConnection:
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Run a statement and return its rows; raise DuplicateWrite for a token that was committed before."""
         if not statement.writes:
-            return await self._run(statement.sql, statement.arguments(values), wrote=False)
+            return statement.read(await self._run(statement.sql, statement.arguments(values), wrote=False))
         key = UUID(token or token_bytes(TOKEN_BYTES))
         try:
-            return await self._run(statement.sql, statement.arguments(values, token=key), wrote=True)
+            return statement.read(await self._run(statement.sql, statement.arguments(values, token=key), wrote=True))
         except (Unavailable, TimedOut, OutcomeUnknown):
             raise
         except Exception:
             # The conflict may be with the commit record, or the rows, of an earlier run that was committed.
             if not (found := await self._run(FIND, [key], wrote=True)):
                 raise
-        raise DuplicateWrite(*found[0])
+        ids, written_at = found[0]
+        raise DuplicateWrite(ids, timestamp_of(written_at))
 
     async def _run(self, sql: str, arguments: list[Any], *, wrote: bool) -> list[Any]:
         if self.closed:

@@ -33,7 +33,6 @@ class SQLite(Database):
     """SQLite by aiosqlite: many readers and one writer; in memory, one connection for all of them."""
 
     row_parameter = JsonEachRows
-    native_types = False
     can_disconnect = False
     read_options: Mapping[str, Any] = {READ_ONLY: True}
     auto_migrate = True  # no other service uses the file

@@ -1,8 +1,8 @@
-"""SQL statements that are compiled once."""
+"""SQL statements that are compiled once, and the conversion of their arguments and rows."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import DateTime, Dialect, Select, UpdateBase
 from sqlalchemy.types import TypeEngine
@@ -12,19 +12,43 @@ from sqlalchemy.types import TypeEngine
 cached = lru_cache(maxsize=1024)
 
 
-class Statement:
-    """SQL compiled once for one dialect, and the order of its arguments.
+class Converters(Protocol):
+    """What converts values between Python and a driver, by the type of the argument or column; None: nothing has to."""
 
-    Sessions execute `source`; batchers send the SQL of `for_batchers`, if given, or else of `source`. With
-    `native_types` the driver accepts and returns Python's own values; else SQLAlchemy's types convert them.
+    def to_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+        """Return what converts an argument."""
+
+    def from_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+        """Return what converts a column's value."""
+
+
+class TypeConverters:
+    """SQLAlchemy's conversions, by the types of a dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def to_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+        """Return what converts an argument."""
+        return kind.dialect_impl(self._dialect).bind_processor(self._dialect)
+
+    def from_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+        """Return what converts a column's value."""
+        return _result_processor(kind, self._dialect)
+
+
+class Statement:
+    """SQL compiled once for one dialect, the order of its arguments, and how these and its rows are converted.
+
+    Sessions execute `source`; batchers send the SQL of `for_batchers`, if given, or else of `source`.
     """
 
     def __init__(
         self,
         source: "Select[Any] | UpdateBase",
         dialect: Dialect,
+        converters: Converters,
         *,
-        native_types: bool,
         for_batchers: "Select[Any] | UpdateBase | None" = None,
     ) -> None:
         compiled = (source if for_batchers is None else for_batchers).compile(dialect=dialect)
@@ -34,34 +58,27 @@ class Statement:
         self.is_secret = False  # whether its arguments may be secrets, which no log is to have
         self._names = tuple(compiled.positiontup or ())
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._bind_processors: dict[str, Callable[[Any], Any]] = {}
-        self._result_processors: list[Callable[[Any], Any] | None] | None = None
-        if native_types:
-            return
-        for name, bind in compiled.binds.items():
-            if (process := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None:
-                self._bind_processors[name] = process
+        arguments = ((name, converters.to_driver(bind.type)) for name, bind in compiled.binds.items())
+        self._converted_arguments = [(name, convert) for name, convert in arguments if convert]
         columns = source.selected_columns if isinstance(source, Select) else source.exported_columns
-        self._result_processors = [_result_processor(column.type, dialect) for column in columns]
+        values = ((place, converters.from_driver(column.type)) for place, column in enumerate(columns))
+        self._converted_columns = [(place, convert) for place, convert in values if convert]
 
     def arguments(self, values: Mapping[str, Any], **more: Any) -> list[Any]:
         """Return named values in the order of the SQL's parameters; `more` adds to them."""
         values = {**self._constants, **values, **more}
-        for name, process in self._bind_processors.items():
-            values[name] = process(values[name])
+        for name, convert in self._converted_arguments:
+            values[name] = convert(values[name])
         return [values[name] for name in self._names]
 
     def read(self, rows: list[Any]) -> list[Any]:
-        """Return a driver's rows with Python values, converted where the driver has not done so."""
-        if self._result_processors is None:
+        """Return a driver's rows with Python values; they are converted column by column, without a step for each."""
+        if not rows or not self._converted_columns:
             return rows
-        return [
-            [
-                value if process is None else process(value)
-                for process, value in zip(self._result_processors, row, strict=True)
-            ]
-            for row in rows
-        ]
+        columns: list[Any] = list(zip(*rows, strict=True))
+        for place, convert in self._converted_columns:
+            columns[place] = map(convert, columns[place])
+        return list(zip(*columns, strict=True))
 
 
 @lru_cache(maxsize=64)  # one cache for all statements, and for all columns of a type

@@ -2,7 +2,8 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import httpx
@@ -18,6 +19,13 @@ WHOLE = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 WRITTEN = "2026-01-31T12:00:00.000000Z"
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 NAMES = ("created_at", "updated_at")
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Where a double of seconds has no more room for microseconds, and where numbers change their sign.
+LIMITS = [EPOCH + timedelta(seconds=seconds) for seconds in (-(2**32), 0, 2**31, 2**32)] + [
+    datetime(2000, 1, 1, tzinfo=UTC)
+]
+EXTREMES = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
 
 
 @pytest.fixture
@@ -73,3 +81,30 @@ async def test_a_walk_goes_on_behind_a_whole_second(
         walk = await walked(client, f"{resource.path}?limit=1&order={order}")
         assert {row["id"] for row in walk} >= {row["id"] for row in rows}
         assert len(json.dumps(walk)) == len(json.dumps(await walked(client, f"{resource.path}?limit=2&order={order}")))
+
+
+async def test_every_microsecond_is_read_as_it_was_written(
+    resource: ResourceClient, client: httpx.AsyncClient, database_url: str
+) -> None:
+    random = Random(1)  # noqa: S311 - no secret
+    times = EXTREMES + [limit + step * MICROSECOND for limit in LIMITS for step in (-1, 0, 1)]
+    times += [EPOCH + timedelta(microseconds=random.randrange(2**51)) for _ in range(80)]
+    rows = await resource.create(count=len(times))
+    database, table = open_database(database_url), resource.collection.table
+    try:
+        async with database.engine.begin() as connection:
+            for row, time in zip(rows, times, strict=True):
+                written = update(table).where(table.c.id == row["id"]).values(dict.fromkeys(NAMES, time))
+                await connection.execute(written)
+    finally:
+        await database.close()
+    texts = [time.isoformat(timespec="microseconds").replace("+00:00", "Z") for time in times]
+    ids = ",".join(str(row["id"]) for row in rows)
+    by_id = (await client.get(f"{resource.path}?ids={ids}")).json()
+    single = [
+        (await resource.send(request, JSON)).json() for request in (Request("GET", resource.url(row)) for row in rows)
+    ]
+    assert [row["created_at"] for row in by_id] == [row["updated_at"] for row in single] == texts
+    listed = await walked(client, f"{resource.path}?limit=7&order=created_at")
+    created = [row["created_at"] for row in listed if row["id"] in {row["id"] for row in rows}]
+    assert created == sorted(texts)
