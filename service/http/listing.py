@@ -66,10 +66,13 @@ class Listing(Generic[T]):
     def _headers(self, page: Page[T], query: PageQuery) -> list[Header]:
         headers: list[Header] = []
         if page.more:
-            given = [(name, getattr(query, name)) for name in ("limit", "order", *self._filters)]
-            given.append(("after", self.cursors.write(query.order, page.rows[-1], self._prefix(query))))
-            written = [f"{name}={quote_plus(_text(value))}" for name, value in given if value is not UNSET]
-            headers.append((b"link", f'<{self._here}?{"&".join(written)}>; rel="next"'.encode()))
+            given = [(name, getattr(query, name)) for name in self._filters]
+            filters = "".join(f"&{name}={quote_plus(_text(value))}" for name, value in given if value is not UNSET)
+            after = self.cursors.write(
+                query.order, page.rows[-1], self._prefix(query)
+            )  # needs no quoting, as the others
+            url = f"{self._here}?limit={query.limit}&order={query.order}{filters}&after={after}"
+            headers.append((b"link", f'<{url}>; rel="next"'.encode()))
         if page.total is not None:
             headers.append((b"x-total-count", b"%d" % page.total))
         return headers
