@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
-from db import migrate
+from db import migrate, schema
 from db.batching.queue import Limits
 from db.engines.database import Options
 from db.engines.engine import open_database
@@ -58,7 +58,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         worker_state=worker_state,
         bodies=body_reader(settings),
         document=cache(partial(document, ROUTES, settings.auth)),
-        schema=partial(migrate.probe(storage).submit, None),
+        schema=partial(schema.probe(storage).submit, None),
         check_connections=storage.check_connections,
         idempotency=storage.idempotency,
         passwords=passwords,

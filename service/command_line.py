@@ -20,6 +20,7 @@ from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.engines.privileges import grants
 from db.errors import DatabaseError, MigrationRefused, NoSuchRevision, NotFound, UnexpectedPooler
+from db.schema import Schema, current_schema
 from service import signals
 from service.auth import commands
 from service.auth.commands import NoSuchUser, add_token_actions
@@ -167,12 +168,12 @@ def _unusable(settings: Settings) -> str:
 def change_schema(settings: Settings, given: argparse.Namespace) -> int:
     """Run a migration, and print the schema's revision."""
 
-    async def run(database: Database) -> migrate.Schema:
+    async def run(database: Database) -> Schema:
         if given.action == "upgrade":
             await migrate.upgrade(database, given.revision or "head")
         elif given.action == "downgrade":
             await migrate.downgrade(database, given.revision)
-        return await migrate.current(database)
+        return await current_schema(database)
 
     if given.action == "downgrade" and given.revision is None:
         return fail("Nothing was changed", ["a downgrade needs a revision; base is the empty schema"])
@@ -253,5 +254,5 @@ async def with_database(
         await database.close()
 
 
-async def _look(database: Database) -> tuple[str, migrate.Schema, str]:
-    return await database.version(), await migrate.current(database), await database.advice()
+async def _look(database: Database) -> tuple[str, Schema, str]:
+    return await database.version(), await current_schema(database), await database.advice()

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from db.migrate import Schema
 from db.resources.tokens import Tokens
 from db.resources.users import Users
+from db.schema import Schema
 from db.tables.store import Store
 from db.transactions.idempotency import Idempotency
 from service.auth.authenticator import Authenticator

@@ -1,4 +1,4 @@
-"""The environment of alembic: the connection that db.migrate passes, or DATABASE_URL if alembic's own tool runs."""
+"""The environment of alembic: the connection that db.steps passes, or DATABASE_URL if alembic's own tool runs."""
 
 import asyncio
 import os

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import make_url
 
-from db import migrate
+from db import migrate, revisions
 from db.engines.engine import open_database
 from service.http.middleware import PROBES
 from service.settings import Settings
@@ -81,7 +81,7 @@ async def test_a_service_with_an_older_schema_is_not_ready_until_it_is_migrated(
         assert response.json()["retryable"] is True
         assert (
             response.json()["detail"]
-            == f"The schema is at base, not at {migrate.head()}: run python -m service migrate."
+            == f"The schema is at base, not at {revisions.head()}: run python -m service migrate."
         )
         assert (await client.get("/livez")).status_code == 200
         await migrate.upgrade(database)

@@ -13,11 +13,12 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from db import migrate as schema
+from db import revisions
 from db.engines.database import Options
 from db.engines.engine import open_database
 from db.errors import Unavailable
 from db.resources.items import ITEMS
+from db.schema import current_schema
 from db.session import transaction
 from db.tables.compiled import CompiledStatements
 from service.settings import Settings
@@ -186,13 +187,13 @@ async def test_the_error_of_no_primary_names_every_host(primary: PostgresServer,
     with pytest.raises(Unavailable, match=expected):
         await database.connect().__aenter__()
     with pytest.raises(Unavailable, match=expected):
-        await schema.current(database)
+        await current_schema(database)
     await database.close()
 
 
 async def test_a_url_can_ask_for_a_standby(primary: PostgresServer, standby: Standby) -> None:
     database = open_database(f"{both(primary.port, standby)}&target_session_attrs=standby")
-    assert (await schema.current(database)).revision == schema.head()
+    assert (await current_schema(database)).revision == revisions.head()
     assert await sessions(standby) == 1
     assert await sessions(primary) == 0
     await database.close()
@@ -239,4 +240,4 @@ def test_every_command_takes_several_hosts(server: PostgresServer, command: str)
         env={"DATABASE_URL": server.url().replace(place, f"{HOST}:{NOBODY},{place}")},
     )
     assert done.returncode == 0, done.stderr
-    assert schema.head() in done.stdout
+    assert revisions.head() in done.stdout

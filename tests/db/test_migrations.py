@@ -14,14 +14,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, MetaData, String, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from db import migrate
+from db import migrate, revisions, steps
 from db.engines.database import Database
 from db.engines.engine import open_database
 from db.errors import Conflict, NoSuchRevision
 from db.models import Base, ServedRevision
+from db.schema import current_schema
 from db.types import fold
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,11 +76,16 @@ def relations(connection: Connection) -> set[str]:
 
 
 async def test_an_upgrade_makes_what_the_models_describe(database: Database) -> None:
-    assert (await migrate.current(database)).revision == migrate.BASE
+    assert (await current_schema(database)).revision == revisions.BASE
     await migrate.upgrade(database)
-    assert (await migrate.current(database)).revision == migrate.head()
+    assert (await current_schema(database)).revision == revisions.head()
     async with database.engine.connect() as connection:
-        await connection.run_sync(lambda sync: command.check(migrate._config(sync)))  # raises what it finds
+        await connection.run_sync(lambda sync: command.check(steps.config(sync)))  # raises what it finds
+
+
+def test_the_revisions_are_those_that_alembic_finds() -> None:
+    found = ScriptDirectory.from_config(steps.config()).walk_revisions()
+    assert revisions.revisions() == tuple(script.revision for script in found)[::-1]
 
 
 async def test_an_upgrade_makes_the_same_tables_as_the_models_alone(database: Database) -> None:
@@ -151,7 +158,7 @@ async def test_a_downgrade_to_base_leaves_nothing_and_the_way_up_is_open_again(d
         await migrate.downgrade(database, "base")
         async with database.engine.connect() as connection:
             assert await connection.run_sync(relations) <= {"alembic_version", "alembic_version_pkc"}
-        assert (await migrate.current(database)).revision == migrate.BASE
+        assert (await current_schema(database)).revision == revisions.BASE
 
 
 @pytest.mark.parametrize("revision", ["nowhere", "+7", "-1"])
@@ -170,10 +177,10 @@ async def test_a_database_that_is_ahead_of_the_code_is_left_alone(database: Data
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(NoSuchRevision, match="9999, which this version does not know"):
         await migrate.upgrade(database)
-    schema = await migrate.current(database)
+    schema = await current_schema(database)
     assert (schema.revision, schema.is_usable) == ("9999", False)
     assert str(schema.obstacle).endswith(
-        f": start the version that made it, or run its python -m service migrate downgrade {migrate.head()}"
+        f": start the version that made it, or run its python -m service migrate downgrade {revisions.head()}"
     )
 
 
@@ -200,29 +207,33 @@ async def test_a_revision_has_to_say_whether_it_only_adds(
     script.write_text(script.read_text().replace("additive = True", line))
 
     def config(*passed: Any) -> Config:
-        changed = migrate_config(*passed)
+        changed = as_it_is(*passed)
         changed.set_main_option("script_location", str(folder))
         return changed
 
-    migrate_config = migrate._config
-    monkeypatch.setattr(migrate, "_config", config)
+    as_it_is = steps.config
+    monkeypatch.setattr(steps, "config", config)
     await migrate.upgrade(database, "0001")
     with pytest.raises(NoSuchRevision, match="0002 has no `additive = True` or `additive = False`"):
         await migrate.upgrade(database)
-    assert (await migrate.current(database)).revision == "0001"
+    assert (await current_schema(database)).revision == "0001"
 
 
 class StrayError(Exception):
     """Raised in the middle of a migration."""
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(database: Database) -> None:
-    def fail(config: Config) -> None:
-        command.upgrade(config, "head")
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(config: Config, revision: str) -> None:
+        command.upgrade(config, revision)
         raise StrayError
 
-    with pytest.raises(StrayError):
-        await migrate._migrate(database, fail)
+    with monkeypatch.context() as patched:
+        patched.setitem(steps.ACTIONS, "upgrade", fail)
+        with pytest.raises(StrayError):
+            await migrate.upgrade(database)
     async with database.engine.connect() as connection:
         assert await connection.run_sync(relations) == set()
     await migrate.upgrade(database)
@@ -232,8 +243,8 @@ async def test_five_upgrades_at_once_all_succeed(empty_database_url: str) -> Non
     databases = [open_database(empty_database_url) for _ in range(5)]
     for _ in range(3):
         await asyncio.gather(*map(migrate.upgrade, databases))
-        schemas = await asyncio.gather(*map(migrate.current, databases))
-        assert {schema.revision for schema in schemas} == {migrate.head()}
+        schemas = await asyncio.gather(*map(current_schema, databases))
+        assert {schema.revision for schema in schemas} == {revisions.head()}
         await asyncio.gather(*(migrate.downgrade(database, "base") for database in databases))
     for database in databases:
         await database.close()

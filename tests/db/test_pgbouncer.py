@@ -10,11 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import func, make_url, select
 
-from db import migrate
+from db import migrate, revisions
 from db.engines.database import Database, Options
 from db.engines.engine import open_database
 from db.errors import InvalidValue
 from db.resources.items import ITEMS
+from db.schema import current_schema
 from db.tables.compiled import CompiledStatements
 from service.settings import Settings
 from tests.api.test_problems import locked
@@ -184,9 +185,9 @@ async def test_migrations_run_through_it_one_after_the_other(
     url = pgbouncer.url(empty_database_url)
     databases = [open_database(url, Options(pgbouncer=True)) for _ in range(4)]
     await asyncio.gather(*map(migrate.upgrade, databases))
-    assert (await migrate.current(databases[0])).revision == migrate.head()
+    assert (await current_schema(databases[0])).revision == revisions.head()
     await migrate.downgrade(databases[0], "base")
-    assert (await migrate.current(databases[0])).revision == migrate.BASE
+    assert (await current_schema(databases[0])).revision == revisions.BASE
     for database in databases:
         await database.close()
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from db import migrate
+from db import revisions
 from tests.faults.balancer import Balancer, Instance
 from tests.faults.durable import durable_server
 from tests.faults.report import Figures
@@ -131,7 +131,7 @@ class Release(NamedTuple):
         """Copy the project as it is into a folder of its own."""
         for name in ("db", "service"):
             shutil.copytree(ROOT / name, folder / "0" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        return cls(folder, 0, migrate.head())
+        return cls(folder, 0, revisions.head())
 
     @property
     def environ(self) -> dict[str, str]:

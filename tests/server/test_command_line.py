@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from sqlalchemy import make_url
 
-from db import migrate
+from db import revisions
 from db.engines.database import Database
 from db.engines.engine import open_database
 from service.command_line import main
@@ -106,17 +106,17 @@ def test_migrate_goes_up_and_down_and_shows_where_the_schema_is(run: Run, empty_
         assert result.code == 0
         return result.out
 
-    head = f"The schema is at {migrate.head()}.\n"
+    head = f"The schema is at {revisions.head()}.\n"
     assert at("current") == "The schema is at base.\n"
     assert at() == at() == at("current") == at("upgrade") == at("upgrade", "head") == head
     assert at("downgrade", "base") == at("current") == "The schema is at base.\n"
-    assert at("upgrade", migrate.head()) == head
+    assert at("upgrade", revisions.head()) == head
 
 
 def test_a_downgrade_needs_a_revision(run: Run, database_url: str) -> None:
     [error] = errors(run("migrate", "downgrade", DATABASE_URL=database_url))
     assert "needs a revision" in error
-    assert run("migrate", "current", DATABASE_URL=database_url).out == f"The schema is at {migrate.head()}.\n"
+    assert run("migrate", "current", DATABASE_URL=database_url).out == f"The schema is at {revisions.head()}.\n"
 
 
 @pytest.mark.parametrize("arguments", [("upgrade", "nowhere"), ("downgrade", "nowhere"), ("upgrade", "+9")], ids=str)
@@ -136,7 +136,7 @@ def test_check_prints_every_setting_the_database_and_its_schema_and_no_secret(ru
     assert list(shown) == [*(row.variable for row in Settings().described()), *budget, "database", "schema", *owner]
     assert shown["ITEMSVC_POOL_SIZE"] == "7"
     assert shown["database"].startswith(f"{make_url(database_url).get_backend_name()} ")
-    assert shown["schema"] == migrate.head()
+    assert shown["schema"] == revisions.head()
     url = make_url(database_url)
     assert shown["DATABASE_URL"] == url.render_as_string(hide_password=True)
     assert url.password is None or str(url.password) not in result.out
@@ -205,7 +205,7 @@ def test_options_are_settings_and_their_errors_are_listed_too(run: Run) -> None:
 
 def test_a_dotenv_file_in_the_folder_is_read(run: Run, database_url: str) -> None:
     Path(".env").write_text(f"DATABASE_URL='{database_url}'\n")
-    assert run("migrate", "current").out == f"The schema is at {migrate.head()}.\n"
+    assert run("migrate", "current").out == f"The schema is at {revisions.head()}.\n"
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "check", "openapi"])

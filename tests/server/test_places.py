@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from db import migrate
+from db import revisions
 
 ROOT = Path(__file__).parent.parent.parent
 # A process of root's may enter every folder, unless it has given these up.
@@ -50,4 +50,4 @@ def test_the_path_of_the_code_may_have_percent_signs_and_blanks(tmp_path: Path, 
     for command in ("migrate", "check"):
         done = shell("service", command, code=code, cwd=tmp_path, DATABASE_URL=empty_database_url)
         assert done.returncode == 0, done.stderr
-        assert migrate.head() in done.stdout
+        assert revisions.head() in done.stdout

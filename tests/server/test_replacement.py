@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
-from db import migrate
+from db import revisions
 from tests.support.responses import execute
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import wait_until
@@ -53,7 +53,7 @@ def test_a_successor_that_cannot_serve_displaces_nobody_and_is_tried_again(
     wait_until(lambda: (NOT_REPLACED if backend == "sqlite" else NOT_READY) in service.log)
     assert_serves(service)
     assert before in pids(service)
-    set_revision(database_url, migrate.head())
+    set_revision(database_url, revisions.head())
     wait_until(lambda: before not in pids(service) and len(pids(service)) == 1)
     assert_serves(service)
     service.send(signal.SIGTERM)
@@ -95,7 +95,7 @@ def test_a_worker_that_cannot_start_again_takes_no_connections_from_one_that_ser
         wait_until(lambda: service.log.count("cannot start; the next attempt is in 5 s") == 2)
         assert_serves(service)
         assert kept.pid in pids(service)
-        set_revision(database_url, migrate.head())
+        set_revision(database_url, revisions.head())
         wait_until(lambda: service.log.count("Started worker-") == 3)
         assert_serves(service)
         service.send(signal.SIGTERM)

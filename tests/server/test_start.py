@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db import migrate
+from db import revisions
 from tests.support.postgres import HOST, PostgresServer
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import wait_until
@@ -28,7 +28,7 @@ def warnings(service: ServiceProcess) -> list[str]:
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 def test_a_schema_that_is_behind_is_one_line_at_the_start(empty_database_url: str) -> None:
     with StartingProcess(empty_database_url, workers=2) as service:
-        reason = f"the schema is at base, not at {migrate.head()}: run python -m service migrate"
+        reason = f"the schema is at base, not at {revisions.head()}: run python -m service migrate"
         assert warnings(service) == [f"The service cannot become ready: {reason}"]
 
 
