@@ -1,8 +1,8 @@
-"""SQL statements that are compiled once, and the conversion of their arguments and rows."""
+"""SQL statements that are compiled once, when they run first, and the conversion of their arguments and rows."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, Protocol
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import DateTime, Dialect, Select, UpdateBase
 from sqlalchemy.types import TypeEngine
@@ -37,10 +37,22 @@ class TypeConverters:
         return _result_processor(kind, self._dialect)
 
 
+class Compiled(NamedTuple):
+    """A compiled statement, and what converts its arguments and rows."""
+
+    sql: str
+    names: tuple[str, ...]  # of the arguments, in the order of the SQL
+    constants: Mapping[str, Any]
+    converted_arguments: list[tuple[str, Callable[[Any], Any]]]
+    converted_columns: list[tuple[int, Callable[[Any], Any]]]
+
+
 class Statement:
     """SQL compiled once for one dialect, the order of its arguments, and how these and its rows are converted.
 
     Sessions execute `source`; batchers send the SQL of `for_batchers`, if given, or else of `source`.
+
+    It is compiled when it runs first, in 1 to 3 ms: a worker has some forty from its start, and few of them run soon.
     """
 
     def __init__(
@@ -51,32 +63,48 @@ class Statement:
         *,
         for_batchers: "Select[Any] | UpdateBase | None" = None,
     ) -> None:
-        compiled = (source if for_batchers is None else for_batchers).compile(dialect=dialect)
         self.source = source
-        self.sql = str(compiled)
         self.writes = isinstance(source, UpdateBase)
         self.is_secret = False  # whether its arguments may be secrets, which no log is to have
-        self._names = tuple(compiled.positiontup or ())
-        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        arguments = ((name, converters.to_driver(bind.type)) for name, bind in compiled.binds.items())
-        self._converted_arguments = [(name, convert) for name, convert in arguments if convert]
+        self._for_batchers = source if for_batchers is None else for_batchers
+        self._dialect = dialect
+        self._converters = converters
+
+    @property
+    def sql(self) -> str:
+        """The SQL for batchers."""
+        return self._compiled.sql
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        source, converters = self.source, self._converters
+        compiled = self._for_batchers.compile(dialect=self._dialect)
         columns = source.selected_columns if isinstance(source, Select) else source.exported_columns
+        arguments = ((name, converters.to_driver(bind.type)) for name, bind in compiled.binds.items())
         values = ((place, converters.from_driver(column.type)) for place, column in enumerate(columns))
-        self._converted_columns = [(place, convert) for place, convert in values if convert]
+        return Compiled(
+            sql=str(compiled),
+            names=tuple(compiled.positiontup or ()),
+            constants={name: value for name, value in compiled.params.items() if value is not None},
+            converted_arguments=[(name, convert) for name, convert in arguments if convert],
+            converted_columns=[(place, convert) for place, convert in values if convert],
+        )
 
     def arguments(self, values: Mapping[str, Any], **more: Any) -> list[Any]:
         """Return named values in the order of the SQL's parameters; `more` adds to them."""
-        values = {**self._constants, **values, **more}
-        for name, convert in self._converted_arguments:
+        compiled = self._compiled
+        values = {**compiled.constants, **values, **more}
+        for name, convert in compiled.converted_arguments:
             values[name] = convert(values[name])
-        return [values[name] for name in self._names]
+        return [values[name] for name in compiled.names]
 
     def read(self, rows: list[Any]) -> list[Any]:
         """Return a driver's rows with Python values; they are converted column by column, without a step for each."""
-        if not rows or not self._converted_columns:
+        converted = self._compiled.converted_columns
+        if not rows or not converted:
             return rows
         columns: list[Any] = list(zip(*rows, strict=True))
-        for place, convert in self._converted_columns:
+        for place, convert in converted:
             columns[place] = map(convert, columns[place])
         return list(zip(*columns, strict=True))
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,6 @@ class Granian(MPServer):
         )
         self._settings = settings
         self._behind_tls: socket.socket | None = None
-        self._collector: Any = ProcInfoCollector()  # its types are wrong, as SocketHolder's; to make one takes 7 ms
 
     def process(self, index: int, listener: socket.socket, load: Load) -> BaseProcess:
         """Return a worker's process, not started yet, which serves at a socket the application that `load` returns.
@@ -82,6 +81,11 @@ class Granian(MPServer):
         """Close what the worker has by now, and nobody else may have."""
         if self._behind_tls is not None:
             self._behind_tls.close()
+
+    @cached_property
+    def _collector(self) -> Any:  # its types are wrong, as SocketHolder's
+        """What reads the memory of processes: to make one takes 7 ms, and few set a limit."""
+        return ProcInfoCollector()
 
     def resident_bytes(self, pid: int | None) -> int:
         """Return the resident memory of a process; of one that has ended what was read last, or 0."""

@@ -5,7 +5,10 @@ import re
 import sys
 
 import pytest
+from sqlalchemy.sql.compiler import SQLCompiler
 
+from service.app import create_app
+from service.settings import Settings
 from tests.support.serving import ServiceProcess
 
 FORKS = sys.platform == "linux" and multiprocessing.get_start_method() == "fork"
@@ -31,3 +34,10 @@ def test_nothing_is_imported_for_what_is_not_used(database_url: str) -> None:
         imported = set(IMPORTED.findall(service.log))  # by the parent, and by the workers
         assert {"sqlalchemy", "granian", "uvloop"} <= imported
         assert not imported & FOR_OTHERS
+
+
+def test_no_statement_is_compiled_before_it_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[SQLCompiler] = []
+    monkeypatch.setattr(SQLCompiler, "__init__", lambda self, *_, **_options: compiled.append(self))
+    create_app(settings)
+    assert not compiled
