@@ -1,5 +1,6 @@
 """What the stores of one worker share: the database, its bounded set of connections, and the limits of batches."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext
 from functools import partial
@@ -53,10 +54,14 @@ class Storage:
 
     async def __aenter__(self) -> Self:
         """Connect, and wait for the first attempts, whether they succeed or not."""
-        if self.database.can_disconnect:  # a file has as many connections as are opened
-            self._opened.enter_context(self._sets.answering())
-        for connections in (self.connections, self.list_connections, self.transactions):
-            await self._opened.enter_async_context(connections)
+        async with AsyncExitStack() as opened:
+            if self.database.can_disconnect:  # a file has as many connections as are opened
+                opened.enter_context(self._sets.answering())
+            async with asyncio.TaskGroup() as entering:  # a database that does not respond is waited for once
+                for connections in (self.connections, self.list_connections, self.transactions):
+                    opened.push_async_exit(connections)
+                    entering.create_task(connections.__aenter__())
+            self._opened = opened.pop_all()
         return self
 
     def batcher(self, name: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:

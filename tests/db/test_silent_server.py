@@ -24,6 +24,8 @@ class SilentServer:
 
     def __init__(self) -> None:
         self.open = self.together_max = self.accepted = 0
+        self._writers: list[asyncio.StreamWriter] = []
+        self._hangs_up = False
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
@@ -32,12 +34,20 @@ class SilentServer:
         async with server:
             yield server.sockets[0].getsockname()[1]
 
+    def hang_up(self) -> None:
+        """End all connections, and from now on each at once."""
+        self._hangs_up = True
+        for writer in self._writers:
+            writer.close()
+
     async def _keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self.open += 1
         self.together_max = max(self.together_max, self.open)
+        self._writers.append(writer)
         try:
-            await reader.read()
+            if not self._hangs_up:
+                await reader.read()
         except ConnectionError:
             pass
         finally:
@@ -58,6 +68,22 @@ async def test_while_a_server_is_silent_one_attempt_to_connect_at_a_time_is_made
                 assert {code(response)[0] for response in responses} == {503}
             await until(lambda: silent.accepted > 1)
             assert silent.together_max <= TOGETHER_MAX
+
+
+async def test_a_start_tries_all_connections_at_the_same_time() -> None:
+    silent = SilentServer()
+    async with silent.listening() as port:
+        url = f"postgresql+asyncpg://postgres@{HOST}:{port}/postgres?ssl=disable"
+        settings = Settings(database_url=url, connect_timeout_ms=60_000)
+
+        async def start() -> None:
+            async with serving(settings):
+                pass
+
+        starting = asyncio.create_task(start())
+        await until(lambda: silent.open == settings.batch_connections)
+        silent.hang_up()
+        await starting
 
 
 async def test_an_attempt_that_is_given_up_fails_none_that_waits_for_it() -> None:
