@@ -29,6 +29,7 @@ from service.credentials import read_credentials
 from service.http.body import BodyReader
 from service.http.middleware import RequestMiddleware
 from service.http.problems import NO_SUCH_PATH, ProblemError
+from service.http.router import PathRouter
 from service.openapi.document import document
 from service.passwords import Passwords
 from service.resources.health import ready
@@ -84,7 +85,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
 
     middleware = [request_middleware(settings, worker_state)]
     # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
-    return Router(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
+    return PathRouter(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
 
 
 def request_middleware(settings: Settings, worker_state: WorkerState) -> Middleware:
