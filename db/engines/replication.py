@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from db.engines.quick_connection import QuickConnection
 from db.errors import OutcomeUnknown
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ WARNING_SETTINGS = {"client_min_messages": "warning"}
 CLOSE_TIMEOUT_S = 2.0
 
 
-class ConfirmedConnection(asyncpg.Connection):
+class ConfirmedConnection(QuickConnection):
     """A connection that acknowledges no commit of a former primary, and none that a synchronous standby lacks."""
 
     __slots__ = ("_closing", "_unconfirmed", "is_current")

@@ -100,3 +100,15 @@ async def test_a_revision_that_is_gone_makes_the_service_not_ready(
 ) -> None:
     await execute(database_url, "DROP TABLE alembic_version")
     assert code(await client.get("/readyz")) == (503, "not-ready")
+
+
+@on_postgresql
+async def test_statements_are_prepared_anew_after_a_migration(client: httpx.AsyncClient, database_url: str) -> None:
+    for type_ in ("varchar(256)", "varchar(255)"):  # PostgreSQL then refuses what was prepared before (0A000)
+        created = await client.post("/items", json=item("lamp"))
+        path = f"/items/{created.json()['id']}"
+        assert (await client.put(path, json=item("desk"))).status_code == 200
+        assert (await client.get(path)).json()["name"] == "desk"
+        await execute(database_url, f'ALTER TABLE items ALTER COLUMN name TYPE {type_} COLLATE "C"')
+        read, replaced = await client.get(path), await client.put(path, json=item("chair"))
+        assert (read.json()["name"], replaced.json()["name"]) == ("desk", "chair")
