@@ -34,6 +34,7 @@ from db.engines.row_parameters import UnnestRows
 from db.engines.statement import Statement
 from db.engines.timestamps import IntegerTimestamps, timestamp_of
 from db.engines.url import hosts_of
+from db.engines.write import Write
 from db.errors import (
     ConnectionLost,
     DuplicateWrite,
@@ -114,8 +115,9 @@ class PostgreSQL(Database):
 
     def statement(self, source: Select[Any] | UpdateBase) -> Statement:
         """Return a compiled statement; in batchers, a write inserts its commit record."""
-        for_batchers = with_commit_record(source) if isinstance(source, UpdateBase) else source
-        return Statement(source, self.engine.dialect, IntegerTimestamps(), for_batchers=for_batchers)
+        if not isinstance(source, UpdateBase):
+            return Statement(source, self.engine.dialect, IntegerTimestamps())
+        return Write(source, self.engine.dialect, IntegerTimestamps(), for_batchers=with_commit_record(source))
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         """Return the arguments of asyncpg.connect, except user, database and host."""
@@ -194,8 +196,9 @@ class PostgreSQLConnection:
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Run a statement and return its rows; raise DuplicateWrite for a token that was committed before."""
-        if not statement.writes:
+        if not isinstance(statement, Write):
             return statement.read(await self._run(statement.sql, statement.arguments(values), wrote=False))
+        statement, values = statement.for_rows(values)
         key = UUID(token or token_bytes(TOKEN_BYTES))
         try:
             return statement.read(await self._run(statement.sql, statement.arguments(values, token=key), wrote=True))
