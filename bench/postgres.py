@@ -21,7 +21,7 @@ SUPERUSER = "bench"
 INITDB_OPTIONS = ("--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C")
 # The defaults, spelled out: a commit is acknowledged once it is on the disk.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-TIMESTAMP = "TIMESTAMPTZ '2026-01-01 00:00Z' + n * INTERVAL '1 second'"
+TIMESTAMP = "TIMESTAMPTZ '2026-01-01 00:00Z' + n * INTERVAL '1.000001 second'"
 CONNECTIONS_MAX = 800  # all pools are open at once, and pgbench opens one for each of its clients
 
 

@@ -17,7 +17,11 @@ FROM rows ORDER BY n
 
 
 def seed(rows: int, timestamp: str) -> str:
-    """Return the statement that fills an empty table; `timestamp` is the database's expression for the nth second."""
+    """Return the statement that fills an empty table.
+
+    `timestamp` is the database's expression for about the nth second, with a fraction, as a clock has it: what the
+    contestants write for it is shorter without.
+    """
     return SEED.format(rows=rows, timestamp=timestamp, shuffle=SHUFFLE, prices=PRICES)
 
 

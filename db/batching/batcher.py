@@ -37,8 +37,8 @@ class Batcher(Generic[C, M, R]):
     """Runs members in batches, up to `in_flight_max` at a time, and resolves a future for each of them.
 
     With `deduplicate`, equal members that are queued at the same time are run once; with `unique_keys`, no two members
-    of one batch share any key. An `idempotent` batch needs no token: it may run twice. `slow` batches, and all that are
-    not idempotent, leave a connection to the others.
+    of one batch share any key; with `group_key`, all members of one have the same. An `idempotent` batch needs no
+    token: it may run twice. `slow` batches, and all that are not idempotent, leave a connection to the others.
     """
 
     def __init__(  # noqa: PLR0913 - a batcher is these choices
@@ -53,6 +53,7 @@ class Batcher(Generic[C, M, R]):
         idempotent: bool = False,
         slow: bool = False,
         unique_keys: Callable[[M], Collection[Hashable]] | None = None,
+        group_key: Callable[[M], Hashable] | None = None,
     ) -> None:
         self.name = name
         self.idempotent = idempotent
@@ -61,7 +62,9 @@ class Batcher(Generic[C, M, R]):
         self._run = run
         self._timeout_s = limits.timeout_ms / 1000
         self._tokens = repeat(NO_TOKEN) if idempotent else tokens()
-        self._queue: Queue[M, R] = Queue(limits, in_flight_max, deduplicate=deduplicate, unique_keys=unique_keys)
+        self._queue: Queue[M, R] = Queue(
+            limits, in_flight_max, deduplicate=deduplicate, unique_keys=unique_keys, group_key=group_key
+        )
         self._in_flight_max = in_flight_max
         self._in_flight: list[Batch[C, M, R]] = []
         self._is_offered = False  # to the connections, of which one takes a batch

@@ -19,6 +19,7 @@ M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
 
 
+GROUPS = 8  # so many that are queued at the same time have full batches
 TOO_MANY = "too many requests wait for the database"
 TOO_LONG = "requests wait too long for the database"
 
@@ -49,7 +50,7 @@ class Queue(Generic[M, R]):
     """Entries in the order of their arrival, and of each caller in turn where a batch cannot take them all.
 
     With `deduplicate`, equal members that are queued at the same time share one entry, also those of several callers;
-    with `unique_keys`, no two members of one batch share any key.
+    with `unique_keys`, no two members of one batch share any key; with `group_key`, all members of one have the same.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Queue(Generic[M, R]):
         *,
         deduplicate: bool,
         unique_keys: Callable[[M], Collection[Hashable]] | None,
+        group_key: Callable[[M], Hashable] | None = None,
     ) -> None:
         self._limits = limits
         self._deduplicate = deduplicate
         self._unique_keys = unique_keys
+        self._group_key = group_key
         self.wait_estimator = WaitEstimator(in_flight_max)
         self._entries: dict[Hashable, Entry[M, R]] = {}
         self._length = 0  # in waiters
@@ -137,21 +140,28 @@ class Queue(Generic[M, R]):
     def take(self) -> list[Entry[M, R]]:
         """Remove and return the next batch: the oldest entries, of each caller in turn where callers have their turns.
 
-        No two of them share a unique key, and none is cancelled.
+        No two of them share a unique key, all have the group key of the first, and none is cancelled.
         """
         size, count = self._limits.batch_size_max, len(self._entries)
-        if count == 1 or (self._unique_keys is None and count <= size):
+        if count == 1 or (self._unique_keys is None and self._group_key is None and count <= size):
             return [entry for entry in self.clear() if not entry.is_cancelled]
         taken: list[Entry[M, R]] = []
         keys: set[Hashable] = set()
+        group: Hashable = None  # of those taken
         removed: list[tuple[Hashable, Entry[M, R]]] = []
-        queued = self._in_turn(2 * size) if self._callers else zip(repeat(None), self._entries.items())
-        for caller, (key, entry) in islice(queued, 2 * size):
+        reach = size * (2 if self._group_key is None else GROUPS)  # entries that are looked at
+        queued = self._in_turn(reach) if self._callers else zip(repeat(None), self._entries.items())
+        for caller, (key, entry) in islice(queued, reach):
             if len(taken) == size:
                 break
             if not entry.is_queued:  # it was another caller's, too
                 continue
             if not entry.is_cancelled:
+                if self._group_key is not None:
+                    key_of_group = self._group_key(entry.member)
+                    if taken and key_of_group != group:
+                        continue
+                    group = key_of_group
                 unique = () if self._unique_keys is None else self._unique_keys(entry.member)
                 if not keys.isdisjoint(unique):
                     continue

@@ -108,6 +108,7 @@ class Database(ABC):
     product: str  # the name of the database system
     version_min: tuple[int, ...]  # the oldest that its statements run on
     has_roles: bool  # whether there are roles, which may lack privileges on tables
+    has_lateral: bool  # whether a subquery in FROM can refer to the tables before it
     has_statistics: bool  # whether its planner estimates how many rows a filter matches
     row_count: str  # SQL that estimates, at no cost that grows, how many rows the table in the braces has
 

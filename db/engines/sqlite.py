@@ -39,6 +39,7 @@ class SQLite(Database):
     product = "SQLite"
     version_min = (3, 35, 0)  # RETURNING
     has_roles = False
+    has_lateral = False
     has_statistics = False
     row_count = "SELECT (SELECT max(rowid) FROM {0}) - (SELECT min(rowid) FROM {0}) + 1"
 

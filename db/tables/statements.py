@@ -1,6 +1,7 @@
 """The verbs of a table, each run for a whole batch on one connection."""
 
 from collections.abc import Callable, Sequence
+from itertools import starmap
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -8,6 +9,7 @@ from db.engines.database import Connection, Database
 from db.engines.statement import Statement
 from db.errors import Conflict, DuplicateWrite, NotFound, OutcomeUnknown, SerializationFailure
 from db.models import FIRST_VERSION
+from db.tables.batched_pages import BatchedPages
 from db.tables.compiled import CompiledStatements
 from db.tables.pagination import KeysetPaginator, Page, Query
 from db.tables.refusals import Refusals, all_or_nothing
@@ -33,6 +35,7 @@ class TableStatements(Generic[T]):
         self._make_row = make_row
         self._sql = CompiledStatements(database, table)
         self._paginator = KeysetPaginator(database, table)
+        self.batched_pages = BatchedPages(database, table)
         self._refusals = Refusals(table, self._sql)
         self._references = [table.fields.index(reference.column) for reference in table.references]
         self._returned = [table.row_fields.index(name) for name in self._sql.guarded]  # by a guarded INSERT
@@ -68,7 +71,13 @@ class TableStatements(Generic[T]):
     async def page(self, connection: Connection, query: Query) -> Page[T]:
         """Return a page of the list."""
         rows, more, total = await self._paginator.fetch(connection, query)
-        return Page([self._make_row(*row) for row in rows], more, total)
+        return Page(list(starmap(self._make_row, rows)), more, total)
+
+    async def pages(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
+        """Return pages that `batched_pages` has, with one key."""
+        limit = queries[0].limit
+        found = await self.batched_pages.fetch(connection, queries)
+        return [Page(list(starmap(self._make_row, rows[:limit])), len(rows) > limit) for rows in found]
 
     async def create(
         self, connection: Connection, rows: Sequence[Row], token: bytes | None = None

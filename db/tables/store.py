@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.batching.batcher import Batcher
 from db.engines.database import Connection
 from db.errors import NotFound
+from db.tables.batched_pages import PAGES_MAX
 from db.tables.call import Call
 from db.tables.pagination import Page, Query
 from db.tables.refusals import all_or_nothing
@@ -66,6 +67,15 @@ class Store(Generic[T]):
         lists["deduplicate"] = storage.coalesce
         self._page_batcher = batcher("page", self._page_batch, in_flight_max=LIST_CONNECTIONS, **lists)
         self._counted_page_batcher = batcher("counted page", self._page_batch, in_flight_max=1, slow=True, **lists)
+        pages_max = min(storage.limits.batch_size_max, PAGES_MAX) if storage.coalesce else 1
+        lists |= {"connections": storage.connections, "limits": storage.limits._replace(batch_size_max=pages_max)}
+        self._batched_page_batcher = batcher(
+            "batched page",
+            statements.pages,
+            in_flight_max=LIST_CONNECTIONS,
+            group_key=statements.batched_pages.key,
+            **lists,
+        )
         # The verbs of the batches of keyed writes, by the type of their members.
         self._verbs: dict[type, tuple[Callable[..., Any], Callable[..., Collection[Hashable]]]] = {
             tuple: (statements.create, table.unique_in_row),
@@ -87,7 +97,10 @@ class Store(Generic[T]):
 
     def page(self, call: Call, query: Query) -> Awaitable[Page[T]]:
         """Return a page of the list. One with a count, which reads every row, waits for others of its kind alone."""
-        batcher = self._counted_page_batcher if query.count else self._page_batcher
+        if self._statements.batched_pages.has(query):
+            batcher = self._batched_page_batcher
+        else:
+            batcher = self._counted_page_batcher if query.count else self._page_batcher
         return batcher.submit(query, call.deadline, call.caller)
 
     def create(self, call: Call, row: Row) -> Awaitable[T]:

@@ -17,7 +17,13 @@ from db.tables.filters import Filter
 from db.types import Float64, Name, Timestamp, fold, timestamp
 
 # Of row parameters, by the Python type of a column. Not the column's own type: a cast to VARCHAR(255) truncates.
-PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {bool: Boolean(), int: BigInteger(), float: Double(), str: Text()}
+PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {
+    bool: Boolean(),
+    int: BigInteger(),
+    float: Double(),
+    str: Text(),
+    datetime: Timestamp,
+}
 # Of columns: of these Python types, others would be read differently by the two databases.
 REQUIRED_TYPES = {float: ("Float64", Float64), datetime: ("Timestamp", Timestamp)}
 FOLDED = "_folded"
@@ -145,8 +151,7 @@ class Table:
     @cached_property
     def parameters(self) -> dict[str, TypeEngine[Any]]:
         """Return the types of row parameters, by the name of the column that is written."""
-        types = PARAMETER_TYPES | {datetime: Timestamp}
-        return {name: types[self.core.c[name].type.python_type] for name in self.written}
+        return {name: PARAMETER_TYPES[self.core.c[name].type.python_type] for name in self.written}
 
     @cached_property
     def unique(self) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ def last_digits(member: int) -> list[int]:
     return [member % 10]
 
 
+def is_large(member: int) -> bool:
+    return member >= 10
+
+
 async def test_the_first_arrival_leaves_at_once(database: PretendedDatabase) -> None:
     async with database.batcher() as batcher:
         waiter = batcher.submit(1)
@@ -54,7 +58,7 @@ async def test_no_call_joins_a_batch_that_was_sent(database: PretendedDatabase, 
     assert database.batches == [[7], [7]]
 
 
-@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_keys": last_digits}])
+@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_keys": last_digits}, {"group_key": is_large}])
 async def test_a_batch_is_no_larger_than_its_bound(database: PretendedDatabase, choices: dict[str, Any]) -> None:
     async with database.batcher(Limits(batch_size_max=3), **choices) as batcher:
         [first] = await send(database, batcher, 0)
@@ -103,7 +107,7 @@ async def test_a_long_batch_alone_refuses_nobody(database: PretendedDatabase) ->
         assert await outcomes([first, second]) == [0, 1]
 
 
-@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_keys": last_digits}])
+@pytest.mark.parametrize("choices", [{}, {"deduplicate": True}, {"unique_keys": last_digits}, {"group_key": is_large}])
 async def test_who_left_before_the_batch_did_is_not_in_it(database: PretendedDatabase, choices: dict[str, Any]) -> None:
     async with database.batcher(**choices) as batcher:
         [first] = await send(database, batcher, 0)
@@ -226,6 +230,14 @@ async def test_the_same_key_twice_waits_for_the_next_batch_in_its_order(database
         database.let_go()
         assert await outcomes(waiters) == [0, 11, 2, 21, 31, 3, 12]
     assert database.batches == [[0], [11, 2, 3], [21, 12], [31]]
+
+
+async def test_a_batch_has_one_group_that_of_who_has_waited_longest(database: PretendedDatabase) -> None:
+    async with database.batcher(Limits(batch_size_max=2), group_key=is_large) as batcher:
+        waiters = [*await send(database, batcher, 0), *(batcher.submit(member) for member in (11, 1, 12, 13, 2, 3, 14))]
+        database.let_go()
+        assert await outcomes(waiters) == [0, 11, 1, 12, 13, 2, 3, 14]
+    assert database.batches == [[0], [11, 12], [1, 2], [13, 14], [3]]
 
 
 async def test_equal_members_that_wait_together_share_one_run_and_one_result(database: PretendedDatabase) -> None:

@@ -147,6 +147,7 @@ async def test_in_any_disorder_everyone_gets_a_result_and_nothing_is_left(
         deduplicate=random.choice([True, False]),
         idempotent=random.choice([True, False]),
         unique_keys=random.choice([None, lambda member: [member]]),
+        group_key=random.choice([None, lambda member: member % 2]),
     )
     database.refused = {7, 13}
     waiters: list[tuple[int, asyncio.Future[Result]]] = []

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from itertools import product
 from operator import attrgetter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from db.engines.commit_records import TOKEN
 from db.engines.database import Connection, Database
@@ -21,6 +23,7 @@ from tests.support.stores import NewRow, Row, patch
 ROWS = 24_000  # as below
 LIMIT = 100
 ORDERS: list[str] = ["id", "name", "price", "created_at"]
+FIRST = {"id": 1, "name": "a", "price": 0.0, "created_at": datetime(2020, 1, 1, tzinfo=UTC)}
 
 FILL = {
     "sqlite": """
@@ -122,6 +125,39 @@ async def test_a_page_reads_itself_at_any_depth_and_sorts_nothing(
                 assert connection.read <= 2 * LIMIT  # twice at the very end, where the planner likes to sort
                 # In the order of its ids SQLite keeps the table itself.
                 assert set(connection.scans()) <= ({"SCAN items"} if order == "id" and end is None else set())
+
+
+async def read(items: TableStatements[Row], connection: Connection, queries: list[Query]) -> list[tuple[Any, bool]]:
+    """Return the rows of pages, and whether there are more."""
+    return [(page.rows, page.more) for page in await items.pages(connection, queries, b"")]
+
+
+async def test_pages_that_share_a_statement_are_ranges_of_an_index_also_by_a_plan_of_an_empty_table(
+    database_url: str,
+) -> None:
+    database = open_database(database_url)
+    items = TableStatements(database, ITEMS, Row)
+    lists = [Query(order, descending, limit=LIMIT) for order, descending in product(ORDERS, [False, True])]
+    lists = [query for query in lists if items.batched_pages.has(query)]
+    assert bool(lists) is (database.engine.dialect.name == "postgresql")
+    async with explained(database, generic_plan=True) as connection:
+        for query in lists * 7:
+            following = replace(query, after=(FIRST[query.order], 1))
+            for queries in ([query], [following], [following] * 3):
+                await read(items, connection, queries)
+        await fill(database)
+        for query in lists:
+            starts = [replace(query, after=end) for end in await ends(items, connection, query.order)]
+            for queries in ([query], *([start] for start in starts), starts):
+                connection.scans()
+                pages = await read(items, connection, queries)
+                assert connection.read <= len(queries) * (LIMIT + 1)
+                assert not [line for line in connection.plan if "Sort" in line or "Bitmap" in line]
+                assert not connection.scans()
+                for each, (rows, more) in zip(queries, pages, strict=True):
+                    alone = await items.page(connection, each)
+                    assert (rows, more) == (alone.rows, alone.more)
+    await database.close()
 
 
 FILTERS: list[dict[str, Any]] = [
