@@ -21,6 +21,11 @@ def timestamp(value: datetime) -> datetime:
     return WholeSecond.combine(value.date(), value.timetz())
 
 
+def in_utc(value: datetime) -> datetime:
+    """Return a time in UTC, in which one without a zone is."""
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
 class PostgreSQLTimestamp(TypeDecorator[datetime]):
     """An aware datetime, as sessions read it; batchers read integers (engines/timestamps.py)."""
 
@@ -44,7 +49,7 @@ class SQLiteTimestamp(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Return the stored time with its zone, UTC."""
-        return value and timestamp(value.replace(tzinfo=UTC))
+        return value and timestamp(in_utc(value))
 
 
 class SQLiteFloat64(TypeDecorator[float]):

@@ -21,7 +21,7 @@ from db.engines.advisory_locks import Lock
 from db.engines.connector import Credentials
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.row_parameters import RowParameter
-from db.engines.statement import Statement, TypeConverters
+from db.engines.statement import Statement
 from db.errors import (
     ConnectionLost,
     OutcomeUnknown,
@@ -142,9 +142,9 @@ class Database(ABC):
         """Return a row parameter with these columns."""
         return self.row_parameter(columns)
 
+    @abstractmethod
     def statement(self, source: Select[Any] | UpdateBase) -> Statement:
-        """Return a statement, compiled for this database."""
-        return Statement(source, self.engine.dialect, TypeConverters(self.engine.dialect))
+        """Return a statement for this database, to be compiled when it runs first."""
 
     @asynccontextmanager
     async def connect(self, *, generic_plan: bool = False) -> AsyncIterator[BatchConnection]:

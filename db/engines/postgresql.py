@@ -15,6 +15,7 @@ from db.batching.connection_sets import ConnectionSets
 from db.engines.advisory_locks import AdvisoryLocks, Lock
 from db.engines.commit_records import FIND, with_commit_record
 from db.engines.connector import Connector
+from db.engines.converters import AsyncpgConverters
 from db.engines.database import (
     DRIVER_ERRORS,
     HIDE_PARAMETERS,
@@ -32,7 +33,7 @@ from db.engines.pooled_connections import PooledConnections, TransactionPool
 from db.engines.replication import WARNING_SETTINGS
 from db.engines.row_parameters import UnnestRows
 from db.engines.statement import Statement
-from db.engines.timestamps import IntegerTimestamps, timestamp_of
+from db.engines.timestamps import timestamp_of
 from db.engines.url import hosts_of
 from db.engines.write import Write
 from db.errors import (
@@ -117,8 +118,8 @@ class PostgreSQL(Database):
     def statement(self, source: Select[Any] | UpdateBase) -> Statement:
         """Return a compiled statement; in batchers, a write inserts its commit record."""
         if not isinstance(source, UpdateBase):
-            return Statement(source, self.engine.dialect, IntegerTimestamps())
-        return Write(source, self.engine.dialect, IntegerTimestamps(), for_batchers=with_commit_record(source))
+            return Statement(source, self.engine.dialect, AsyncpgConverters())
+        return Write(source, self.engine.dialect, AsyncpgConverters(), for_batchers=with_commit_record(source))
 
     def _arguments(self, options: Options) -> dict[str, Any]:
         """Return the arguments of asyncpg.connect, except user, database and host."""

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import URL, NullPool, StaticPool, event
+from sqlalchemy import URL, NullPool, Select, StaticPool, UpdateBase, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from db.engines.advisory_locks import Lock
+from db.engines.converters import SQLiteConverters
 from db.engines.database import (
     HIDE_PARAMETERS,
     BatchConnection,
@@ -62,6 +63,7 @@ class SQLite(Database):
             event.listen(one.sync_engine, "begin", _begin)
         super().__init__(engine, options, locks)
         self._batchers = batchers
+        self._converters = SQLiteConverters(engine.dialect)
 
     def _configure(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -87,6 +89,10 @@ class SQLite(Database):
                         raise Conflict(f"rows would refer to nothing: {broken[:3]}")
             finally:
                 await driver.execute("PRAGMA foreign_keys = ON")
+
+    def statement(self, source: Select[Any] | UpdateBase) -> Statement:
+        """Return a statement, to be compiled when it runs first."""
+        return Statement(source, self.engine.dialect, self._converters)
 
     async def check_pool(self) -> None:
         """Do nothing: a file has as many connections as are opened."""

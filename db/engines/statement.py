@@ -1,40 +1,12 @@
 """SQL statements that are compiled once, when they run first, and the conversion of their arguments and rows."""
 
-from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from sqlalchemy import DateTime, Dialect, Select, UpdateBase
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import Dialect, Select, UpdateBase
 
-# For timestamps, whose decoding is half of the driver's work for a page: most rows were never changed since they were
-# created, those of one batch were created at once, and pages are read again.
-cached = lru_cache(maxsize=1024)
-
-
-class Converters(Protocol):
-    """What converts values between Python and a driver, by the type of the argument or column; None: nothing has to."""
-
-    def to_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-        """Return what converts an argument."""
-
-    def from_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-        """Return what converts a column's value."""
-
-
-class TypeConverters:
-    """SQLAlchemy's conversions, by the types of a dialect."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-
-    def to_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-        """Return what converts an argument."""
-        return kind.dialect_impl(self._dialect).bind_processor(self._dialect)
-
-    def from_driver(self, kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-        """Return what converts a column's value."""
-        return _result_processor(kind, self._dialect)
+from db.engines.converters import Convert, Converters
 
 
 class Compiled(NamedTuple):
@@ -43,8 +15,8 @@ class Compiled(NamedTuple):
     sql: str
     names: tuple[str, ...]  # of the arguments, in the order of the SQL
     constants: Mapping[str, Any]
-    converted_arguments: list[tuple[str, Callable[[Any], Any]]]
-    converted_columns: list[tuple[int, Callable[[Any], Any]]]
+    converted_arguments: list[tuple[str, Convert]]
+    converted_columns: list[tuple[int, Convert]]
 
 
 class Statement:
@@ -107,9 +79,3 @@ class Statement:
         for place, convert in converted:
             columns[place] = map(convert, columns[place])
         return list(zip(*columns, strict=True))
-
-
-@lru_cache(maxsize=64)  # one cache for all statements, and for all columns of a type
-def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    process = kind.dialect_impl(dialect).result_processor(dialect, None)
-    return cached(process) if process and isinstance(kind, DateTime) else process

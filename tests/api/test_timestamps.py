@@ -108,3 +108,24 @@ async def test_every_microsecond_is_read_as_it_was_written(
     listed = await walked(client, f"{resource.path}?limit=7&order=created_at")
     created = [row["created_at"] for row in listed if row["id"] in {row["id"] for row in rows}]
     assert created == sorted(texts)
+
+
+async def test_other_spellings_that_sqlite_takes_are_read_as_the_same_moment(
+    resource: ResourceClient, database_url: str
+) -> None:
+    if not database_url.startswith("sqlite"):
+        pytest.skip("PostgreSQL has one spelling")
+    texts = ["2026-01-31 12:00:00", "2026-01-31T12:00:00Z", "2026-01-31 14:00:00.000000+02:00", "2026-01-31 12:00"]
+    rows = await resource.create(count=len(texts))
+    database, table = open_database(database_url), resource.collection.table.name
+    try:
+        async with database.engine.begin() as connection:
+            for row, text in zip(rows, texts, strict=True):
+                written = f"UPDATE {table} SET created_at = ?, updated_at = ? WHERE id = ?"  # noqa: S608 - a name
+                await connection.exec_driver_sql(written, (text, text, row["id"]))
+    finally:
+        await database.close()
+    for request in [*resource.reads(*rows[:2]), *resource.reads(*rows[2:])]:
+        response = await resource.send(request)
+        assert response.status_code == 200, (request, response.text)
+        assert set(timestamps(response.json())) == {WRITTEN}, request
