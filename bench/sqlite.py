@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.database import Database, execute, execute_together, migrate, query
 from bench.rows import seed
 
-TIMESTAMP = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', n * 1.001 || ' seconds')"
+TIMESTAMP = "strftime('%Y-%m-%d %H:%M:%f000', '2026-01-01', (n * 1.001) || ' seconds')"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from copy import copy
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, cast
 from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg
 from sqlalchemy.sql.functions import Function
 
@@ -24,7 +24,9 @@ class OneRowCompiler(PGCompiler_asyncpg):
         if func.name != "unnest":
             return super().visit_function(func, *arguments, **options)
         arrays: Iterable[Any] = func.clauses
-        scalars = [bindparam(array.key, type_=array.type.item_type) for array in arrays]
+        # With casts of their own: SQLAlchemy writes none for a TypeDecorator, as those for timestamps are.
+        kinds = [(array.key, array.type.item_type) for array in arrays]
+        scalars = [cast(bindparam(key, type_=kind), kind) for key, kind in kinds]
         return f"(SELECT {', '.join(self.process(scalar, **options) for scalar in scalars)}, 1)"
 
 
