@@ -110,7 +110,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     workers: Annotated[int, bounds(1, 64, "Worker processes.")] = 1
     coalesce: Annotated[bool, Meta(description="Whether requests that wait at the same time share a statement.")] = True
     batch_size_max: Annotated[int, bounds(1, 1000, "Requests that share one statement.")] = 256
-    batch_connections: Annotated[int, bounds(3, 100, "A worker's connections for batches, two of them for lists.")] = 6
+    batch_connections: Annotated[int, bounds(3, 100, "A worker's connections for batches; two for filtered lists.")] = 6
     queue_length_max: Annotated[int, bounds(1, 10**6, "Requests waiting in a batcher; then 503.")] = 4096
     queue_wait_ms_max: Annotated[int, bounds(1, 60_000, "Longest wait in a batcher; then 503.")] = 1000
     pool_size: Annotated[int, bounds(1, 100, "A worker's connections for transactions.")] = 4
