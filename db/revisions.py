@@ -10,16 +10,21 @@ Action = Literal["upgrade", "downgrade"]
 
 BASE = "base"  # before the first revision
 FOLDER = Path(__file__).parent / "migrations"
-ASSIGNMENT = re.compile(r"^(revision|down_revision) = (.+)", re.MULTILINE)
+ASSIGNMENT = re.compile(r"^(revision|down_revision)(?:: [^=]+)? = (.+)", re.MULTILINE)
 
 
 @cache
 def revisions() -> tuple[str, ...]:
-    """Return the revisions, from the first to the newest; the chain has no branches."""
+    """Return the revisions, from the first to the newest. Raise RuntimeError unless they are one chain."""
     following: dict[str | None, str] = {}
     for script in (FOLDER / "versions").glob("*.py"):
         assigned = dict(ASSIGNMENT.findall(script.read_text(encoding="utf-8")))
-        following[literal_eval(assigned["down_revision"])] = literal_eval(assigned["revision"])
+        if len(assigned) < 2:  # noqa: PLR2004
+            raise RuntimeError(f"{script.name} does not assign revision and down_revision")
+        before, revision = (literal_eval(assigned[name]) for name in ("down_revision", "revision"))
+        if before in following:
+            raise RuntimeError(f"the revisions {following[before]} and {revision} both follow {before or BASE}")
+        following[before] = revision
     chain = [following[None]]
     while chain[-1] in following:
         chain.append(following[chain[-1]])

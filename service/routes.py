@@ -1,4 +1,4 @@
-"""All of the API. The first match serves, so the most used path is first."""
+"""All of the API, in the order of the OpenAPI document."""
 
 from starlette.routing import Route
 

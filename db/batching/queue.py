@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
 
 
-GROUPS = 8  # so many that are queued at the same time have full batches
+REACH = 8  # entries that are looked at for each place in a batch: of up to so many groups, batches are full
 TOO_MANY = "too many requests wait for the database"
 TOO_LONG = "requests wait too long for the database"
 
@@ -66,6 +66,7 @@ class Queue(Generic[M, R]):
         self._deduplicate = deduplicate
         self._unique_keys = unique_keys
         self._group_key = group_key
+        self._taken: float = limits.batch_size_max  # by a batch that leaves others behind; of groups, a moving average
         self.wait_estimator = WaitEstimator(in_flight_max)
         self._entries: dict[Hashable, Entry[M, R]] = {}
         self._length = 0  # in waiters
@@ -93,7 +94,7 @@ class Queue(Generic[M, R]):
 
     def _check_limits(self, caller: Caller, now: float) -> None:
         limits = self._limits
-        ahead = len(self._entries) // limits.batch_size_max
+        ahead = int(len(self._entries) / self._taken)
         is_full = self._length >= limits.queue_length_max
         if (ahead or is_full) and caller is not None and not self._callers:
             self._divide()
@@ -120,7 +121,7 @@ class Queue(Generic[M, R]):
                 raise Overloaded(TOO_MANY)
             since = next(iter(own.entries.values())).queued_at
             ahead = len(own.entries) * callers + callers - 1
-        will_wait_s = self.wait_estimator.wait_s(min(ahead, len(self._entries)) // limits.batch_size_max, now)
+        will_wait_s = self.wait_estimator.wait_s(int(min(ahead, len(self._entries)) / self._taken), now)
         if max(now - since, will_wait_s) * 1000 > limits.queue_wait_ms_max:
             raise Overloaded(TOO_LONG)
 
@@ -147,9 +148,8 @@ class Queue(Generic[M, R]):
             return [entry for entry in self.clear() if not entry.is_cancelled]
         taken: list[Entry[M, R]] = []
         keys: set[Hashable] = set()
-        group: Hashable = None  # of those taken
         removed: list[tuple[Hashable, Entry[M, R]]] = []
-        reach = size * (2 if self._group_key is None else GROUPS)  # entries that are looked at
+        reach = size * (2 if self._group_key is None else REACH)
         queued = self._in_turn(reach) if self._callers else zip(repeat(None), self._entries.items())
         for caller, (key, entry) in islice(queued, reach):
             if len(taken) == size:
@@ -157,22 +157,27 @@ class Queue(Generic[M, R]):
             if not entry.is_queued:  # it was another caller's, too
                 continue
             if not entry.is_cancelled:
-                if self._group_key is not None:
-                    key_of_group = self._group_key(entry.member)
-                    if taken and key_of_group != group:
-                        continue
-                    group = key_of_group
-                unique = () if self._unique_keys is None else self._unique_keys(entry.member)
-                if not keys.isdisjoint(unique):
+                if not self._may_join(entry.member, taken, keys):
                     continue
-                keys.update(unique)
                 taken.append(entry)
                 if self._callers:  # whoever got nothing, as the keys were taken, stays ahead
                     self._callers[caller] = self._callers.pop(caller)
             entry.is_queued = False
             removed.append((key, entry))
         self._remove(removed)
+        if taken and self._entries and self._group_key is not None:
+            self._taken += (len(taken) - self._taken) / 8
         return taken
+
+    def _may_join(self, member: M, taken: list[Entry[M, R]], keys: set[Hashable]) -> bool:
+        """Return whether a member may be in a batch with those taken, and add its unique keys to theirs."""
+        if taken and self._group_key is not None and self._group_key(member) != self._group_key(taken[0].member):
+            return False
+        unique = () if self._unique_keys is None else self._unique_keys(member)
+        if not keys.isdisjoint(unique):
+            return False
+        keys.update(unique)
+        return True
 
     def _in_turn(self, callers_max: int) -> Iterator[tuple[Caller, tuple[Hashable, Entry[M, R]]]]:
         """Return an iterator over keys and entries with their callers: of so many callers, one of each in turn."""

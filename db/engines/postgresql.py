@@ -116,7 +116,7 @@ class PostgreSQL(Database):
         return await self._advisory_locks.try_lock(session, locks)
 
     def statement(self, source: Select[Any] | UpdateBase) -> Statement:
-        """Return a compiled statement; in batchers, a write inserts its commit record."""
+        """Return a statement, to be compiled when it runs first; in batchers, a write inserts its commit record."""
         if not isinstance(source, UpdateBase):
             return Statement(source, self.engine.dialect, AsyncpgConverters())
         return Write(source, self.engine.dialect, AsyncpgConverters(), for_batchers=with_commit_record(source))

@@ -1,4 +1,4 @@
-"""Row parameters: any number of rows as one bound value, so that one statement, and one plan, serves any batch size."""
+"""Row parameters: any number of rows as one bound value, so that one statement serves any batch size."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC

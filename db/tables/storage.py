@@ -13,15 +13,16 @@ from db.batching.queue import Limits
 from db.engines.database import BatchConnection, Database
 from db.transactions.idempotency import Idempotency
 
-# A list may take long, and a second connection serves shorter ones meanwhile; lists with a count have one of the two.
+# A list with filters may take long, and a second connection serves shorter ones meanwhile; counts have one of the two.
 LIST_CONNECTIONS = 2
 
 
 class Storage:
     """The database, and the connections that the batchers of all stores borrow; it is entered to connect.
 
-    Of `batch_connections`, LIST_CONNECTIONS are for lists, whose statements are planned anew for each range. Writes of
-    several statements are transactions, and take their connections from the database's pool.
+    Of `batch_connections`, LIST_CONNECTIONS are for lists whose statements are planned anew for each range; pages that
+    batched_pages.py has are planned once, as reads by id are, and share their connections. Writes of several statements
+    are transactions, and take their connections from the database's pool.
     """
 
     def __init__(
@@ -59,8 +60,7 @@ class Storage:
                 opened.enter_context(self._sets.answering())
             async with asyncio.TaskGroup() as entering:  # a database that does not respond is waited for once
                 for connections in (self.connections, self.list_connections, self.transactions):
-                    opened.push_async_exit(connections)
-                    entering.create_task(connections.__aenter__())
+                    entering.create_task(opened.enter_async_context(connections))
             self._opened = opened.pop_all()
         return self
 

@@ -26,6 +26,7 @@ W = TypeVar("W", Patch, Deletion)
 
 # While one bulk write waits for the disk, the next ones are executed.
 BULK_IN_FLIGHT = 4
+PAGE_BATCHES_IN_FLIGHT = 2  # while one batch of pages is decoded, the database reads the next
 
 
 class Store(Generic[T]):
@@ -72,7 +73,7 @@ class Store(Generic[T]):
         self._batched_page_batcher = batcher(
             "batched page",
             statements.pages,
-            in_flight_max=LIST_CONNECTIONS,
+            in_flight_max=PAGE_BATCHES_IN_FLIGHT,
             group_key=statements.batched_pages.key,
             **lists,
         )
@@ -96,7 +97,11 @@ class Store(Generic[T]):
         return self._get_batcher.submit(id, call.deadline, call.caller)
 
     def page(self, call: Call, query: Query) -> Awaitable[Page[T]]:
-        """Return a page of the list. One with a count, which reads every row, waits for others of its kind alone."""
+        """Return a page of the list.
+
+        One with a count, which reads every row, waits for others of its kind alone. One of at most a hundred rows,
+        without filters, offset and count, shares a statement with others, on PostgreSQL.
+        """
         if self._statements.batched_pages.has(query):
             batcher = self._batched_page_batcher
         else:

@@ -68,9 +68,7 @@ class Listing(Generic[T]):
         if page.more:
             given = [(name, getattr(query, name)) for name in self._filters]
             filters = "".join(f"&{name}={quote_plus(_text(value))}" for name, value in given if value is not UNSET)
-            after = self.cursors.write(
-                query.order, page.rows[-1], self._prefix(query)
-            )  # needs no quoting, as the others
+            after = self.cursors.write(query.order, page.rows[-1], self._prefix(query))
             url = f"{self._here}?limit={query.limit}&order={query.order}{filters}&after={after}"
             headers.append((b"link", f'<{url}>; rel="next"'.encode()))
         if page.total is not None:

@@ -241,3 +241,24 @@ async def test_the_queues_of_callers_end_with_what_is_queued() -> None:
         database.let_go()
         await outcomes([first, *waiters])
         await until(lambda: not batcher._queue._callers)
+
+
+async def test_callers_have_their_turns_within_the_groups_of_batches() -> None:
+    queue = made(Limits(batch_size_max=3), group_key=lambda member: member % 2)
+    add(queue, GREEDY, 11, 13, 15, 17, 10)
+    add(queue, QUIET, 20, 21)
+    add(queue, THIRD, 31)
+    # The quiet caller, whose first call is of the other group, is the next to have a batch.
+    assert batches(queue) == [[11, 31, 13], [20, 10], [21, 15, 17]]
+
+
+async def test_a_wait_is_estimated_by_the_batches_that_groups_make() -> None:
+    queue = made(Limits(batch_size_max=10, queue_wait_ms_max=1000), group_key=lambda member: member)
+    for _ in range(100):
+        queue.wait_estimator.observe(0.1)
+    add(queue, None, *range(40))
+    for _ in range(30):  # each is a batch of its own
+        assert len(queue.take()) == 1
+    add(queue, None, 100)
+    with pytest.raises(Overloaded):
+        add(queue, None, *range(200, 220))

@@ -76,3 +76,19 @@ async def test_a_connection_that_is_dropped_once_a_statement_is_prepared_says_so
         monkeypatch.setattr(QuickConnection, "_get_statement", prepare_and_drop)
         with pytest.raises(asyncpg.InterfaceError):  # not an AttributeError, as of asyncpg 0.32's own
             await connection.fetch("SELECT 1")
+
+
+async def test_a_statement_that_is_prepared_anew_is_within_the_time_limit(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await execute(database_url, "CREATE TABLE changed (number integer)")
+
+    async def wait(*_: object) -> None:
+        await asyncio.sleep(LIMIT_S)
+
+    async with quick(database_url, limit_s=0.2) as connection:
+        await connection.fetch("SELECT number FROM changed")
+        await execute(database_url, "ALTER TABLE changed ALTER number TYPE bigint")
+        monkeypatch.setattr(asyncpg.Connection, "fetch", wait)
+        with pytest.raises(TimeoutError):
+            await connection.fetch("SELECT number FROM changed")
