@@ -24,7 +24,7 @@ class OneRowCompiler(PGCompiler_asyncpg):
         if func.name != "unnest":
             return super().visit_function(func, *arguments, **options)
         arrays: Iterable[Any] = func.clauses
-        # With casts of their own: SQLAlchemy writes none for a TypeDecorator, as those for timestamps are.
+        # With casts of their own, as timestamps would have none (findings/variant-without-cast.sh).
         kinds = [(array.key, array.type.item_type) for array in arrays]
         scalars = [cast(bindparam(key, type_=kind), kind) for key, kind in kinds]
         return f"(SELECT {', '.join(self.process(scalar, **options) for scalar in scalars)}, 1)"
