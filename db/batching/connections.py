@@ -127,9 +127,7 @@ class BatchConnections(Generic[C]):
             tried.set()
             for batch in pending:
                 batch.abort()
-                batch.batcher.finish(batch)
-            if pending:
-                self._release(pending[0], [])
+            self._drop_cancelled(pending)
             self._serving -= 1
             if not self._serving:
                 self._fail_queued(self.refusal or Unavailable(STOPPING))

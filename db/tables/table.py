@@ -17,13 +17,8 @@ from db.tables.filters import Filter
 from db.types import Float64, Name, Timestamp, fold, timestamp
 
 # Of row parameters, by the Python type of a column. Not the column's own type: a cast to VARCHAR(255) truncates.
-PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {
-    bool: Boolean(),
-    int: BigInteger(),
-    float: Double(),
-    str: Text(),
-    datetime: Timestamp,
-}
+PARAMETER_TYPES: dict[type, TypeEngine[Any]] = {bool: Boolean(), int: BigInteger(), float: Double(), str: Text()}
+PARAMETER_TYPES[datetime] = Timestamp
 # Of columns: of these Python types, others would be read differently by the two databases.
 REQUIRED_TYPES = {float: ("Float64", Float64), datetime: ("Timestamp", Timestamp)}
 FOLDED = "_folded"
