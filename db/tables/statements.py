@@ -1,7 +1,7 @@
 """The verbs of a table, each run for a whole batch on one connection."""
 
 from collections.abc import Callable, Sequence
-from itertools import starmap
+from itertools import chain, islice, starmap
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -63,6 +63,19 @@ class TableStatements(Generic[T]):
         make_row = self._make_row
         found = {row[0]: make_row(*row) for row in await self._select(connection, ids)}
         return [found.get(id) or NotFound([id], self._noun) for id in ids]
+
+    async def get_many(self, connection: Connection, batches: Sequence[Sequence[int]], _token: bytes) -> list[list[T]]:
+        """Return, for each batch of ids, the rows that exist, in the order of the ids."""
+        ids = list(dict.fromkeys(chain.from_iterable(batches)))
+        rows = dict(zip(ids, await self.get(connection, ids), strict=True))
+        return [[row for id in batch if not isinstance(row := rows[id], NotFound)] for batch in batches]
+
+    async def create_many(
+        self, connection: Connection, batches: Sequence[Sequence[Row]], token: bytes
+    ) -> list[list[T | Exception]]:
+        """Create batches of rows that no guard may refuse, and return the rows of each, in their order."""
+        created = iter(await self.create(connection, list(chain.from_iterable(batches)), token))
+        return [list(islice(created, len(batch))) for batch in batches]
 
     async def lock(self, connection: Connection, ids: Sequence[int]) -> None:
         """Lock rows in the order of their ids, before several verbs write them, so that no two workers deadlock."""

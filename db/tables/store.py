@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.batching.batcher import Batcher
 from db.engines.database import Connection
-from db.errors import NotFound
 from db.tables.batched_pages import PAGES_MAX
+from db.tables.bulk import BATCHES_MAX, BULK_IN_FLIGHT, batch_group, deleted_ids, run_each
 from db.tables.call import Call
 from db.tables.pagination import Page, Query
 from db.tables.refusals import all_or_nothing
@@ -24,8 +24,6 @@ T = TypeVar("T")
 U = TypeVar("U")
 W = TypeVar("W", Patch, Deletion)
 
-# While one bulk write waits for the disk, the next ones are executed.
-BULK_IN_FLIGHT = 4
 PAGE_BATCHES_IN_FLIGHT = 2  # while one batch of pages is decoded, the database reads the next
 
 
@@ -61,8 +59,12 @@ class Store(Generic[T]):
         )
         self._update_batcher = batcher("update", statements.update, unique_keys=self._keys_of_patch)
         self._delete_batcher = batcher("delete", statements.delete, unique_keys=_keys_of_deletion)
-        self._bulk_read_batcher = batcher("bulk read", _run, idempotent=True, **alone)
-        self._bulk_write_batcher = batcher("bulk write", _run, **alone)
+        batches_max = min(storage.limits.batch_size_max, BATCHES_MAX) if storage.coalesce else 1
+        shared: dict[str, Any] = {**alone, "limits": storage.limits._replace(batch_size_max=batches_max)}
+        shared["group_key"] = batch_group
+        self._bulk_read_batcher = batcher("bulk read", statements.get_many, idempotent=True, **shared)
+        self._bulk_create_batcher = batcher("bulk create", statements.create_many, **shared)
+        self._bulk_write_batcher = batcher("bulk write", run_each, **alone)
         self._keyed_batcher = batcher("keyed", self._run_once, connections=storage.transactions, unique_keys=self._keys)
         lists = {"connections": storage.list_connections, "limits": single, "idempotent": True}
         lists["deduplicate"] = storage.coalesce
@@ -122,15 +124,14 @@ class Store(Generic[T]):
 
     async def get_many(self, call: Call, ids: Sequence[int]) -> list[T]:
         """Return the rows that exist, in the order of `ids`."""
-        found = await self._bulk_read_batcher.submit(partial(self._statements.get, ids=ids), call.deadline, call.caller)
-        return [row for row in found if not isinstance(row, NotFound)]
+        found: list[T] = await self._bulk_read_batcher.submit(tuple(ids), call.deadline, call.caller)
+        return found
 
     async def create_many(self, call: Call, rows: Sequence[Row]) -> list[T]:
         """Create rows, all or none, and return them. Raise what `create` raises."""
         rows = list(map(self.table.stored_row, rows))
         if call.idempotency is None and not (self.is_audited or self._statements.may_refuse_rows(rows)):
-            create = partial(self._statements.create, rows=rows)
-            return all_or_nothing(await self._bulk_write_batcher.submit(create, call.deadline, call.caller))
+            return all_or_nothing(await self._bulk_create_batcher.submit(tuple(rows), call.deadline, call.caller))
 
         async def work(session: AsyncSession) -> list[T]:
             return all_or_nothing(await self._apply(session, call, self._statements.create_all, rows))
@@ -152,10 +153,10 @@ class Store(Generic[T]):
         may_refuse = self._statements.may_refuse_deletions or (call.owner is not None and self.table.owner is not None)
         if call.idempotency is None and not (self.is_audited or may_refuse):
             delete = partial(self._statements.delete, deletions=deletions)
-            return _deleted_ids(ids, await self._bulk_write_batcher.submit(delete, call.deadline, call.caller))
+            return deleted_ids(ids, await self._bulk_write_batcher.submit(delete, call.deadline, call.caller))
 
         async def work(session: AsyncSession) -> list[int]:
-            return _deleted_ids(ids, await self._apply(session, call, self._statements.delete, deletions))
+            return deleted_ids(ids, await self._apply(session, call, self._statements.delete, deletions))
 
         return await self.in_transaction(call, work)
 
@@ -236,14 +237,5 @@ class Store(Generic[T]):
         return [patch.id, *self.table.unique_values(patch.values)] if self.table.unique else (patch.id,)
 
 
-async def _run(connection: Connection, operations: Sequence[Callable[..., Awaitable[Any]]], token: bytes) -> list[Any]:
-    return [await operation(connection, token=token) for operation in operations]
-
-
 def _keys_of_deletion(deletion: Deletion) -> Collection[Hashable]:
     return (deletion.id,)
-
-
-def _deleted_ids(ids: Sequence[int], errors: Sequence[Exception | None]) -> list[int]:
-    all_or_nothing([None if isinstance(error, NotFound) else error for error in errors])
-    return [id for id, error in zip(ids, errors, strict=True) if error is None]
