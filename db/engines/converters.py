@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
-from sqlalchemy import ARRAY, DateTime, Dialect
+from sqlalchemy import ARRAY, DateTime, Dialect, Double
 from sqlalchemy.types import TypeEngine
 
 from db.engines.timestamps import microseconds_of, timestamp_of, timestamp_of_text
@@ -18,8 +18,8 @@ class Converters(Protocol):
     def to_driver(self, kind: TypeEngine[Any]) -> Convert | None:
         """Return what converts an argument."""
 
-    def from_driver(self, kind: TypeEngine[Any]) -> Convert | None:
-        """Return what converts a column's value."""
+    def from_driver(self, kind: TypeEngine[Any], *, returning: bool) -> Convert | None:
+        """Return what converts a column's value, of a SELECT or of RETURNING."""
 
 
 class AsyncpgConverters:
@@ -31,8 +31,8 @@ class AsyncpgConverters:
             return (lambda times: list(map(microseconds_of, times))) if isinstance(kind.item_type, DateTime) else None
         return microseconds_of if isinstance(kind, DateTime) else None
 
-    def from_driver(self, kind: TypeEngine[Any]) -> Convert | None:
-        """Return what converts a column's value."""
+    def from_driver(self, kind: TypeEngine[Any], *, returning: bool) -> Convert | None:  # noqa: ARG002 - both are alike
+        """Return what converts a column's value, of a SELECT or of RETURNING."""
         return _from_microseconds if isinstance(kind, DateTime) else None
 
 
@@ -46,10 +46,12 @@ class SQLiteConverters:
         """Return what converts an argument."""
         return kind.dialect_impl(self._dialect).bind_processor(self._dialect)
 
-    def from_driver(self, kind: TypeEngine[Any]) -> Convert | None:
-        """Return what converts a column's value."""
+    def from_driver(self, kind: TypeEngine[Any], *, returning: bool) -> Convert | None:
+        """Return what converts a column's value, of a SELECT or of RETURNING."""
         if isinstance(kind, DateTime):
             return _from_text
+        if isinstance(kind, Double) and not returning:
+            return None
         return kind.dialect_impl(self._dialect).result_processor(self._dialect, None)
 
 

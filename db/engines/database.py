@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 
 import aiosqlite
 import asyncpg
-from sqlalchemy import Select, UpdateBase
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -21,7 +20,7 @@ from db.engines.advisory_locks import Lock
 from db.engines.connector import Credentials
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.row_parameters import RowParameter
-from db.engines.statement import Statement
+from db.engines.statement import Source, Statement
 from db.errors import (
     ConnectionLost,
     OutcomeUnknown,
@@ -109,6 +108,7 @@ class Database(ABC):
     version_min: tuple[int, ...]  # the oldest that its statements run on
     has_roles: bool  # whether there are roles, which may lack privileges on tables
     has_lateral: bool  # whether a subquery in FROM can refer to the tables before it
+    has_process: bool  # whether it works in processes of its own, and not by turns with the event loop (Python's lock)
     has_statistics: bool  # whether its planner estimates how many rows a filter matches
     row_count: str  # SQL that estimates, at no cost that grows, how many rows the table in the braces has
 
@@ -143,7 +143,7 @@ class Database(ABC):
         return self.row_parameter(columns)
 
     @abstractmethod
-    def statement(self, source: Select[Any] | UpdateBase) -> Statement:
+    def statement(self, source: Source) -> Statement:
         """Return a statement for this database, to be compiled when it runs first."""
 
     @asynccontextmanager

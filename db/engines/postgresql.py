@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID  # takes a fraction of the time of the standard library's
-from sqlalchemy import URL, ExceptionContext, Select, UpdateBase, event, func, select, text
+from sqlalchemy import URL, ExceptionContext, UpdateBase, event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from db.batching.batch import TOKEN_BYTES
@@ -32,7 +32,7 @@ from db.engines.limiter import ConcurrencyLimiter
 from db.engines.pooled_connections import PooledConnections, TransactionPool
 from db.engines.replication import WARNING_SETTINGS
 from db.engines.row_parameters import UnnestRows
-from db.engines.statement import Statement
+from db.engines.statement import Source, Statement
 from db.engines.timestamps import timestamp_of
 from db.engines.url import hosts_of
 from db.engines.write import Write
@@ -69,6 +69,7 @@ class PostgreSQL(Database):
     version_min = (12,)  # plan_cache_mode
     has_roles = True
     has_lateral = True
+    has_process = True
     has_statistics = True
     row_count = "SELECT pg_stat_get_live_tuples('{0}'::regclass)"  # since the statistics were reset
     target = "read-write"  # of the URL's hosts, unless it says otherwise
@@ -115,7 +116,7 @@ class PostgreSQL(Database):
         """Try to lock each number until the transaction ends; see Database."""
         return await self._advisory_locks.try_lock(session, locks)
 
-    def statement(self, source: Select[Any] | UpdateBase) -> Statement:
+    def statement(self, source: Source) -> Statement:
         """Return a statement, to be compiled when it runs first; in batchers, a write inserts its commit record."""
         if not isinstance(source, UpdateBase):
             return Statement(source, self.engine.dialect, AsyncpgConverters())

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import URL, NullPool, Select, StaticPool, UpdateBase, event
+from sqlalchemy import URL, NullPool, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from db.engines.advisory_locks import Lock
@@ -24,7 +24,7 @@ from db.engines.database import (
 )
 from db.engines.limiter import ConcurrencyLimiter
 from db.engines.row_parameters import JsonEachRows
-from db.engines.statement import Statement
+from db.engines.statement import Source, Statement
 from db.errors import Conflict
 
 READ_ONLY = "read_only_transaction"  # an execution option of connections whose transaction does not write
@@ -41,6 +41,7 @@ class SQLite(Database):
     version_min = (3, 35, 0)  # RETURNING
     has_roles = False
     has_lateral = False
+    has_process = False
     has_statistics = False
     row_count = "SELECT (SELECT max(rowid) FROM {0}) - (SELECT min(rowid) FROM {0}) + 1"
 
@@ -90,7 +91,7 @@ class SQLite(Database):
             finally:
                 await driver.execute("PRAGMA foreign_keys = ON")
 
-    def statement(self, source: Select[Any] | UpdateBase) -> Statement:
+    def statement(self, source: Source) -> Statement:
         """Return a statement, to be compiled when it runs first."""
         return Statement(source, self.engine.dialect, self._converters)
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import Dialect, Select, UpdateBase
+from sqlalchemy import CompoundSelect, Dialect, Select, UpdateBase
 
 from db.engines.converters import Convert, Converters
+
+Source = Select[Any] | CompoundSelect[Any] | UpdateBase
 
 
 class Compiled(NamedTuple):
@@ -29,11 +31,11 @@ class Statement:
 
     def __init__(
         self,
-        source: "Select[Any] | UpdateBase",
+        source: Source,
         dialect: Dialect,
         converters: Converters,
         *,
-        for_batchers: "Select[Any] | UpdateBase | None" = None,
+        for_batchers: Source | None = None,
     ) -> None:
         self.source = source
         self.writes = isinstance(source, UpdateBase)
@@ -51,9 +53,11 @@ class Statement:
     def _compiled(self) -> Compiled:
         source, converters = self.source, self._converters
         compiled = self._for_batchers.compile(dialect=self._dialect)
-        columns = source.selected_columns if isinstance(source, Select) else source.exported_columns
+        columns = source.exported_columns if isinstance(source, UpdateBase) else source.selected_columns
         arguments = ((name, converters.to_driver(bind.type)) for name, bind in compiled.binds.items())
-        values = ((place, converters.from_driver(column.type)) for place, column in enumerate(columns))
+        values = (
+            (place, converters.from_driver(column.type, returning=self.writes)) for place, column in enumerate(columns)
+        )
         return Compiled(
             sql=str(compiled),
             names=tuple(compiled.positiontup or ()),

@@ -1,13 +1,27 @@
 """Pages of a list without filters: those that are queued at the same time share a statement, as rows by id do.
 
-Such a page is a range of its order's index, wherever it begins. So its statement is planned once, and reads any number
-of pages, each by a lookup of its own. It needs LATERAL, which SQLite lacks.
+Such a page is a range of its order's index, wherever it begins. So its statement is planned once, and reads several
+pages, each by a lookup of its own: any number of them by LATERAL, or up to PAGES_MAX by a UNION ALL of as many SELECTs,
+of which those that are not needed return no rows.
 """
 
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Select, bindparam, literal_column, select, true, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    FromClause,
+    Integer,
+    Select,
+    bindparam,
+    literal_column,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.types import TypeEngine
 
 from db.engines.database import Connection, Database
@@ -18,6 +32,7 @@ from db.tables.table import PARAMETER_TYPES, Table
 
 # Ten pages of a hundred rows hold the event loop for two milliseconds, and more of them would save nothing more.
 PAGES_MAX, PAGE_ROWS_MAX = 10, 100
+PAGE_ROWS = "page_rows"  # the parameter with a page's limit
 
 Read = Literal["first", "next", "several"]  # a list's first page, one that follows a row, or several of those
 Position = tuple[Any, ...]  # of the row before a page: the value that the list is ordered by, if any, and the id
@@ -32,10 +47,10 @@ class BatchedPages:
         self._positions = {order: database.rows(**self._position_types(order)) for order in table.orders}
         self._statements: dict[tuple[str, bool, Read], Statement] = {}
 
-    def has(self, query: Query) -> bool:
+    @staticmethod
+    def includes(query: Query) -> bool:
         """Return whether a page is one of these."""
-        is_whole = not (query.filters or query.offset or query.count)
-        return is_whole and query.limit <= PAGE_ROWS_MAX and self._database.has_lateral
+        return query.limit <= PAGE_ROWS_MAX and not (query.filters or query.offset or query.count)
 
     @staticmethod
     def key(query: Query) -> Hashable:
@@ -44,27 +59,35 @@ class BatchedPages:
 
     async def fetch(self, connection: Connection, queries: Sequence[Query]) -> list[list[Any]]:
         """Return the rows of pages with one key, each time with one row more if there is one."""
-        positions = [self._position(query.order, *query.after) for query in queries if query.after is not None]
+        query = queries[0]
+        positions = [self._position(query.order, *each.after) for each in queries if each.after is not None]
         if len(positions) > 1:
-            return await self._fetch_several(connection, queries[0], positions)
-        arguments = self._page_rows(queries[0])
-        for position in positions:
-            arguments.update(zip(self._position_types(queries[0].order), position, strict=True))
-        rows = await connection.fetch(self._statement(queries[0], "next" if positions else "first"), arguments)
+            return await self._fetch_several(connection, query, positions)
+        arguments = self._arguments(query, *positions)
+        rows = await connection.fetch(self._statement(query, "next" if positions else "first"), arguments)
         return [rows] * len(queries)  # without a position they are equal
 
     async def _fetch_several(
         self, connection: Connection, query: Query, positions: Sequence[Position]
     ) -> list[list[Any]]:
-        arguments = self._page_rows(query) | self._positions[query.order].bind(positions)
+        if self._database.has_lateral:
+            arguments = self._arguments(query) | self._positions[query.order].bind(positions)
+        else:
+            arguments = self._numbered_arguments(query, positions)
         pages: list[list[Any]] = [[] for _ in positions]
         for row in await connection.fetch(self._statement(query, "several"), arguments):
             pages[row[0] - 1].append(row[1:])
         return pages
 
-    @staticmethod
-    def _page_rows(query: Query) -> dict[str, Any]:
-        return {"page_rows": query.limit + 1}  # one row more shows whether there is a next page
+    def _arguments(self, query: Query, position: Position = ()) -> dict[str, Any]:
+        # One row more shows whether there is a next page.
+        return {PAGE_ROWS: query.limit + 1, **dict(zip(self._position_types(query.order), position, strict=False))}
+
+    def _numbered_arguments(self, query: Query, positions: Sequence[Position]) -> dict[str, Any]:
+        nothing = {**self._arguments(query, positions[0]), PAGE_ROWS: 0}
+        pages = [self._arguments(query, position) for position in positions]
+        pages += [nothing] * (PAGES_MAX - len(pages))
+        return {f"{name}_{number}": value for number, page in enumerate(pages) for name, value in page.items()}
 
     def _position(self, order: str, value: Any, id: int) -> Position:
         return (id,) if order == "id" else (self._table.comparable(order, value), id)
@@ -81,33 +104,47 @@ class BatchedPages:
             self._statements[key] = self._database.statement(self._select(query, read))
         return self._statements[key]
 
-    def _select(self, query: Query, read: Read) -> "Select[Any]":
-        """Return the SELECT of one page, or of several with their numbers.
+    def _select(self, query: Query, read: Read) -> Select[Any] | CompoundSelect[Any]:
+        """Return the SELECT of one page, or of several with their numbers."""
+        if read == "several":
+            return self._lateral(query) if self._database.has_lateral else self._union(query)
+        return self._page(query, self._parameters(query.order) if read == "next" else [])
 
-        A page is limited twice, as the planner takes a limit that is a parameter for a tenth of the table: at millions
-        of rows it would have the statement compiled each time (jit_above_cost). A limit and a nested loop pass rows on
-        in the order in which they come.
-        """
+    def _lateral(self, query: Query) -> Select[Any]:
         positions = self._positions[query.order].table
-        order = [self._table.core.c[name] for name in dict.fromkeys((self._table.compared(query.order), "id"))]
-        page = select(*self._table.columns)
-        if read != "first":
-            page = page.where(_is_after(order, self._start(query.order, read), query)).correlate(positions)
-        page = page.order_by(*(column.desc() if query.descending else column for column in order))
-        most = page.limit(literal_column(str(PAGE_ROWS_MAX + 1))).lateral("most")
-        limited = select(*most.c).limit(bindparam("page_rows", type_=Integer()))
-        if read != "several":
-            return limited
-        each = limited.correlate(positions).lateral("page")
+        start = [positions.c[name] for name in self._position_types(query.order)]
+        each = self._page(query, start, positions).lateral("page")
         return select(positions.c[ORDINALITY], *each.c).select_from(positions.join(each, true()))
 
-    def _start(self, order: str, read: Read) -> list[ColumnElement[Any]]:
-        """Return the position before a page: of its row parameter, or as arguments."""
-        if read == "several":
-            return [self._positions[order].table.c[name] for name in self._position_types(order)]
-        return [bindparam(name, type_=kind) for name, kind in self._position_types(order).items()]
+    def _union(self, query: Query) -> CompoundSelect[Any]:
+        suffixes = [f"_{number}" for number in range(PAGES_MAX)]
+        pages = [self._page(query, self._parameters(query.order, each), suffix=each).subquery() for each in suffixes]
+        return union_all(
+            *(
+                select(literal_column(str(number), Integer()).label(ORDINALITY), *page.c)
+                for number, page in enumerate(pages, 1)
+            )
+        )
 
+    def _parameters(self, order: str, suffix: str = "") -> list[ColumnElement[Any]]:
+        return [bindparam(name + suffix, type_=kind) for name, kind in self._position_types(order).items()]
 
-def _is_after(order: Sequence[ColumnElement[Any]], start: Sequence[ColumnElement[Any]], query: Query) -> Any:
-    row, position = tuple_(*order), tuple_(*start)
-    return row < position if query.descending else row > position
+    def _page(
+        self, query: Query, start: Sequence[ColumnElement[Any]], *outer: FromClause, suffix: str = ""
+    ) -> Select[Any]:
+        """Return the SELECT of a page that follows a position, if there is one, maybe of an `outer` SELECT.
+
+        PostgreSQL's planner takes a limit that is a parameter for a tenth of the table: at millions of rows it would
+        have the statement compiled each time (jit_above_cost). So the page is limited twice there, as a limit and a
+        nested loop pass rows on in the order in which they come.
+        """
+        order = [self._table.core.c[name] for name in dict.fromkeys((self._table.compared(query.order), "id"))]
+        page = select(*self._table.columns).order_by(*(each.desc() if query.descending else each for each in order))
+        if start:
+            row, position = tuple_(*order), tuple_(*start)
+            page = page.where(row < position if query.descending else row > position).correlate(*outer)
+        limit = bindparam(PAGE_ROWS + suffix, type_=Integer())
+        if not self._database.has_lateral:
+            return page.limit(limit)
+        most = page.limit(literal_column(str(PAGE_ROWS_MAX + 1))).lateral("most")
+        return select(*most.c).limit(limit).correlate(*outer)

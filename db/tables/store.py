@@ -52,7 +52,11 @@ class Store(Generic[T]):
         def batcher(verb: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
             return storage.batcher(f"{table.name} {verb}", run, **options)
 
-        alone = {"limits": single, "in_flight_max": BULK_IN_FLIGHT}
+        # What takes turns with this process is not faster side by side: they would wait for each other at each row.
+        bulk_in_flight, pages_in_flight = BULK_IN_FLIGHT, PAGE_BATCHES_IN_FLIGHT
+        if not storage.database.has_process:
+            bulk_in_flight = pages_in_flight = 1
+        alone = {"limits": single, "in_flight_max": bulk_in_flight}
         self._get_batcher = batcher("get", statements.get, deduplicate=storage.coalesce, idempotent=True)
         self._create_batcher = batcher(
             "create", statements.create, unique_keys=table.unique_in_row if table.unique else None
@@ -75,7 +79,7 @@ class Store(Generic[T]):
         self._batched_page_batcher = batcher(
             "batched page",
             statements.pages,
-            in_flight_max=PAGE_BATCHES_IN_FLIGHT,
+            in_flight_max=pages_in_flight,
             group_key=statements.batched_pages.key,
             **lists,
         )
@@ -102,9 +106,9 @@ class Store(Generic[T]):
         """Return a page of the list.
 
         One with a count, which reads every row, waits for others of its kind alone. One of at most a hundred rows,
-        without filters, offset and count, shares a statement with others, on PostgreSQL.
+        without filters, offset and count, shares a statement with others.
         """
-        if self._statements.batched_pages.has(query):
+        if self._statements.batched_pages.includes(query):
             batcher = self._batched_page_batcher
         else:
             batcher = self._counted_page_batcher if query.count else self._page_batcher

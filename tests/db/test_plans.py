@@ -1,5 +1,6 @@
 """Plans: on a large table every statement goes by an index, and reads no more than it must."""
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from db.engines.database import Connection, Database
 from db.engines.engine import open_database
 from db.engines.statement import Statement
 from db.resources.items import ITEMS
+from db.tables.batched_pages import PAGES_MAX
 from db.tables.pagination import Query
 from db.tables.statements import TableStatements
 from db.tables.table import Deletion
@@ -138,8 +140,6 @@ async def test_pages_that_share_a_statement_are_ranges_of_an_index_also_by_a_pla
     database = open_database(database_url)
     items = TableStatements(database, ITEMS, Row)
     lists = [Query(order, descending, limit=LIMIT) for order, descending in product(ORDERS, [False, True])]
-    lists = [query for query in lists if items.batched_pages.has(query)]
-    assert bool(lists) is (database.engine.dialect.name == "postgresql")
     async with explained(database, generic_plan=True) as connection:
         for query in lists * 7:
             following = replace(query, after=(FIRST[query.order], 1))
@@ -148,12 +148,14 @@ async def test_pages_that_share_a_statement_are_ranges_of_an_index_also_by_a_pla
         await fill(database)
         for query in lists:
             starts = [replace(query, after=end) for end in await ends(items, connection, query.order)]
-            for queries in ([query], *([start] for start in starts), starts):
+            for queries in ([query], *([start] for start in starts), starts[:PAGES_MAX]):
                 connection.scans()
                 pages = await read(items, connection, queries)
                 assert connection.read <= len(queries) * (LIMIT + 1)
-                assert not [line for line in connection.plan if "Sort" in line or "Bitmap" in line]
-                assert not connection.scans()
+                assert not [line for line in connection.plan if re.search("Sort|Bitmap|TEMP B-TREE", line)]
+                # In the order of its ids SQLite keeps the table itself.
+                is_whole = database_url.startswith("sqlite") and query.order == "id" and queries[0].after is None
+                assert set(connection.scans()) <= ({"SCAN items"} if is_whole else set())
                 for each, (rows, more) in zip(queries, pages, strict=True):
                     alone = await items.page(connection, each)
                     assert (rows, more) == (alone.rows, alone.more)
