@@ -204,6 +204,18 @@ class PostgresServer:
         """Make a standby a primary, and return once it takes writes."""
         self._tool("pg_ctl", "promote", "-D", self._data)
 
+    def dump(self) -> None:
+        """Write all that is in the server's own database into a file."""
+        self._tool("pg_dump", *self._place, "--format=custom", "--file", self.folder / "dump")
+
+    def restore(self) -> None:
+        """Replace what is there by what was dumped, in one transaction, as others may be reading."""
+        self._tool("pg_restore", *self._place, "--clean", "--single-transaction", self.folder / "dump")
+
+    @property
+    def _place(self) -> list[str]:
+        return ["--host", HOST, "--port", str(self.port), "--username", SUPERUSER, "--dbname", "postgres"]
+
     @property
     def _data(self) -> Path:
         return (self._tables_in or self.folder) / "data"
