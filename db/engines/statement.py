@@ -11,7 +11,7 @@ from db.engines.converters import Convert, Converters
 Source = Select[Any] | CompoundSelect[Any] | UpdateBase
 
 
-class Compiled(NamedTuple):
+class CompiledSQL(NamedTuple):
     """A compiled statement, and what converts its arguments and rows."""
 
     sql: str
@@ -50,7 +50,7 @@ class Statement:
         return self._compiled.sql
 
     @cached_property
-    def _compiled(self) -> Compiled:
+    def _compiled(self) -> CompiledSQL:
         source, converters = self.source, self._converters
         compiled = self._for_batchers.compile(dialect=self._dialect)
         columns = source.exported_columns if isinstance(source, UpdateBase) else source.selected_columns
@@ -58,7 +58,7 @@ class Statement:
         values = (
             (place, converters.from_driver(column.type, returning=self.writes)) for place, column in enumerate(columns)
         )
-        return Compiled(
+        return CompiledSQL(
             sql=str(compiled),
             names=tuple(compiled.positiontup or ()),
             constants={name: value for name, value in compiled.params.items() if value is not None},

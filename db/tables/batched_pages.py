@@ -19,7 +19,6 @@ from sqlalchemy import (
     literal_column,
     select,
     true,
-    tuple_,
     union_all,
 )
 from sqlalchemy.types import TypeEngine
@@ -27,6 +26,7 @@ from sqlalchemy.types import TypeEngine
 from db.engines.database import Connection, Database
 from db.engines.row_parameters import ORDINALITY
 from db.engines.statement import Statement
+from db.tables.keyset import in_order
 from db.tables.pagination import Query
 from db.tables.table import PARAMETER_TYPES, Table
 
@@ -138,13 +138,12 @@ class BatchedPages:
         have the statement compiled each time (jit_above_cost). So the page is limited twice there, as a limit and a
         nested loop pass rows on in the order in which they come.
         """
-        order = [self._table.core.c[name] for name in dict.fromkeys((self._table.compared(query.order), "id"))]
-        page = select(*self._table.columns).order_by(*(each.desc() if query.descending else each for each in order))
-        if start:
-            row, position = tuple_(*order), tuple_(*start)
-            page = page.where(row < position if query.descending else row > position).correlate(*outer)
+        page = in_order(self._table, query.order, descending=query.descending, after=start)
+        if outer:
+            page = page.correlate(*outer)
         limit = bindparam(PAGE_ROWS + suffix, type_=Integer())
         if not self._database.has_lateral:
             return page.limit(limit)
         most = page.limit(literal_column(str(PAGE_ROWS_MAX + 1))).lateral("most")
-        return select(*most.c).limit(limit).correlate(*outer)
+        limited = select(*most.c).limit(limit)
+        return limited.correlate(*outer) if outer else limited

@@ -5,12 +5,13 @@ from operator import ge, le, lt
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, Integer, Select, bindparam, func, literal_column, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Integer, Select, bindparam, func, literal_column, select
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from db.engines.database import Connection, Database
 from db.engines.statement import Statement
 from db.tables.filters import Bound
+from db.tables.keyset import in_order
 from db.tables.table import Table
 
 T = TypeVar("T")
@@ -113,17 +114,13 @@ class KeysetPaginator:
         return select(func.count()).select_from(self._table.core).where(*self._where(values))
 
     def _page(self, query: Query, values: dict[str, Any], broad: frozenset[str]) -> "Select[Any]":
-        order: list[KeyedColumnElement[Any]] = [self._columns.id]
-        bound = [bindparam("after_id", type_=BigInteger())]
-        if query.order != "id":
-            order.insert(0, self._column(query.order))
-            bound.insert(0, bindparam("after_value", type_=order[0].type))
-        page = select(*self._table.columns).where(*self._where(values, broad))
-        page = page.order_by(*(column.desc() if query.descending else column for column in order))
+        after: list[ColumnElement[Any]] = []
         if "after_id" in values:
-            position, cursor = tuple_(*order), tuple_(*bound)
-            page = page.where(position < cursor if query.descending else position > cursor)
-        page = page.limit(bindparam("page_rows", type_=Integer()))
+            after = [bindparam("after_id", type_=BigInteger())]
+            if query.order != "id":
+                after.insert(0, bindparam("after_value", type_=self._column(query.order).type))
+        page = in_order(self._table, query.order, descending=query.descending, after=after)
+        page = page.where(*self._where(values, broad)).limit(bindparam("page_rows", type_=Integer()))
         return page.offset(bindparam("page_offset", type_=Integer())) if "page_offset" in values else page
 
     def _page_values(self, query: Query, filters: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from db.errors import (
     UnknownReference,
     VersionMismatch,
 )
-from db.tables.compiled import CompiledStatements
+from db.tables.sql import TableSQL
 from db.tables.table import Deletion, Patch, Table
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ Explain = Callable[[Connection, Sequence[W]], Awaitable[Sequence[Exception]]]
 class Refusals:
     """Finds out why rows were not written, by queries that only a row that was not written costs."""
 
-    def __init__(self, table: Table, sql: CompiledStatements) -> None:
+    def __init__(self, table: Table, sql: TableSQL) -> None:
         self._table, self._noun, self._sql = table, table.noun, sql
         self._version = len(table.fields) + 1  # its place in a row, after the id and the fields
         self._owner = table.fields.index(table.owner) + 1 if table.owner is not None else None

@@ -10,9 +10,9 @@ from db.engines.statement import Statement
 from db.errors import Conflict, DuplicateWrite, NotFound, OutcomeUnknown, SerializationFailure
 from db.models import FIRST_VERSION
 from db.tables.batched_pages import BatchedPages
-from db.tables.compiled import CompiledStatements
 from db.tables.pagination import KeysetPaginator, Page, Query
 from db.tables.refusals import Refusals, all_or_nothing
+from db.tables.sql import TableSQL
 from db.tables.table import Deletion, Patch, Row, Table, repeated
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class TableStatements(Generic[T]):
         self._table = table
         self._noun = table.noun
         self._make_row = make_row
-        self._sql = CompiledStatements(database, table)
+        self._sql = TableSQL(database, table)
         self._paginator = KeysetPaginator(database, table)
         self.batched_pages = BatchedPages(database, table)
         self._refusals = Refusals(table, self._sql)

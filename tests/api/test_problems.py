@@ -173,7 +173,7 @@ async def test_a_failure_that_was_not_foreseen_shows_nothing_but_its_request_id(
         raise RuntimeError(SECRET)  # no code of a database is a plain 500
 
     await create_item(client)
-    monkeypatch.setattr("db.tables.compiled.CompiledStatements.bind_patches", fail)
+    monkeypatch.setattr("db.tables.sql.TableSQL.bind_patches", fail)
     patches: dict[str, Any] = {"/items/1": {"price": 2}, "/items": [{"id": 1, "price": 2}]}
     for url, patch in patches.items():
         response = await client.patch(url, json=patch, headers={"x-request-id": "abc"})

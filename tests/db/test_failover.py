@@ -20,7 +20,7 @@ from db.errors import Unavailable
 from db.resources.items import ITEMS
 from db.schema import current_schema
 from db.session import transaction
-from db.tables.compiled import CompiledStatements
+from db.tables.sql import TableSQL
 from service.settings import Settings
 from service.settings_reader import read_settings
 from tests.conftest import migrate
@@ -201,7 +201,7 @@ async def test_a_url_can_ask_for_a_standby(primary: PostgresServer, standby: Sta
 
 async def test_a_write_that_was_refused_by_a_read_only_server_was_not_done(changing: PostgresServer) -> None:
     database = open_database(changing.url())
-    sql = CompiledStatements(database, ITEMS)
+    sql = TableSQL(database, ITEMS)
     async with database.connect() as writer, database.connect() as reader:
         await make_read_only(changing)
         with pytest.raises(Unavailable):
@@ -219,7 +219,7 @@ async def test_a_write_that_was_refused_by_a_read_only_server_was_not_done(chang
 
 async def test_where_any_server_will_do_one_that_is_read_only_is_not_left(changing: PostgresServer) -> None:
     database = open_database(f"{changing.url()}?target_session_attrs=any")
-    sql = CompiledStatements(database, ITEMS)
+    sql = TableSQL(database, ITEMS)
     async with database.connect() as writer, database.connect() as reader:
         await make_read_only(changing)
         with pytest.raises(Unavailable):

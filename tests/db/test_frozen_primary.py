@@ -15,7 +15,7 @@ from db.errors import ConnectionLost, OutcomeUnknown, Unavailable
 from db.models import Item
 from db.resources.items import ITEMS
 from db.session import transaction
-from db.tables.compiled import CompiledStatements
+from db.tables.sql import TableSQL
 from service.settings import Settings
 from tests.conftest import migrate
 from tests.db.test_failover import RECOVERY_S, both
@@ -129,7 +129,7 @@ async def test_what_another_worker_has_left_acknowledges_nothing_more(
     shared = [0, 0]
     options = Options(latest_primary=shared, pool_size=1)
     one, other = open_database(first.url(), options), open_database(second.url(), options)
-    sql = CompiledStatements(one, ITEMS)
+    sql = TableSQL(one, ITEMS)
 
     async def write() -> None:
         async with transaction(one) as session:
@@ -154,7 +154,7 @@ async def test_a_connection_that_is_busy_on_a_demoted_server_is_ended_once_anoth
     first, second = servers
     options = Options(latest_primary=[0, 0])
     one, other = open_database(first.url(), options), open_database(second.url(), options)
-    sql = CompiledStatements(one, ITEMS)
+    sql = TableSQL(one, ITEMS)
     elsewhere = open_database(first.url())
     async with elsewhere.engine.begin() as locked, one.connect() as busy, one.connect() as idle:
         await locked.exec_driver_sql("LOCK TABLE items")

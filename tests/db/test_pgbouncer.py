@@ -16,7 +16,7 @@ from db.engines.engine import open_database
 from db.errors import InvalidValue
 from db.resources.items import ITEMS
 from db.schema import current_schema
-from db.tables.compiled import CompiledStatements
+from db.tables.sql import TableSQL
 from service.settings import Settings
 from tests.api.test_problems import locked
 from tests.db.test_migrations import ROOT
@@ -149,7 +149,7 @@ async def test_a_write_whose_connection_is_lost_before_it_was_committed_is_made_
 
 
 async def test_what_cannot_be_sent_leaves_no_transaction_behind(database: Database) -> None:
-    sql = CompiledStatements(database, ITEMS)
+    sql = TableSQL(database, ITEMS)
     async with database.connect() as connection:
         with pytest.raises(InvalidValue):
             await connection.fetch(sql.get, sql.ids.bind([("one",)]))

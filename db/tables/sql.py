@@ -44,8 +44,8 @@ VACANT_CHARACTERS = 32
 Guard = Callable[[Any], ColumnElement[bool]]  # the condition that a row of a row parameter is refused
 
 
-class CompiledStatements:
-    """The compiled statements of a table, and the row parameters they read."""
+class TableSQL:
+    """The statements of a table, compiled when they run first, and the row parameters they read."""
 
     def __init__(self, database: Database, table: Table) -> None:
         self._table = table
@@ -67,7 +67,7 @@ class CompiledStatements:
         self.lock = database.statement(locked)
         self.create = database.statement(self._create([]))
         self.update = database.statement(self._update(self.patches.table, []))
-        # A guarded statement is compiled only where it differs.
+        # A guarded statement is one of its own only where it differs.
         self.create_guarded = database.statement(self._create(guards)) if guards else self.create
         self.update_guarded = database.statement(self._update(self.patches.table, guards)) if guards else self.update
         self.delete = database.statement(self._delete(self.deletions.table, referred))
