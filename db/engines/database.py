@@ -83,6 +83,7 @@ class EchoingConnection:
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Log a statement, run it and return its rows."""
+        statement, values = statement.for_rows(values)
         log.info("%s %r", statement.sql, "[not shown]" if statement.is_secret else values)
         return await self._connection.fetch(statement, values, token)
 

@@ -199,7 +199,7 @@ class PostgreSQLConnection:
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], token: bytes | None = None) -> list[Any]:
         """Run a statement and return its rows; raise DuplicateWrite for a token that was committed before."""
-        if not isinstance(statement, Write):
+        if not statement.writes:
             return statement.read(await self._run(statement.sql, statement.arguments(values), wrote=False))
         statement, values = statement.for_rows(values)
         key = UUID(token or token_bytes(TOKEN_BYTES))

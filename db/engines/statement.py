@@ -66,6 +66,10 @@ class Statement:
             converted_columns=[(place, convert) for place, convert in values if convert],
         )
 
+    def for_rows(self, values: Mapping[str, Any]) -> "tuple[Statement, Mapping[str, Any]]":
+        """Return the statement that runs for the rows of these values, which may be another one, and its values."""
+        return self, values
+
     def arguments(self, values: Mapping[str, Any], **more: Any) -> list[Any]:
         """Return named values in the order of the SQL's parameters; `more` adds to them."""
         compiled = self._compiled

@@ -34,7 +34,7 @@ class Write(Statement):
     """A write, whose arguments are the arrays of one row parameter."""
 
     def for_rows(self, values: Mapping[str, Any]) -> tuple[Statement, Mapping[str, Any]]:
-        """Return the statement for so many rows, and its arguments."""
+        """Return the statement that runs for the rows of these values, and its values: scalars, for one row."""
         if len(next(iter(values.values()))) != 1:
             return self, values
         return self._for_one_row, {name: value for name, (value,) in values.items()}
@@ -43,4 +43,6 @@ class Write(Statement):
     def _for_one_row(self) -> Statement:
         dialect = copy(self._dialect)
         dialect.statement_compiler = OneRowCompiler
-        return Statement(self.source, dialect, self._converters, for_batchers=self._for_batchers)
+        statement = Statement(self.source, dialect, self._converters, for_batchers=self._for_batchers)
+        statement.is_secret = self.is_secret
+        return statement

@@ -118,6 +118,20 @@ async def test_debugging_shows_the_sql_and_its_values(
     assert shown == (settings.debug,) * 3
 
 
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("settings", [{"debug": True}], indirect=True)
+async def test_debugging_shows_the_statement_that_runs_for_one_row(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    await create_item(client, name="alone")
+    await client.post("/items", json=[{"name": "one", "price": 1}, {"name": "two", "price": 2}])
+    one, several = (line["message"] for line in lines(log, "db.engines.database") if "INSERT" in line["message"])
+    assert "'alone'" in one
+    assert "unnest" not in one
+    assert "['one', 'two']" in several or "('one', 'two')" in several
+    assert "unnest" in several
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_debugging_lets_sqlalchemy_speak(debug: bool) -> None:
     settings = log_settings(debug=debug)
