@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
 
 
-REACH = 8  # entries that are looked at for each place in a batch: of up to so many groups, batches are full
+REACH = 8  # entries that are looked at for each place in a batch: with up to so many groups queued, batches are full
 TOO_MANY = "too many requests wait for the database"
 TOO_LONG = "requests wait too long for the database"
 

@@ -37,7 +37,10 @@ class AsyncpgConverters:
 
 
 class SQLiteConverters:
-    """The conversions for sqlite3: SQLAlchemy's, but for reading timestamps, for which those take 1.3 µs each."""
+    """The conversions for sqlite3: SQLAlchemy's, but for reading timestamps, for which those take 1.3 µs each.
+
+    Doubles are converted only of RETURNING, which returns those without a fraction as integers.
+    """
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -50,7 +53,7 @@ class SQLiteConverters:
         """Return what converts a column's value, of a SELECT or of RETURNING."""
         if isinstance(kind, DateTime):
             return _from_text
-        if isinstance(kind, Double) and not returning:
+        if isinstance(kind, Double) and not returning:  # a SELECT applies the column's affinity
             return None
         return kind.dialect_impl(self._dialect).result_processor(self._dialect, None)
 

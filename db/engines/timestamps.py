@@ -13,7 +13,7 @@ SECOND = 1_000_000
 # As which asyncpg writes the first and the last moment of Python's in sessions (0.32, pgproto/codecs/datetime.pyx).
 INFINITE = {-(2**63): timestamp(datetime.min.replace(tzinfo=UTC)), 2**63 - 1: datetime.max.replace(tzinfo=UTC)}
 STORED_CHARACTERS = len("2026-01-31 12:00:00.000000")
-POINT = STORED_CHARACTERS - 7  # or a zone is shorter by as much as the fraction, such as in 12:00:00.0+01:00
+POINT = STORED_CHARACTERS - 7  # before a fraction of six digits; 12:00:00.123+00 is as long, and has a zone
 
 
 def timestamp_of(microseconds: int) -> datetime:
@@ -34,7 +34,7 @@ def microseconds_of(time: datetime | None) -> int | None:
 
 def timestamp_of_text(text: str) -> datetime:
     """Return the timestamp of a text in SQLite, where none has a zone but by other hands. Raise ValueError."""
-    if len(text) == STORED_CHARACTERS and text[-1].isdigit() and text[POINT] == ".":
+    if len(text) == STORED_CHARACTERS and text[POINT] == "." and text[POINT + 1 :].isdigit():
         time = datetime.fromisoformat(text + "+00:00")  # half of what it takes to add the zone afterwards
         return time if time.microsecond else timestamp(time)
     return timestamp(in_utc(datetime.fromisoformat(text)))

@@ -24,9 +24,10 @@ _first = itemgetter(0)
 class TableStatements(Generic[T]):
     """The verbs of a table, each run for a batch on one connection.
 
-    A row is returned as `make_row(*columns)`, in the order of the columns of the table. Every verb but `page` returns
-    one result for each member of its batch, in their order; a result that is an exception means that this member's row
-    was left as it was. A write that is repeated under the same token happens once.
+    A row is returned as `make_row(*columns)`, in the order of the columns of the table. A verb returns one result for
+    each member of its batch, in their order: of single rows a row or an exception, which means that the row was left as
+    it was; of `get_many` and `create_many`, whose members are batches, a list of these. A write that is repeated under
+    the same token happens once.
     """
 
     def __init__(self, database: Database, table: Table, make_row: Callable[..., T]) -> None:
@@ -87,7 +88,7 @@ class TableStatements(Generic[T]):
         return Page(list(starmap(self._make_row, rows)), more, total)
 
     async def pages(self, connection: Connection, queries: Sequence[Query], _token: bytes) -> list[Page[T]]:
-        """Return pages that `batched_pages` has, with one key."""
+        """Return pages that `batched_pages` includes, with one key."""
         limit = queries[0].limit
         found = await self.batched_pages.fetch(connection, queries)
         return [Page(list(starmap(self._make_row, rows[:limit])), len(rows) > limit) for rows in found]

@@ -21,8 +21,8 @@ class Storage:
     """The database, and the connections that the batchers of all stores borrow; it is entered to connect.
 
     Of `batch_connections`, LIST_CONNECTIONS are for lists whose statements are planned anew for each range; pages that
-    batched_pages.py has are planned once, as reads by id are, and share their connections. Writes of several statements
-    are transactions, and take their connections from the database's pool.
+    batched_pages.py includes are planned once, as reads by id are, and share their connections. Writes of several
+    statements are transactions, and take their connections from the database's pool.
     """
 
     def __init__(

@@ -30,10 +30,11 @@ PAGE_BATCHES_IN_FLIGHT = 2  # while one batch of pages is decoded, the database 
 class Store(Generic[T]):
     """The verbs of a table's rows; results are in the order of the arguments, a row is `make_row(*columns)`.
 
-    The verbs for one row share a statement with concurrent calls of the same verb: a batcher runs them as one batch.
-    Those for many rows write all of them or none. Every verb raises the errors of db.errors; under an idempotency key a
-    write also raises ReplayedResponse, KeyInUse and KeyReused. A call with an owner updates and deletes rows of this
-    user and of nobody alone, where the table's rows have owners; for any other row it raises NotOwner.
+    Concurrent calls of one verb for one row share a statement, and so do small calls of `get_many` and `create_many`,
+    and pages: a batcher runs them as one batch. Verbs for many rows write all of their rows or none. Every verb raises
+    the errors of db.errors; under an idempotency key a write also raises ReplayedResponse, KeyInUse and KeyReused. A
+    call with an owner updates and deletes rows of this user and of nobody alone, where the table's rows have owners;
+    for any other row it raises NotOwner.
     """
 
     is_audited: ClassVar[bool] = False
@@ -52,7 +53,7 @@ class Store(Generic[T]):
         def batcher(verb: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
             return storage.batcher(f"{table.name} {verb}", run, **options)
 
-        # What takes turns with this process is not faster side by side: they would wait for each other at each row.
+        # SQLite's threads and the event loop wait for one another at each row: two statements side by side are slower.
         bulk_in_flight, pages_in_flight = BULK_IN_FLIGHT, PAGE_BATCHES_IN_FLIGHT
         if not storage.database.has_process:
             bulk_in_flight = pages_in_flight = 1

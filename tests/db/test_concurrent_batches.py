@@ -74,7 +74,7 @@ async def test_batches_that_wait_share_statements_and_large_ones_have_their_own(
 ) -> None:
     counts = [2] * (2 * BATCHES_MAX) + [SHARED_ROWS_MAX + 1] * 2
     created = await asyncio.gather(*(items.create_many(CALL, new_rows(0, count)) for count in counts))
-    reads, writes = [], sizes[:]
+    writes = sizes[:]
     await asyncio.gather(*(items.get_many(CALL, [row.id for row in rows]) for rows in created))
     reads = sizes[len(writes) :]
     is_shared = "coalesced" in request.node.callspec.id
