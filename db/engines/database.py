@@ -109,7 +109,7 @@ class Database(ABC):
     version_min: tuple[int, ...]  # the oldest that its statements run on
     has_roles: bool  # whether there are roles, which may lack privileges on tables
     has_lateral: bool  # whether a subquery in FROM can refer to the tables before it
-    has_process: bool  # whether it works in processes of its own, and not by turns with the event loop (Python's lock)
+    runs_in_process: bool  # whether it runs in this process, and waits for Python's lock at each row
     has_statistics: bool  # whether its planner estimates how many rows a filter matches
     row_count: str  # SQL that estimates, at no cost that grows, how many rows the table in the braces has
 

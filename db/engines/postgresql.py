@@ -69,7 +69,7 @@ class PostgreSQL(Database):
     version_min = (12,)  # plan_cache_mode
     has_roles = True
     has_lateral = True
-    has_process = True
+    runs_in_process = False
     has_statistics = True
     row_count = "SELECT pg_stat_get_live_tuples('{0}'::regclass)"  # since the statistics were reset
     target = "read-write"  # of the URL's hosts, unless it says otherwise

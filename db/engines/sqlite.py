@@ -41,7 +41,7 @@ class SQLite(Database):
     version_min = (3, 35, 0)  # RETURNING
     has_roles = False
     has_lateral = False
-    has_process = False
+    runs_in_process = True
     has_statistics = False
     row_count = "SELECT (SELECT max(rowid) FROM {0}) - (SELECT min(rowid) FROM {0}) + 1"
 

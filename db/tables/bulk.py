@@ -1,4 +1,4 @@
-"""Batches that one request brings, as members of the batchers of bulk verbs."""
+"""Batches that one request brings, each a member of a batcher's batch: small ones share statements."""
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from db.engines.database import Connection
 from db.errors import NotFound
 from db.tables.refusals import all_or_nothing
 
-BULK_IN_FLIGHT = 4  # while one bulk write waits for the disk, the next ones are executed
+BULK_IN_FLIGHT = 4  # while one bulk write waits for the disk, the next ones run; one connection is not theirs
 BATCHES_MAX = 10  # that share a statement
 SHARED_ROWS_MAX = 100  # of each of them: beyond, what a statement costs is little beside what its rows do
 

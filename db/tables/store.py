@@ -55,7 +55,7 @@ class Store(Generic[T]):
 
         # SQLite's threads and the event loop wait for one another at each row: two statements side by side are slower.
         bulk_in_flight, pages_in_flight = BULK_IN_FLIGHT, PAGE_BATCHES_IN_FLIGHT
-        if not storage.database.has_process:
+        if storage.database.runs_in_process:
             bulk_in_flight = pages_in_flight = 1
         alone = {"limits": single, "in_flight_max": bulk_in_flight}
         self._get_batcher = batcher("get", statements.get, deduplicate=storage.coalesce, idempotent=True)
