@@ -86,11 +86,12 @@ def kinds(resource: Resource) -> dict[str, Kind]:
     rows = resource.path.strip("/")
     # A transaction, on a connection of the pool, is what may refuse some of its rows, as their values are taken.
     creation = TRANSACTION if resource.collection.unique else STATEMENT
+    alone = {"ITEMSVC_COALESCE": "off"}  # else ever more of them share a statement, and there is no peak
     return {
-        f"batches of {rows} created": Kind(resource, _create_batch, 4, *creation),
+        f"batches of {rows} created": Kind(resource, _create_batch, 4, *creation, alone),
         f"batches of {rows} updated": Kind(resource, _update_batch, 4, *TRANSACTION),
         f"lists of {rows}": Kind(resource, _list, 2, *STATEMENT),
-        f"{rows} created": Kind(resource, _create, 4, *STATEMENT, {"ITEMSVC_COALESCE": "off"}),
+        f"{rows} created": Kind(resource, _create, 4, *STATEMENT, alone),
     }
 
 
