@@ -16,11 +16,12 @@ from bench.contestants import CONTESTANTS
 from bench.databases import DATABASES
 from bench.databases import TITLES as DATABASE_TITLES
 from bench.drivers.found import find_driver
+from bench.presets import answerable
 from bench.processes import temporary_folder
 from bench.record import Plan, Run, machine, named, versions, write
 from bench.report.files import RESULTS, publish
 from bench.report.tables import detailed
-from bench.terminal import progress_bar, run_command
+from bench.terminal import NobodyAnswersError, progress_bar, run_command
 
 
 def main() -> int:
@@ -40,7 +41,10 @@ def work(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def build(plan: Plan, console: Console) -> tuple[Plan, dict[str, str]]:
-    """Build who has to be built, and return the plan of those who can take part, with the versions of their parts."""
+    """Build who has to be built, and return the plan of those who can take part, with the versions of their parts.
+
+    Raise NobodyAnswersError if nobody can.
+    """
     found: dict[str, str] = {}
     left_out: set[str] = set()
     for contestant in CONTESTANTS:
@@ -52,7 +56,10 @@ def build(plan: Plan, console: Console) -> tuple[Plan, dict[str, str]]:
                 left_out.add(contestant.key)
                 console.print(f"{contestant.title} is left out: {error}", markup=False, highlight=False, soft_wrap=True)
     parts = [replace(part, contestants=[key for key in part.contestants if key not in left_out]) for part in plan.parts]
-    return replace(plan, parts=[part for part in parts if part.contestants]), found
+    answered = [part for part in map(answerable, parts) if part.cells]
+    if not answered:
+        raise NobodyAnswersError
+    return replace(plan, parts=answered), found
 
 
 def measured(plan: Plan, console: Console) -> Run:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from bench.contestants import BASELINE, CONTESTANTS, OURS
 from bench.record import Part, Plan
 from bench.workloads import COLD_PAGE, GET, GET_OF_MANY, LIST, MIXED, PAGE, POST, PUT, READ_BATCH, WRITE_BATCH
@@ -58,6 +60,15 @@ def full() -> Plan:
         cells={GET.key: [1, CROWD], **{entry.key: [CROWD] for entry in (PAGE, POST, PUT, LIST)}},
     )
     return Plan(parts=[on_postgres, on_sqlite], rounds=5, duration_seconds=2, warm_up_seconds=1, rows=10_000)
+
+
+def answerable(part: Part) -> Part:
+    """Leave out the workloads that none of a part's contestants serves."""
+    taking_part = [entry for entry in CONTESTANTS if entry.key in part.contestants]
+    cells = {
+        key: crowds for key, crowds in part.cells.items() if any(key not in entry.leaves_out for entry in taking_part)
+    }
+    return replace(part, cells=cells)
 
 
 PRESETS = {"short": short, "full": full}

@@ -13,6 +13,17 @@ from bench.responses import WrongResponseError
 FAILED, INTERRUPTED = 1, 130
 
 
+class NobodyAnswersError(Exception):
+    """None of the contestants that were named takes part on the databases, or serves the workloads, that were named."""
+
+    def __str__(self) -> str:
+        """Return that, and where to look."""
+        return (
+            "Nobody is left to ask: none of these contestants takes part on these databases and serves what is asked; "
+            "`service` does."
+        )
+
+
 def run_command(work: Callable[[Console], None]) -> int:
     """Do the work of a command, and return its exit code; everything that was started ends with it."""
     console = Console(stderr=True)
@@ -20,7 +31,7 @@ def run_command(work: Callable[[Console], None]) -> int:
         signal.signal(number, _interrupt)
     try:
         work(console)
-    except (ProcessError, WrongResponseError) as error:
+    except (ProcessError, WrongResponseError, NobodyAnswersError) as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return FAILED
     except KeyboardInterrupt:

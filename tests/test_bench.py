@@ -12,10 +12,11 @@ from rich.console import Console
 
 from bench import builds
 from bench.__main__ import build
+from bench.arguments import parser, plan
 from bench.contestants import BASELINE, CONTESTANTS, OURS
 from bench.drivers import pgbench, wrk
 from bench.drivers.driver import Load
-from bench.presets import PRESETS, narrowed, short
+from bench.presets import PRESETS, answerable, narrowed, short
 from bench.record import Growth, Part, Plan, Point, Run, Sample
 from bench.report.files import publish
 from bench.report.medians import Key, Ratios, figures, grown
@@ -23,6 +24,7 @@ from bench.report.page import page
 from bench.report.plots import MAIN
 from bench.report.tables import OVERVIEW, SEMANTICS, detailed, summary
 from bench.semantics import Semantics
+from bench.terminal import NobodyAnswersError
 from bench.workloads import GET, GROWTH_WORKLOADS, PAGE, WORKLOADS
 
 PEERS = Path("bench/peers")
@@ -160,6 +162,20 @@ def test_who_cannot_be_built_is_left_out_with_a_line(monkeypatch: pytest.MonkeyP
     lines = cast("StringIO", console.file).getvalue()
     assert "Go net/http + pgx is left out: there is no go on the PATH; on Debian, apt-get install golang-go" in lines
     assert "Fastify + postgres.js is left out: there is no node on the PATH" in lines
+
+
+@pytest.mark.parametrize(
+    "named", [["--databases", "sqlite", "--contestants", "go"], ["--contestants", "pgbench", "--workloads", "page"]]
+)
+def test_a_contest_of_nobody_is_refused_with_a_line(named: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # nothing is built
+    with pytest.raises(NobodyAnswersError, match="Nobody is left to ask"):
+        build(plan(parser().parse_args(named)), Console(file=StringIO()))
+
+
+def test_a_workload_that_nobody_serves_is_left_out() -> None:
+    part = narrowed(short().parts[0], contestants=["pgbench"], workloads=["page", "get"])
+    assert [*answerable(part).cells] == ["get"]
 
 
 def test_presets_ask_only_those_who_serve_the_workload() -> None:
