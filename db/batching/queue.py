@@ -66,7 +66,9 @@ class Queue(Generic[M, R]):
         self._deduplicate = deduplicate
         self._unique_keys = unique_keys
         self._group_key = group_key
-        self._taken: float = limits.batch_size_max  # by a batch that leaves others behind; of groups, a moving average
+        # By a batch that leaves others behind; of groups a moving average, which some sixteen batches have to pass to
+        # follow a change of load. How long the oldest entry may wait is bounded besides.
+        self._taken: float = limits.batch_size_max
         self.wait_estimator = WaitEstimator(in_flight_max)
         self._entries: dict[Hashable, Entry[M, R]] = {}
         self._length = 0  # in waiters

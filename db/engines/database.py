@@ -151,7 +151,8 @@ class Database(ABC):
     async def connect(self, *, generic_plan: bool = False) -> AsyncIterator[BatchConnection]:
         """Open a connection outside the pool, and close it at the end. Raises Unavailable.
 
-        With `generic_plan` a statement is planned once, whatever its arguments: right for keys, wrong for ranges.
+        With `generic_plan` a statement is planned once, whatever its arguments: right for keys and for pages without
+        filters, which have one good plan; wrong for filters, whose best index depends on their values.
         """
         async with self._open() as driver:
             connection = await self._wrap(driver, generic_plan=generic_plan)

@@ -30,8 +30,8 @@ from db.tables.keyset import in_order
 from db.tables.pagination import Query
 from db.tables.table import PARAMETER_TYPES, Table
 
-# As many places has the UNION ALL. Ten pages of a hundred rows hold the event loop for two milliseconds, and more would
-# save nothing more.
+# PAGES_MAX is also the number of SELECTs in the UNION ALL. Ten pages of a hundred rows hold the event loop for two
+# milliseconds, and more would save nothing more.
 PAGES_MAX, PAGE_ROWS_MAX = 10, 100
 PAGE_ROWS = "page_rows"  # the parameter with a page's limit
 
@@ -120,6 +120,7 @@ class BatchedPages:
         return select(positions.c[ORDINALITY], *each.c).select_from(positions.join(each, true()))
 
     def _union(self, query: Query) -> CompoundSelect[Any]:
+        """Return the UNION ALL of numbered pages; SQLite runs one after the other, each in its own order."""
         suffixes = [f"_{number}" for number in range(PAGES_MAX)]
         pages = [self._page(query, self._parameters(query.order, each), suffix=each).subquery() for each in suffixes]
         return union_all(

@@ -1,4 +1,4 @@
-"""Batches that one request brings, each a member of a batcher's batch: small ones share statements."""
+"""Batches that one request brings: small ones that are read or created share statements, others have their own."""
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from db.engines.database import Connection
 from db.errors import NotFound
 from db.tables.refusals import all_or_nothing
 
-BULK_IN_FLIGHT = 4  # while one bulk write waits for the disk, the next ones run; one connection is not theirs
+BULK_IN_FLIGHT = 4  # of each batcher: while one waits for the disk, the next ones run
 BATCHES_MAX = 10  # that share a statement
 SHARED_ROWS_MAX = 100  # of each of them: beyond, what a statement costs is little beside what its rows do
 
@@ -17,11 +17,12 @@ def batch_group(batch: Sequence[Any]) -> Hashable:
     return "small" if len(batch) <= SHARED_ROWS_MAX else id(batch)
 
 
-async def run_each(
+async def run_alone(
     connection: Connection, operations: Sequence[Callable[..., Awaitable[Any]]], token: bytes
 ) -> list[Any]:
-    """Run operations one after the other; of those that write there is one, as they have one token."""
-    return [await operation(connection, token=token) for operation in operations]
+    """Run the one operation of a batch, as a token stands for one write."""
+    [operation] = operations
+    return [await operation(connection, token=token)]
 
 
 def deleted_ids(ids: Sequence[int], errors: Sequence[Exception | None]) -> list[int]:

@@ -25,9 +25,9 @@ class TableStatements(Generic[T]):
     """The verbs of a table, each run for a batch on one connection.
 
     A row is returned as `make_row(*columns)`, in the order of the columns of the table. A verb returns one result for
-    each member of its batch, in their order: of single rows a row or an exception, which means that the row was left as
-    it was; of `get_many` and `create_many`, whose members are batches, a list of these. A write that is repeated under
-    the same token happens once.
+    each member of its batch, in their order. For a single row that is the row, None from `delete`, or an exception,
+    which means that the row was left as it was; for a batch of `get_many` or `create_many`, a list of the rows that
+    there are, or were created. A write that is repeated under the same token happens once.
     """
 
     def __init__(self, database: Database, table: Table, make_row: Callable[..., T]) -> None:
@@ -61,15 +61,17 @@ class TableStatements(Generic[T]):
         token: bytes | None = None,  # noqa: ARG002 - a read may run twice
     ) -> list[T | NotFound]:
         """Return the row for each id, or NotFound in its place."""
-        make_row = self._make_row
-        found = {row[0]: make_row(*row) for row in await self._select(connection, ids)}
+        found = await self._found(connection, ids)
         return [found.get(id) or NotFound([id], self._noun) for id in ids]
 
     async def get_many(self, connection: Connection, batches: Sequence[Sequence[int]], _token: bytes) -> list[list[T]]:
         """Return, for each batch of ids, the rows that exist, in the order of the ids."""
-        ids = list(dict.fromkeys(chain.from_iterable(batches)))
-        rows = dict(zip(ids, await self.get(connection, ids), strict=True))
-        return [[row for id in batch if not isinstance(row := rows[id], NotFound)] for batch in batches]
+        found = await self._found(connection, list(dict.fromkeys(chain.from_iterable(batches))))
+        return [[found[id] for id in batch if id in found] for batch in batches]
+
+    async def _found(self, connection: Connection, ids: Sequence[int]) -> dict[int, T]:
+        make_row = self._make_row
+        return {row[0]: make_row(*row) for row in await self._select(connection, ids)}
 
     async def create_many(
         self, connection: Connection, batches: Sequence[Sequence[Row]], token: bytes

@@ -64,11 +64,15 @@ class Storage:
             self._opened = opened.pop_all()
         return self
 
-    def batcher(self, name: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
-        """Return a batcher that has these options, and of others those of a batcher of single rows."""
-        limits, in_flight = self.limits, 1
+    def batcher(self, name: str, run: Any, members_max: int | None = None, **options: Any) -> Batcher[Any, Any, Any]:
+        """Return a batcher with these options; any that is missing is as for a batcher of single rows.
+
+        Its batches have `members_max` members at most, if that is less than the setting; one, without coalescing.
+        """
+        size, in_flight = self.limits.batch_size_max, 1
         if not self.coalesce:
-            limits, in_flight = self.limits._replace(batch_size_max=1), self.connections.size
+            size, in_flight = 1, self.connections.size
+        limits = self.limits._replace(batch_size_max=min(size, members_max or size))
         options = {"connections": self.connections, "limits": limits, "in_flight_max": in_flight, **options}
         return Batcher(name, run=run, **options)
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.batching.batcher import Batcher
 from db.engines.database import Connection
 from db.tables.batched_pages import PAGES_MAX
-from db.tables.bulk import BATCHES_MAX, BULK_IN_FLIGHT, batch_group, deleted_ids, run_each
+from db.tables.bulk import BATCHES_MAX, BULK_IN_FLIGHT, batch_group, deleted_ids, run_alone
 from db.tables.call import Call
 from db.tables.pagination import Page, Query
 from db.tables.refusals import all_or_nothing
@@ -30,11 +30,11 @@ PAGE_BATCHES_IN_FLIGHT = 2  # while one batch of pages is decoded, the database 
 class Store(Generic[T]):
     """The verbs of a table's rows; results are in the order of the arguments, a row is `make_row(*columns)`.
 
-    Concurrent calls of one verb for one row share a statement, and so do small calls of `get_many` and `create_many`,
-    and pages: a batcher runs them as one batch. Verbs for many rows write all of their rows or none. Every verb raises
-    the errors of db.errors; under an idempotency key a write also raises ReplayedResponse, KeyInUse and KeyReused. A
-    call with an owner updates and deletes rows of this user and of nobody alone, where the table's rows have owners;
-    for any other row it raises NotOwner.
+    Concurrent calls of one verb for one row share a statement, and so do pages (batched_pages.py) and small calls of
+    `get_many`, and of `create_many` where nothing may be refused (bulk.py): a batcher runs them as one batch. Verbs for
+    many rows write all of their rows or none. Every verb raises the errors of db.errors; under an idempotency key a
+    write also raises ReplayedResponse, KeyInUse and KeyReused. A call with an owner updates and deletes rows of this
+    user and of nobody alone, where the table's rows have owners; for any other row it raises NotOwner.
     """
 
     is_audited: ClassVar[bool] = False
@@ -48,48 +48,47 @@ class Store(Generic[T]):
         self._timeout_s = storage.limits.timeout_ms / 1000
         self._make_row = make_row
         self._statements = statements = TableStatements(storage.database, table, make_row)
-        single = storage.limits._replace(batch_size_max=1)
-
-        def batcher(verb: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
-            return storage.batcher(f"{table.name} {verb}", run, **options)
-
-        # SQLite's threads and the event loop wait for one another at each row: two statements side by side are slower.
-        bulk_in_flight, pages_in_flight = BULK_IN_FLIGHT, PAGE_BATCHES_IN_FLIGHT
-        if storage.database.runs_in_process:
-            bulk_in_flight = pages_in_flight = 1
-        alone = {"limits": single, "in_flight_max": bulk_in_flight}
-        self._get_batcher = batcher("get", statements.get, deduplicate=storage.coalesce, idempotent=True)
-        self._create_batcher = batcher(
-            "create", statements.create, unique_keys=table.unique_in_row if table.unique else None
-        )
-        self._update_batcher = batcher("update", statements.update, unique_keys=self._keys_of_patch)
-        self._delete_batcher = batcher("delete", statements.delete, unique_keys=_keys_of_deletion)
-        batches_max = min(storage.limits.batch_size_max, BATCHES_MAX) if storage.coalesce else 1
-        shared: dict[str, Any] = {**alone, "limits": storage.limits._replace(batch_size_max=batches_max)}
-        shared["group_key"] = batch_group
-        self._bulk_read_batcher = batcher("bulk read", statements.get_many, idempotent=True, **shared)
-        self._bulk_create_batcher = batcher("bulk create", statements.create_many, **shared)
-        self._bulk_write_batcher = batcher("bulk write", run_each, **alone)
-        self._keyed_batcher = batcher("keyed", self._run_once, connections=storage.transactions, unique_keys=self._keys)
-        lists = {"connections": storage.list_connections, "limits": single, "idempotent": True}
-        lists["deduplicate"] = storage.coalesce
-        self._page_batcher = batcher("page", self._page_batch, in_flight_max=LIST_CONNECTIONS, **lists)
-        self._counted_page_batcher = batcher("counted page", self._page_batch, in_flight_max=1, slow=True, **lists)
-        pages_max = min(storage.limits.batch_size_max, PAGES_MAX) if storage.coalesce else 1
-        lists |= {"connections": storage.connections, "limits": storage.limits._replace(batch_size_max=pages_max)}
-        self._batched_page_batcher = batcher(
-            "batched page",
-            statements.pages,
-            in_flight_max=pages_in_flight,
-            group_key=statements.batched_pages.key,
-            **lists,
-        )
+        self._make_batchers(storage)
         # The verbs of the batches of keyed writes, by the type of their members.
         self._verbs: dict[type, tuple[Callable[..., Any], Callable[..., Collection[Hashable]]]] = {
             tuple: (statements.create, table.unique_in_row),
             Patch: (statements.update, self._keys_of_patch),
             Deletion: (statements.delete, _keys_of_deletion),
         }
+
+    def _make_batchers(self, storage: Storage) -> None:
+        statements, table = self._statements, self.table
+
+        def batcher(verb: str, run: Any, **options: Any) -> Batcher[Any, Any, Any]:
+            return storage.batcher(f"{table.name} {verb}", run, **options)
+
+        bulk_in_flight = BULK_IN_FLIGHT
+        pages_in_flight = PAGE_BATCHES_IN_FLIGHT if storage.coalesce else storage.connections.size
+        if storage.database.runs_in_process:
+            # Its threads and the event loop wait for one another's lock at each row: two statements of one batcher side
+            # by side are slower than one after the other.
+            bulk_in_flight = pages_in_flight = 1
+
+        self._get_batcher = batcher("get", statements.get, deduplicate=storage.coalesce, idempotent=True)
+        self._create_batcher = batcher(
+            "create", statements.create, unique_keys=table.unique_in_row if table.unique else None
+        )
+        self._update_batcher = batcher("update", statements.update, unique_keys=self._keys_of_patch)
+        self._delete_batcher = batcher("delete", statements.delete, unique_keys=_keys_of_deletion)
+        self._keyed_batcher = batcher("keyed", self._run_once, connections=storage.transactions, unique_keys=self._keys)
+
+        bulk: dict[str, Any] = {"in_flight_max": bulk_in_flight}
+        shared = {**bulk, "members_max": BATCHES_MAX, "group_key": batch_group}
+        self._bulk_read_batcher = batcher("bulk read", statements.get_many, idempotent=True, **shared)
+        self._bulk_create_batcher = batcher("bulk create", statements.create_many, **shared)
+        self._bulk_write_batcher = batcher("bulk write", run_alone, members_max=1, **bulk)
+
+        reads: dict[str, Any] = {"idempotent": True, "deduplicate": storage.coalesce}
+        lists = {**reads, "connections": storage.list_connections, "members_max": 1}
+        self._page_batcher = batcher("page", self._page_batch, in_flight_max=LIST_CONNECTIONS, **lists)
+        self._counted_page_batcher = batcher("counted page", self._page_batch, in_flight_max=1, slow=True, **lists)
+        pages = {**reads, "members_max": PAGES_MAX, "group_key": statements.batched_pages.key}
+        self._batched_page_batcher = batcher("batched page", statements.pages, in_flight_max=pages_in_flight, **pages)
 
     def bounded(self, call: Call) -> Call:
         """Return a call with a deadline for all steps of its request: no later than the service's limit from now."""

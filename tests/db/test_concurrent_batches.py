@@ -38,7 +38,7 @@ async def items(database: Database, request: pytest.FixtureRequest) -> AsyncIter
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list of how many rows each statement of a batch has read or created."""
     sizes: list[int] = []
-    for verb in ("get", "create"):
+    for verb in ("_found", "create"):
         run = getattr(TableStatements, verb)
 
         async def run_and_count(statements: Any, connection: Any, rows: Any, *token: Any, run: Any = run) -> Any:
