@@ -9,24 +9,34 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from bench.arguments import parser, plan
+from bench.arguments import is_narrowed, parser, plan
 from bench.builds import CannotBuildError
 from bench.contest import Contest
 from bench.contestants import CONTESTANTS
 from bench.databases import DATABASES
 from bench.databases import TITLES as DATABASE_TITLES
 from bench.drivers.found import find_driver
+from bench.drivers.locust import Locust
 from bench.presets import answerable
 from bench.processes import temporary_folder
 from bench.record import Plan, Run, machine, named, versions, write
-from bench.report.files import RESULTS, publish
+from bench.report.files import NARROWED, RESULTS, publish
 from bench.report.tables import detailed
 from bench.terminal import NobodyAnswersError, progress_bar, run_command
+
+NO_WRK = (
+    "wrk is not on the PATH, so locust asks, which takes more of the processors than most contestants: its figures are "
+    "not comparable with those of wrk; on Debian, apt-get install wrk"
+)
 
 
 def main() -> int:
     """Run what the command line asks for."""
-    return run_command(partial(work, parser().parse_args()))
+    arguments = parser().parse_args()
+    if arguments.output is None:
+        arguments.output = (NARROWED if is_narrowed(arguments, parser()) else RESULTS) / f"{arguments.preset}.json"
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    return run_command(partial(work, arguments))
 
 
 def work(arguments: argparse.Namespace, console: Console) -> None:
@@ -34,10 +44,10 @@ def work(arguments: argparse.Namespace, console: Console) -> None:
     built, built_versions = build(plan(arguments), console)
     run = measured(built, console)
     run.versions.update(built_versions)
-    output = arguments.output or RESULTS / f"{arguments.preset}.json"
-    write(output, run)
+    write(arguments.output, run)
     sys.stdout.write(f"{detailed(run)}\n")
-    console.print("written:", *map(str, (output, *publish(output))), highlight=False, soft_wrap=True)
+    written = map(str, (arguments.output, *publish(arguments.output)))
+    console.print("written:", *written, highlight=False, soft_wrap=True)
 
 
 def build(plan: Plan, console: Console) -> tuple[Plan, dict[str, str]]:
@@ -65,6 +75,8 @@ def build(plan: Plan, console: Console) -> tuple[Plan, dict[str, str]]:
 def measured(plan: Plan, console: Console) -> Run:
     """Run every part of a plan, one after the other."""
     driver = find_driver()
+    if isinstance(driver, Locust):
+        console.print(NO_WRK, markup=False, highlight=False, soft_wrap=True)
     run = Run(started=datetime.now(UTC), plan=plan, machine=machine(), versions=versions(driver.version))
     with progress_bar(console) as progress:
         for part in plan.parts:

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from msgspec.structs import replace
 
@@ -9,10 +10,11 @@ from bench.contestants import CONTESTANTS
 from bench.databases import DATABASES
 from bench.presets import PRESETS, narrowed
 from bench.record import Plan
-from bench.report.files import RESULTS
+from bench.report.files import NARROWED, RESULTS
 from bench.workloads import WORKLOADS
 
 DEFAULT = "short"
+ROWS_MIN = 100
 
 
 def plan(arguments: argparse.Namespace) -> Plan:
@@ -40,7 +42,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     description = "Measure this service beside others over the same table."
-    parser = argparse.ArgumentParser(prog="python -m bench", description=description)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=description, allow_abbrev=False)
     add = parser.add_argument
     preset = parser.add_mutually_exclusive_group()
     for key, builder in PRESETS.items():
@@ -59,15 +61,46 @@ def parser() -> argparse.ArgumentParser:
     numbers = {
         "workers": "processes of each contestant on PostgreSQL",
         "rounds": "how often everybody is measured",
-        "duration": "seconds of each measurement",
+        "duration": "whole seconds of each measurement",
         "warm-up": "seconds of the same load before it",
-        "rows": "items in the table at the start, 100 at least",
     }
     add("--connections", nargs="+", type=positive, metavar="N", help="how many ask at once")
     for name, explanation in numbers.items():
         add(f"--{name}", type=positive, metavar="N", help=f"{explanation} (the preset's)")
-    add("--output", type=Path, metavar="FILE", help=f"where the raw figures go ({RESULTS}/PRESET.json)")
+    add("--rows", type=enough, metavar="N", help=f"items in the table at the start, {ROWS_MIN} at least (the preset's)")
+    add_output(parser, f"{RESULTS}/PRESET.json, or {NARROWED} for a part of one")
     return parser
+
+
+def is_narrowed(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> bool:
+    """Return whether the command line asks for anything else than what is there by default, or a preset as it is."""
+    own = {"preset", "output"}
+    return any(value != parser.get_default(name) for name, value in vars(arguments).items() if name not in own)
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that says where figures go."""
+    parser.add_argument("--output", type=writable, metavar="FILE", help=f"where the raw figures go ({default})")
+
+
+def writable(text: str) -> Path:
+    """Read the path of a file that can be written, before an hour is spent on what goes there."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: {error.strerror}") from None
+    return path
+
+
+def enough(text: str) -> int:
+    """Read a number of items that fill the largest page."""
+    number = positive(text)
+    if number < ROWS_MIN:
+        raise argparse.ArgumentTypeError(f"must be at least {ROWS_MIN}")
+    return number
 
 
 def add_some(
@@ -79,8 +112,7 @@ def add_some(
 
 
 def positive(text: str) -> int:
-    """Read a number that is at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    """Read a whole number that is at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)

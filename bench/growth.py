@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.arguments import add_some, positive
+from bench.arguments import add_output, add_some, is_narrowed, positive
 from bench.contest import Contest, Question, Server, Trial
 from bench.contestants import OURS
 from bench.databases import DATABASES
@@ -23,7 +23,7 @@ from bench.drivers.found import find_driver
 from bench.presets import narrowed, short
 from bench.processes import temporary_folder
 from bench.record import Growth, Part, Plan, Point, machine, versions, write
-from bench.report.files import GROWTH, publish_all
+from bench.report.files import GROWTH, NARROWED, publish_all
 from bench.report.tables import growth_table
 from bench.terminal import progress_bar, run_command
 from bench.workloads import GROWTH_WORKLOADS
@@ -34,7 +34,11 @@ ALONE = 1
 
 def main() -> int:
     """Measure every size of every database."""
-    return run_command(partial(work, parser().parse_args()))
+    arguments = parser().parse_args()
+    if arguments.output is None:
+        arguments.output = NARROWED / GROWTH.name if is_narrowed(arguments, parser()) else GROWTH
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    return run_command(partial(work, arguments))
 
 
 def work(arguments: argparse.Namespace, console: Console) -> None:
@@ -42,7 +46,8 @@ def work(arguments: argparse.Namespace, console: Console) -> None:
     growth = measured(arguments, console)
     write(arguments.output, growth)
     sys.stdout.write(f"{growth_table(growth)}\n")
-    console.print("written:", *map(str, (arguments.output, *publish_all())), highlight=False, soft_wrap=True)
+    published = publish_all() if arguments.output == GROWTH else []
+    console.print("written:", *map(str, (arguments.output, *published)), highlight=False, soft_wrap=True)
 
 
 def measured(arguments: argparse.Namespace, console: Console) -> Growth:
@@ -117,13 +122,15 @@ def drop_from_page_cache(folder: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.growth", description="Measure what more rows cost.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.growth", description="Measure what more rows cost.", allow_abbrev=False
+    )
     add = parser.add_argument
     add_some(parser, "--databases", [*DATABASES], "what stores the items", default=[*DATABASES])
     add("--rows", nargs="+", type=positive, metavar="N", help="items in the table, from a thousand to ten million")
     add("--rounds", type=positive, default=3, metavar="N", help="how often everything is asked (%(default)s)")
     add("--duration", type=positive, default=3, metavar="S", help="seconds of each measurement (%(default)s)")
-    add("--output", type=Path, default=GROWTH, metavar="FILE", help="where the raw figures go (%(default)s)")
+    add_output(parser, f"{GROWTH}, or {NARROWED} for a part of it")
     return parser
 
 

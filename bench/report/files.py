@@ -9,18 +9,23 @@ from bench.report.medians import figures
 from bench.report.page import page
 from bench.report.plots import RATE, compared
 from bench.report.style import standalone
-from bench.report.tables import summary
+from bench.report.tables import detailed, summary
 
 RESULTS = Path("bench/results")
 GROWTH = RESULTS / "growth.json"
+NARROWED = RESULTS / "narrowed"  # figures of a part of a contest, which stand in the place of no others
 
 
 def publish(file: Path) -> list[Path]:
-    """Write the README's table and plot, and the page, of a run; returns these files."""
+    """Write the table and plot of a run, and its page; returns these files.
+
+    The table of a preset is the README's, which has some of the cells, and its page has the growth beside it.
+    """
     run = msgspec.json.decode(file.read_bytes(), type=Run)
-    growth = msgspec.json.decode(GROWTH.read_bytes(), type=Growth) if GROWTH.exists() else None
+    is_preset = file.parent == RESULTS
+    growth = msgspec.json.decode(GROWTH.read_bytes(), type=Growth) if is_preset and GROWTH.exists() else None
     written = {
-        file.with_suffix(".md"): f"{summary(run)}\n",
+        file.with_suffix(".md"): f"{summary(run) if is_preset else detailed(run)}\n",
         file.with_suffix(".svg"): standalone(compared(figures(run), run.plan.parts[0], RATE)),
         file.with_suffix(".html"): page(run, growth),
     }
