@@ -76,7 +76,11 @@ class TimedOut(DatabaseError):
 
 
 class Overloaded(DatabaseError):
-    """A limit on waiting work is reached; the statement was not sent."""
+    """A limit on waiting work is reached, which `limit` names; the statement was not sent."""
+
+    def __init__(self, message: str, limit: str = "other") -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class Unavailable(DatabaseError):

@@ -16,11 +16,13 @@ import asyncio
 from collections.abc import Callable, Collection, Hashable
 from itertools import repeat
 from math import inf
+from time import monotonic
 from typing import Generic, TypeVar
 
 from db.batching.batch import NO_TOKEN, Batch, ClosableConnection, RunBatch, tokens
 from db.batching.connections import RECONNECT_DELAY_S_MIN, BatchConnections
 from db.batching.entry import Caller, Entry, expire
+from db.batching.observer import BatchObserver, Retry, UnobservedBatches
 from db.batching.queue import Limits, Queue
 from db.errors import DatabaseError, OutcomeUnknown, Overloaded, SerializationFailure, TimedOut, Unavailable
 
@@ -54,6 +56,7 @@ class Batcher(Generic[C, M, R]):
         slow: bool = False,
         unique_keys: Callable[[M], Collection[Hashable]] | None = None,
         group_key: Callable[[M], Hashable] | None = None,
+        observer: BatchObserver | None = None,
     ) -> None:
         self.name = name
         self.idempotent = idempotent
@@ -61,6 +64,7 @@ class Batcher(Generic[C, M, R]):
         self._connections = connections
         self._run = run
         self._timeout_s = limits.timeout_ms / 1000
+        self._observer = observer or UnobservedBatches()
         self._tokens = repeat(NO_TOKEN) if idempotent else tokens()
         self._queue: Queue[M, R] = Queue(
             limits, in_flight_max, deduplicate=deduplicate, unique_keys=unique_keys, group_key=group_key
@@ -82,7 +86,7 @@ class Batcher(Generic[C, M, R]):
             raise self._connections.refusal.with_traceback(None)
         loop = self._connections.loop
         waiter: asyncio.Future[R] = loop.create_future()
-        now = loop.time()
+        now = monotonic()  # the loop's clock, which uvloop reads once for all that it runs in a row, in milliseconds
         if deadline <= now:
             raise TimedOut("it took too long")
         entry = self._queue.add(member, waiter, now, caller)
@@ -114,7 +118,7 @@ class Batcher(Generic[C, M, R]):
 
     async def run(self, connection: C, batch: Batch[C, M, R]) -> list[Batch[C, M, R]]:
         """Run a batch: resolve its entries, or return the batches to run in its place, the next one first."""
-        started = self._queue.wait_estimator.start(self._connections.loop.time(), others_wait=bool(self._queue))
+        started = self._queue.wait_estimator.start(monotonic(), others_wait=bool(self._queue))
         following: list[Batch[C, M, R]] = []
         try:
             results = await self._run(connection, [entry.member for entry in batch.entries], batch.token)
@@ -126,12 +130,14 @@ class Batcher(Generic[C, M, R]):
             batch.maybe_committed = not self.idempotent
             raise
         else:
-            self._queue.wait_estimator.observe(self._connections.loop.time() - started)
+            self._queue.wait_estimator.observe(monotonic() - started)
             retry = not self.idempotent and batch.conflict_retries < CONFLICT_RETRIES_MAX
             if conflicts := batch.resolve(results, retry=retry):
                 following = [Batch(self, conflicts, next(self._tokens), batch.conflict_retries + 1)]
+                self._observer.retried(Retry.CONFLICT)
         finally:
             self._queue.wait_estimator.finish(started)
+            self._observer.ran(batch.entries, started, monotonic())
         self.finish(batch, following, wake=False)  # this connection looks for the next batch itself
         return following
 
@@ -140,6 +146,11 @@ class Batcher(Generic[C, M, R]):
         self._in_flight.remove(batch)
         self._in_flight += following
         self._offer(wake=wake)
+
+    @property
+    def queue_length(self) -> int:
+        """How many calls are queued."""
+        return len(self._queue)
 
     def fail_queued(self, error: DatabaseError) -> None:
         """Resolve the calls that are queued with an error."""
@@ -170,9 +181,11 @@ class Batcher(Generic[C, M, R]):
         conflict = isinstance(error, SerializationFailure) and batch.conflict_retries < CONFLICT_RETRIES_MAX
         if conflict and not batch.is_cancelled:
             batch.conflict_retries += 1
+            self._observer.retried(Retry.CONFLICT)
             return [batch]
         if isinstance(error, OutcomeUnknown | Unavailable) and self.idempotent:
             # All connections may have been lost at once, and each is found to be by the batch that borrows it.
+            self._observer.retried(Retry.CONNECTION_LOST)
             self._queue.retry(batch.entries, error, self._connections.size)
             return []
         conflicting = isinstance(error, SerializationFailure) and len(batch.entries) > 1  # halves contend for less
@@ -181,10 +194,12 @@ class Batcher(Generic[C, M, R]):
             batch.maybe_committed |= isinstance(error, OutcomeUnknown)
             batch.tries_lost += 1
             if (lost or batch.maybe_committed) and batch.tries_lost < LOST_TRIES and not batch.is_cancelled:
+                self._observer.retried(Retry.CONNECTION_LOST)
                 return [batch]
             batch.fail(OutcomeUnknown(str(error)) if batch.maybe_committed else error)
             return []
         if len(batch.entries) == 1:
             batch.fail(error)
             return []
+        self._observer.retried(Retry.BISECTED)
         return batch.halves(self._tokens)

@@ -78,6 +78,10 @@ class Queue(Generic[M, R]):
     def __bool__(self) -> bool:
         return bool(self._entries)
 
+    def __len__(self) -> int:
+        """Return how many waiters are queued."""
+        return self._length
+
     def add(self, member: M, waiter: "asyncio.Future[R]", now: float, caller: Caller = None) -> Entry[M, R]:
         """Queue a member, and return its entry, which may be that of an equal one. Raises Overloaded over a bound."""
         if self._length:
@@ -104,11 +108,11 @@ class Queue(Generic[M, R]):
             self._check_share(self._callers.get(caller), now)
             return
         if is_full:
-            raise Overloaded(TOO_MANY)
+            raise Overloaded(TOO_MANY, "queue_length")
         waited_ms = (now - next(iter(self._entries.values())).queued_at) * 1000
         will_wait_ms = self.wait_estimator.wait_s(ahead, now) * 1000
         if max(waited_ms, will_wait_ms) > limits.queue_wait_ms_max:
-            raise Overloaded(TOO_LONG)
+            raise Overloaded(TOO_LONG, "queue_wait")
 
     def _check_share(self, own: CallerQueue[M, R] | None, now: float) -> None:
         """Raise Overloaded if a caller, who may have no queue yet, has reached a bound."""
@@ -120,12 +124,12 @@ class Queue(Generic[M, R]):
             ahead = callers  # each has a turn before
         else:
             if self._length >= limits.queue_length_max <= own.waiters * callers:
-                raise Overloaded(TOO_MANY)
+                raise Overloaded(TOO_MANY, "queue_length")
             since = next(iter(own.entries.values())).queued_at
             ahead = len(own.entries) * callers + callers - 1
         will_wait_s = self.wait_estimator.wait_s(int(min(ahead, len(self._entries)) / self._taken), now)
         if max(now - since, will_wait_s) * 1000 > limits.queue_wait_ms_max:
-            raise Overloaded(TOO_LONG)
+            raise Overloaded(TOO_LONG, "queue_wait")
 
     def _divide(self) -> None:
         """Divide the entries into a queue for each caller, until nothing is queued any more."""

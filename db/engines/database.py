@@ -30,6 +30,7 @@ from db.errors import (
     is_connection_lost,
     is_undone,
 )
+from db.observer import Observer, Unobserved
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Options(NamedTuple):
     echo: bool = False  # log the SQL of batchers; SQLAlchemy logs its own by its logger's level
     latest_primary: MutableSequence[int] | None = None  # memory that the workers share: see failover, connection_sets
     reread_credentials: Callable[[], Credentials] | None = None  # called when the server refuses a connection
+    observer: Observer = Unobserved()
 
 
 class Connection(Protocol):
@@ -216,7 +218,7 @@ def translate_errors(*, committing: bool = False) -> Iterator[None]:
     try:
         yield
     except PoolTimeoutError as error:
-        raise Overloaded("every connection to the database is in use") from error
+        raise Overloaded("every connection to the database is in use", "pool_wait") from error
     except PendingRollbackError as error:  # a statement after one that lost the connection
         raise ConnectionLost(str(error)) from error
     except DBAPIError as error:

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from db.engines.connector import Connector
+from db.engines.database import Options
 from db.engines.replication import ConfirmedConnection
 from db.engines.single_flight import SingleFlight
 from db.engines.url import Host
 from db.errors import is_connection_lost, is_demoted
+from db.observer import Event
 
 Driver = ConfirmedConnection
 Callback = Callable[[], None]
@@ -86,15 +88,15 @@ class HostSelector:
         self,
         hosts: Sequence[Host],
         target: str,
-        timeout_s: float,
         connector: Connector,
-        shared: MutableSequence[int] | None = None,
+        options: Options,
     ) -> None:
         self._hosts = list(enumerate(hosts))
         self._target = target
-        self._timeout_s = timeout_s
+        self._timeout_s = options.connect_timeout_ms / 1000
         self._connector = connector
-        self._latest: MutableSequence[int] = shared or [0, 0]
+        self._observer = options.observer
+        self._latest: MutableSequence[int] = options.latest_primary or [0, 0]
         self._server = self._latest[SERVER]  # packed: that of the connections in _callbacks
         self._demotions = 0
         self._single_flight = SingleFlight()
@@ -108,6 +110,15 @@ class HostSelector:
 
         Raises ConnectionError if no host has the target, or if the primary changed meanwhile.
         """
+        try:
+            driver = await self._connect(arguments)
+        except Exception:
+            self._observer.happened(Event.CONNECT_FAILED)
+            raise
+        self._observer.happened(Event.CONNECTED)
+        return driver
+
+    async def _connect(self, arguments: dict[str, Any]) -> Driver:
         async with self._single_flight.attempt():
             before, demotions = self._latest[SERVER], self._demotions
             host, driver, server = await self._reach(arguments)

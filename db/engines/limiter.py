@@ -78,7 +78,7 @@ class ConcurrencyLimiter:
     async def _wait(self, caller: Caller, now: float) -> None:
         """Wait for a place. Raises Overloaded if that takes, or would take, too long."""
         if self._waiting and max(now - self._last_start, self._estimated_wait_s(caller, now)) > self._wait_s:
-            raise Overloaded(TOO_LONG)
+            raise Overloaded(TOO_LONG, "pool_wait")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, {})[place] = None
         try:
@@ -90,7 +90,7 @@ class ConcurrencyLimiter:
             else:  # it was given one meanwhile
                 self._release()
             if isinstance(error, TimeoutError):
-                raise Overloaded(TOO_LONG) from None
+                raise Overloaded(TOO_LONG, "pool_wait") from None
             raise
 
     def _estimated_wait_s(self, caller: Caller, now: float) -> float:

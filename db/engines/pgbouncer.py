@@ -16,6 +16,7 @@ from db.engines.failover import Driver, HostSelector
 from db.engines.postgresql import GENERIC_PLAN, PostgreSQL, PostgreSQLConnection
 from db.engines.replication import WARNING_SETTINGS
 from db.errors import ConnectionLost, InvalidValue, OutcomeUnknown
+from db.observer import Observer
 
 
 class PgBouncer(PostgreSQL):
@@ -53,14 +54,15 @@ class PgBouncer(PostgreSQL):
     async def _wrap(self, driver: Any, *, generic_plan: bool) -> BatchConnection:
         await super()._wrap(driver, generic_plan=False)
         settings = [f"SET LOCAL {name} = {value}" for name, value in GENERIC_PLAN.items() if generic_plan]
-        return PgBouncerConnection(driver, self._primary, "; ".join(["BEGIN", self._settings_sql, *settings]))
+        begin = "; ".join(["BEGIN", self._settings_sql, *settings])
+        return PgBouncerConnection(driver, self._primary, self.options.observer, begin)
 
 
 class PgBouncerConnection(PostgreSQLConnection):
     """A connection of asyncpg to PgBouncer: a statement takes four round trips, in place of one."""
 
-    def __init__(self, driver: Driver, primary: HostSelector, begin: str) -> None:
-        super().__init__(driver, primary)
+    def __init__(self, driver: Driver, primary: HostSelector, observer: Observer, begin: str) -> None:
+        super().__init__(driver, primary, observer)
         self._begin = begin
 
     async def _run(self, sql: str, arguments: list[Any], *, wrote: bool) -> list[Any]:

@@ -44,6 +44,7 @@ from db.errors import (
     TimedOut,
     Unavailable,
 )
+from db.observer import Event, Observer
 
 APPLICATION_NAME = "items-service"
 # Otherwise PostgreSQL plans small batches anew each time: it takes an array of unknown size for one of ten. And the
@@ -77,9 +78,10 @@ class PostgreSQL(Database):
 
     def __init__(self, url: URL, options: Options) -> None:
         target = str(url.query.get(TARGET, self.target))
-        timeout_s = options.connect_timeout_ms / 1000
-        connector = Connector(timeout_s, options.reread_credentials, direct=not options.pgbouncer)
-        self._primary = HostSelector(hosts_of(url), target, timeout_s, connector, options.latest_primary)
+        connector = Connector(
+            options.connect_timeout_ms / 1000, options.reread_credentials, direct=not options.pgbouncer
+        )
+        self._primary = HostSelector(hosts_of(url), target, connector, options)
         # The pool alone would let every transaction wait, and refuse it only after that.
         limiter = ConcurrencyLimiter(options.pool_size, options.pool_wait_ms)
         self._pooled = PooledConnections(self._primary, limiter)
@@ -176,7 +178,7 @@ class PostgreSQL(Database):
             await driver.set_builtin_type_codec("timestamptz", schema="pg_catalog", codec_name="int8")
             if generic_plan:
                 await driver.execute("; ".join(f"SET {name} = {value}" for name, value in GENERIC_PLAN.items()))
-        return PostgreSQLConnection(driver, self._primary)
+        return PostgreSQLConnection(driver, self._primary, self.options.observer)
 
 
 class PostgreSQLConnection:
@@ -184,9 +186,10 @@ class PostgreSQLConnection:
 
     autocommits = True
 
-    def __init__(self, driver: Driver, primary: HostSelector) -> None:
+    def __init__(self, driver: Driver, primary: HostSelector, observer: Observer) -> None:
         self._driver = driver
         self._primary = primary
+        self._observer = observer
 
     @property
     def closed(self) -> bool:
@@ -211,6 +214,7 @@ class PostgreSQLConnection:
             # The conflict may be with the commit record, or the rows, of an earlier run that was committed.
             if not (found := await self._run(FIND, [key], wrote=True)):
                 raise
+        self._observer.happened(Event.FOUND_COMMITTED)
         ids, written_at = found[0]
         raise DuplicateWrite(ids, timestamp_of(written_at))
 

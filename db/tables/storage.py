@@ -51,6 +51,7 @@ class Storage:
             "transactions", lambda: nullcontext(TransactionSlot()), pool_size, slow_max=pool_size
         )
         self.idempotency = Idempotency(database, idempotency_keys_max)
+        self.batchers: list[Batcher[Any, Any, Any]] = []
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -74,7 +75,9 @@ class Storage:
             size, in_flight = 1, self.connections.size
         limits = self.limits._replace(batch_size_max=min(size, members_max or size))
         options = {"connections": self.connections, "limits": limits, "in_flight_max": in_flight, **options}
-        return Batcher(name, run=run, **options)
+        batcher = Batcher(name, run=run, observer=self.database.options.observer.batches_of(name), **options)
+        self.batchers.append(batcher)
+        return batcher
 
     async def check_connections(self) -> None:
         """Raise Unavailable if lists or transactions can have no connection; reads by id show it themselves."""

@@ -182,7 +182,7 @@ class Idempotency:
         locks = [Lock(int(key.scope[:15], 16), int(key.fingerprint[:8], 16) >> 1) for key in keys]
         held = await self._database.try_lock(session, locks)
         recorded = await self._recorded(session, keys)  # which is final, whatever another request is told meanwhile
-        new = Overloaded(TOO_MANY) if self._is_full else None
+        new = Overloaded(TOO_MANY, "idempotency_keys") if self._is_full else None
         return [
             found or (new if marks is None else _running_error(lock, marks))
             for found, lock, marks in zip(recorded, locks, held, strict=True)

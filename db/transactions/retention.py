@@ -64,6 +64,7 @@ class ExpiredRowsCleaner:
                     raise
                 continue
             deleted += step
+            self._database.options.observer.cleaned(expired.rows.name, step)
             expired.took(time.monotonic() - started)
             if expired.advance():
                 break

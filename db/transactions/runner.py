@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from db.batching.entry import Caller
 from db.engines.database import Database
 from db.errors import ConnectionLost, OutcomeUnknown, SerializationFailure, TimedOut
+from db.observer import Event
 from db.session import transaction
 from db.transactions import commit_log
 
@@ -66,6 +67,7 @@ class TransactionRunner(Generic[T]):
         caller: Caller,
     ) -> None:
         self._database = database
+        self._observer = database.options.observer
         self._work = work
         self._statement_timeout_ms = max(1, int(timeout_s * 1000 * STATEMENT_TIMEOUT_SHARE))
         self._writes = writes
@@ -90,6 +92,7 @@ class TransactionRunner(Generic[T]):
             except (SerializationFailure, ConnectionLost):
                 if number == ATTEMPTS_MAX or self.is_over:
                     raise
+            self._observer.happened(Event.TRANSACTION_RETRIED)
             await _pause(number)
         raise AssertionError("the last attempt returns or raises")
 
@@ -110,7 +113,9 @@ class TransactionRunner(Generic[T]):
                     await commit_log.save(session, token)
                 self._committing = self._writes
         except OutcomeUnknown:
-            if not await self._was_committed(token):
+            committed = await self._was_committed(token)
+            self._observer.happened(Event.FOUND_COMMITTED if committed else Event.FOUND_NOT_COMMITTED)
+            if not committed:
                 self._committing = False
                 raise ConnectionLost("the commit was not confirmed, and did not happen") from None
         finally:

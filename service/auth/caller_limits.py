@@ -125,7 +125,7 @@ class CallerLimits:
             caller = self._add(principal)
         is_full = self._worker_state.requests > self._shared_to
         if is_full and caller.in_flight and caller.in_flight * self.active >= self._shared_to - self.counted_from:
-            raise Overloaded("the caller has its share of the requests that are being served")
+            raise Overloaded("the caller has its share of the requests that are being served", "caller")
         if self._is_limited:
             if caller.role != principal.role:
                 caller.set_limits(principal.role)
