@@ -1,17 +1,20 @@
 """The composition root: the only place that constructs the parts of the application, and connects them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import cache, partial
+from importlib.metadata import version
+from platform import python_version
 
 from starlette.middleware import Middleware
-from starlette.routing import Router
+from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from db import migrate, schema
 from db.batching.queue import Limits
 from db.engines.database import Options
 from db.engines.engine import open_database
+from db.observer import Observer, Unobserved
 from db.resources.items import ITEMS
 from db.resources.tokens import TOKENS, Tokens
 from db.resources.users import USERS, Users
@@ -28,15 +31,17 @@ from service.context import Context
 from service.credentials import read_credentials
 from service.http.body import BodyReader
 from service.http.middleware import RequestMiddleware
+from service.http.operation import Resource
 from service.http.problems import NO_SUCH_PATH, ProblemError
 from service.http.router import PathRouter
-from service.openapi.document import document
+from service.observability.worker_metrics import WorkerMetrics
+from service.openapi.document import VERSION, document
 from service.passwords import Passwords
 from service.resources.health import ready
 from service.resources.items import ItemResponse
 from service.resources.tokens import TokenResponse, token_response
 from service.resources.users import UserResponse
-from service.routes import ROUTES
+from service.routes import METRICS, ROUTES
 from service.settings import Settings
 from service.worker_state import WorkerState
 
@@ -44,7 +49,10 @@ from service.worker_state import WorkerState
 def create_app(settings: Settings, worker_state: WorkerState | None = None) -> Router:
     """Return the application; it connects to the database when its lifespan starts."""
     worker_state = worker_state or WorkerState()
-    database = open_database(settings.database_url, database_options(settings, worker_state))
+    routes = served_routes(settings)
+    metrics = worker_metrics(routes, worker_state) if settings.metrics else None
+    observer = metrics.data_path if metrics else Unobserved()
+    database = open_database(settings.database_url, database_options(settings, worker_state, observer))
     storage = Storage(
         database,
         limits(settings),
@@ -69,31 +77,51 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         tokens=tokens,
         authenticator=authenticator(settings, tokens),
         caller_limits=caller_limits(settings, worker_state) if settings.auth else None,
+        metrics=metrics,
     )
+
+    sampler = metrics.sampler(worker_state, storage) if metrics else nullcontext()
 
     @asynccontextmanager
     async def lifespan(_app: Router) -> AsyncIterator[dict[str, Context]]:
         try:
+            if metrics:
+                worker_state.serve_metrics(metrics.exposition.registry)
             if database.auto_migrate:
                 await migrate.upgrade(database)
             cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)
             async with storage, context.passwords, cleaner, context.authenticator or nullcontext():
                 await worker_state.start(partial(ready, context))
-                yield {"context": context}
+                async with sampler:
+                    yield {"context": context}
         finally:
             await database.close()
 
-    middleware = [request_middleware(settings, worker_state)]
+    middleware = [request_middleware(settings, worker_state, metrics)]
     # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
-    return PathRouter(ROUTES, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
+    return PathRouter(routes, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
 
 
-def request_middleware(settings: Settings, worker_state: WorkerState) -> Middleware:
+def served_routes(settings: Settings) -> list[Route]:
+    """Return the routes that are served: the API's, and those that a setting adds."""
+    return [*ROUTES, METRICS] if settings.metrics and not settings.metrics_port else ROUTES
+
+
+def worker_metrics(routes: Sequence[Route], worker_state: WorkerState) -> WorkerMetrics:
+    """Return what counts for /metrics."""
+    resources = [(route.path_format, route.endpoint) for route in routes if isinstance(route.endpoint, Resource)]
+    routed = [(path, resource, resource.methods) for path, resource in resources]
+    build = {"version": VERSION, "python": python_version(), "granian": version("granian")}
+    return WorkerMetrics(worker_state.slot, routed, build)
+
+
+def request_middleware(settings: Settings, worker_state: WorkerState, metrics: WorkerMetrics | None) -> Middleware:
     """Return the outermost middleware."""
     return Middleware(
         RequestMiddleware,
         requests_max=settings.requests_max,
         worker_state=worker_state,
+        metrics=metrics.requests if metrics else None,
         access_log=settings.access_log,
         slow_request_ms=settings.slow_request_ms,
         debug=settings.debug,
@@ -131,7 +159,7 @@ def caller_limits(settings: Settings, worker_state: WorkerState) -> CallerLimits
     return CallerLimits(worker_state, settings.requests_max, *quotas)
 
 
-def database_options(settings: Settings, worker_state: WorkerState) -> Options:
+def database_options(settings: Settings, worker_state: WorkerState, observer: Observer) -> Options:
     """Return the options of the connections to the database."""
     path = settings.database_url_file
     return Options(
@@ -142,6 +170,7 @@ def database_options(settings: Settings, worker_state: WorkerState) -> Options:
         pgbouncer=settings.pgbouncer,
         echo=settings.debug,
         latest_primary=worker_state.latest_primary,
+        observer=observer,
         reread_credentials=partial(read_credentials, path, settings.database_url) if path else None,
     )
 

@@ -41,9 +41,11 @@ log = logging.getLogger("service")
 
 # The settings that options of `serve` override.
 OPTIONS = {"host": "ITEMSVC_HOST", "port": "PORT", "workers": "ITEMSVC_WORKERS"}
+# Their variables, and what 0 stands for.
+PORTS = {"ITEMSVC_METRICS_PORT": "that of the service", "PORT": "any free one"}
 ADDRESS_HINTS = {
-    errno.EADDRINUSE: ": another process listens there; PORT= chooses another port, or 0 for any free one",
-    errno.EACCES: ": ports below 1024 may need rights; PORT= chooses another port",
+    errno.EADDRINUSE: ": another process listens there; {variable}= chooses another port, or 0 for {zero}",
+    errno.EACCES: ": ports below 1024 may need rights; {variable}= chooses another port",
     errno.EADDRNOTAVAIL: ": this machine has no such address; ITEMSVC_HOST= chooses another one",
 }
 NO_HOME = "/nonexistent"
@@ -122,11 +124,15 @@ def fail(what: str, errors: Sequence[str]) -> int:
 
 def serve(settings: Settings, _given: argparse.Namespace) -> int:
     """Serve until stopped."""
-    try:
-        host, port = signals.run(asyncio.to_thread(address, settings.host, settings.port))
-    except (OSError, UnicodeError) as error:
-        hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-        return fail(f"The service cannot listen on {settings.host}, port {settings.port}", [f"{error}{hint}"])
+    host, port = settings.host, settings.port
+    for (variable, zero), number in zip(PORTS.items(), (settings.metrics_port, settings.port), strict=True):
+        if number or variable == "PORT":
+            try:
+                host, port = signals.run(asyncio.to_thread(address, settings.host, number))
+            except (OSError, UnicodeError) as error:
+                hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+                errors = [f"{error}{hint.format(variable=variable, zero=zero)}"]
+                return fail(f"The service cannot listen on {settings.host}, port {number}", errors)
     if reason := refusal(settings, host) or tls_obstacle(settings):
         return fail("The service cannot start", [reason])
     if open_database(settings.database_url).auto_migrate:

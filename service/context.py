@@ -12,6 +12,7 @@ from service.auth.authenticator import Authenticator
 from service.auth.caller_limits import CallerLimits
 from service.auth.login import Login
 from service.http.body import BodyReader
+from service.observability.worker_metrics import WorkerMetrics
 from service.passwords import Passwords
 from service.settings import Settings
 from service.worker_state import WorkerState
@@ -39,3 +40,4 @@ class Context(NamedTuple):
     tokens: "Tokens[TokenResponse]"
     authenticator: Authenticator | None = None  # None: whoever reaches the service may do everything
     caller_limits: CallerLimits | None = None  # None: callers are not told apart
+    metrics: WorkerMetrics | None = None  # None: nothing is counted

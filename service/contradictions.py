@@ -26,6 +26,10 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"{variable_of('statement_timeout_ms')} is {settings.statement_timeout_ms}; expected at most "
             f"{variable_of('request_timeout_ms')}, which is {settings.request_timeout_ms}"
         )
+    if settings.metrics_port and not settings.metrics:
+        yield f"{variable_of('metrics_port')} is {settings.metrics_port}; expected 0, as ITEMSVC_METRICS is off"
+    if settings.metrics_port and settings.metrics_port == settings.port:
+        yield f"{variable_of('metrics_port')} is {settings.metrics_port}; expected another port than PORT, or 0 for it"
     for name in ("caller_requests_per_s", "caller_requests_max"):
         if (quotas := getattr(settings, name)) and not settings.auth:
             yield f"{variable_of(name)} is {quotas}; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"

@@ -13,8 +13,11 @@ from service.http.problems import (
     UNKNOWN_REFERENCE,
 )
 from service.http.response import NO_STORE
+from service.http.text_probe import TextProbe
 from service.resources import documents, health, items, tokens, users
 
+# Beside those of the document.
+METRICS = Route("/metrics", Resource("", GET=TextProbe(health.metrics, scope="metrics:read")))
 ROUTES = [
     *items.COLLECTION.routes(),
     *users.COLLECTION.routes(

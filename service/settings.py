@@ -140,6 +140,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, bounds(100, 600_000, "How long a client may take nothing of a response; then its connection is closed.")
     ] = 10_000
     requests_max: Annotated[int, bounds(1, 10**6, "Requests that a worker serves at the same time; then 503.")] = 4096
+    metrics: Annotated[bool, Meta(description="Whether requests and all else are counted, for /metrics.")] = True
+    metrics_port: Annotated[
+        int, bounds(0, PORT_MAX, "A port of its own for /metrics, which is http alone; 0: the service's.")
+    ] = 0
     access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
     slow_request_ms: Annotated[int, bounds(1, 600_000, "Always log requests slower than this.")] = 1000
     debug: Annotated[bool, Meta(description="Log SQL and tracebacks; responses never show them.")] = False

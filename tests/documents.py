@@ -21,7 +21,7 @@ from bench.report.tables import summary
 from db.engines.privileges import grants
 from service.command_line import main
 from service.http.operation import Resource
-from service.routes import ROUTES
+from service.routes import METRICS, ROUTES
 from service.settings import Settings
 from tests.faults.scenarios import SCENARIOS
 from tests.support.responses import serving
@@ -82,7 +82,7 @@ def routes() -> str:
     """Write the table of every method of every path."""
     rows = [
         (f"`{method} {route.path}`", operation.described.summary)
-        for route in ROUTES
+        for route in [*ROUTES, METRICS]
         for method, operation in cast("Resource", route.endpoint).operations.items()
     ]
     return table(("call", "does"), *rows)

@@ -46,6 +46,16 @@ class ConcurrencyLimiter:
         finally:
             self._leave()
 
+    @property
+    def limit(self) -> int:
+        """How many tasks may be in."""
+        return self._limit - self._withheld
+
+    @property
+    def in_use(self) -> int:
+        """How many tasks are in."""
+        return len(self._estimator.started)
+
     def shrink(self) -> None:
         """Lower the limit by one for WITHHELD_S, but not to zero: a task that entered found no resource left."""
         if self._limit - self._withheld > 1:

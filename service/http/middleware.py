@@ -14,6 +14,7 @@ from service.http.body import discard_body
 from service.http.problems import INVALID_HEADER, OVERLOADED, TOO_MANY_REQUESTS, ProblemError, render
 from service.http.response import CLOSE, Response, send_response
 from service.observability.counted import CountedWarning
+from service.observability.requests import RequestMetrics
 from service.worker_state import WorkerState
 
 log = logging.getLogger("service")
@@ -27,7 +28,8 @@ SERVER_ERROR = 500
 # Of a method or a path; every path in ROUTES is shorter, and one may have 64 KiB, which would fill the log's pipe.
 LOGGED_CHARACTERS_MAX = 256
 # Served however many requests are being served.
-PROBES = frozenset({"/livez", "/readyz"})
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+NS_PER_MS = 10**6
 
 
 class RequestMiddleware:
@@ -41,6 +43,7 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         worker_state: WorkerState,
+        metrics: RequestMetrics | None,
         requests_max: int,
         access_log: bool,
         slow_request_ms: int,
@@ -48,10 +51,11 @@ class RequestMiddleware:
     ) -> None:
         self.app = app
         self._worker_state = worker_state
+        self._metrics = metrics
         self._requests_max = requests_max
         self._refusals = CountedWarning(log, "requests refused", "refused")
         self._access_log = access_log
-        self._slow_request_s = slow_request_ms / 1000
+        self._slow_request_ns = slow_request_ms * NS_PER_MS
         self._debug = debug
         self._host: bytes | None = None  # the latest that was valid
         # Unique among processes by chance, within one by counting: a random number for each request costs more.
@@ -63,12 +67,12 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started = time.perf_counter_ns()
         scope["request_id"], mistake = self._read_head(scope)
         scope["worker_state"] = self._worker_state
         scope["status"] = 0  # until a response begins
         if self._worker_state.requests >= self._requests_max and scope["path"] not in PROBES:
-            await self._refuse(scope, send)
+            await self._refuse(scope, send, started)
             return
         self._worker_state.requests += 1
         try:
@@ -87,15 +91,20 @@ class RequestMiddleware:
             self._worker_state.requests -= 1
             if "caller" in scope:
                 scope["caller"].leave()
-        elapsed = time.perf_counter() - started
-        if self._access_log or elapsed > self._slow_request_s:
-            log.info("request", extra={**log_fields(scope), "duration_ms": round(elapsed * 1000, 3)})
+            elapsed = time.perf_counter_ns() - started
+            if self._metrics is not None:
+                self._metrics.observe(scope, elapsed)
+        if self._access_log or elapsed > self._slow_request_ns:
+            log.info("request", extra={**log_fields(scope), "duration_ms": round(elapsed / NS_PER_MS, 3)})
 
-    async def _refuse(self, scope: Scope, send: Send) -> None:
+    async def _refuse(self, scope: Scope, send: Send, started: int) -> None:
         """Send a 503: too many requests are being served."""
         error = ProblemError(OVERLOADED, f"{self._requests_max} requests are being served.")
         self._refusals.add(error=repr(error))
         await send_response(scope, send, render(error, scope["request_id"].decode()))
+        if self._metrics is not None:
+            self._metrics.count_shed("requests_max")
+            self._metrics.observe(scope, time.perf_counter_ns() - started)
 
     def _read_head(self, scope: Scope) -> tuple[bytes, str]:
         """Return the request's id, and a mistake in its head that Granian lets through (RFC 9112), or "".
@@ -127,6 +136,8 @@ class RequestMiddleware:
         return not value and scope.get("http_version") == "1"
 
     def _log_error(self, scope: Scope, error: Exception, response: Response) -> None:
+        if self._metrics is not None:
+            self._metrics.count_error(error, response.status)
         if isinstance(error, Overloaded) or response.status == TOO_MANY_REQUESTS.status:
             self._refusals.add(error=repr(error))
             return

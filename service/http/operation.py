@@ -144,7 +144,7 @@ class Operation:
         try:
             response = self.encode(await run(**arguments), media_type, headers)
         except ReplayedResponse as replay:
-            response = decode_replay(replay.response, scope["request_id"])
+            response = _replayed(context, replay, scope)
         await send_response(scope, send, response)
 
     def _address(self, context: Context, call: Call, scope: Scope) -> dict[str, Any]:
@@ -227,6 +227,13 @@ class Operation:
         return response
 
 
+def _replayed(context: Context, replay: ReplayedResponse, scope: Scope) -> Response:
+    """Return the response that was stored for a write that has happened before, and count it."""
+    if context.metrics is not None:
+        context.metrics.requests.replays.add()
+    return decode_replay(replay.response, scope["request_id"])
+
+
 class Resource:
     """One path: the ASGI application of a Route, with an operation for each method.
 
@@ -236,15 +243,16 @@ class Resource:
     def __init__(self, noun: str, **operations: Operation) -> None:
         self.noun = noun
         self.operations = operations
-        self._methods = operations | ({"HEAD": operations["GET"]} if "GET" in operations else {})
-        self._allow = ", ".join(sorted(self._methods))
+        self.methods = operations | ({"HEAD": operations["GET"]} if "GET" in operations else {})
+        self._allow = ", ".join(sorted(self.methods))
         self._allow_headers = [(b"allow", self._allow.encode())]
         if "PATCH" in operations:  # also in the response to OPTIONS, where RFC 5789, section 3.1, would have it
             self._allow_headers.append((b"accept-patch", operations["PATCH"].body_types.offered.encode()))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the operation of the request's method. Raises a 405 that lists the methods there are."""
-        operation = self._methods.get(scope["method"])
+        scope["resource"] = self
+        operation = self.methods.get(scope["method"])
         if operation is None:
             raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=self._allow_headers)
         return operation(scope, receive, send)

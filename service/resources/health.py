@@ -15,6 +15,12 @@ async def live(context: Context) -> Health:  # noqa: ARG001 - it needs nothing
     return Health("alive")
 
 
+async def metrics(context: Context, accept: str) -> tuple[bytes, str]:
+    """Return the metrics of all workers, and their media type."""
+    assert context.metrics is not None  # noqa: S101 - narrows the type: without metrics there is no such route
+    return context.metrics.exposition.text(accept)
+
+
 async def ready(context: Context) -> Health:
     """Return whether requests can be served: the database responds, and its schema and tables can be used."""
     if context.worker_state.is_shutting_down:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 BACKLOG = 2048
+SHARED_SEND_TIMEOUT_MS = 10_000
 # Whether each worker has a socket of its own, which it listens at when it serves (granian 2.8.7: there alone).
 LISTENS_LATER = sys.platform == "linux"
 
@@ -65,6 +66,14 @@ def deafen(inode: int) -> None:
             with suppress(OSError):  # that of the folder itself
                 if os.fstat(descriptor).st_ino == inode:
                     os.dup2(deaf.fileno(), descriptor, inheritable=False)
+
+
+def shared_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, which whoever accepts at it does not wait for."""
+    one = _listener(host, port, SHARED_SEND_TIMEOUT_MS)
+    one.setblocking(False)  # noqa: FBT003 - the name of the standard library
+    one.listen(BACKLOG)
+    return one
 
 
 def loopback_listener() -> socket.socket:

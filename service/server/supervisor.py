@@ -13,9 +13,12 @@ from multiprocessing.sharedctypes import RawArray
 from db.batching.connection_sets import LOGGED, SHARED_INTEGERS
 from db.engines.url import Host
 from service.app import create_app
+from service.cells import SUPERVISOR, Slot, Slots
+from service.observability.metrics import Metrics
+from service.observability.processes import ProcessMetrics, free_slot, vacate
 from service.server.granian import Granian
-from service.server.listener import listeners, reopened
-from service.server.worker import DRAIN, EXIT, GROUP_SIGNALS, SHUTDOWN, ChildState, Worker, load
+from service.server.listener import listeners, reopened, shared_listener
+from service.server.worker import DRAIN, EXIT, GROUP_SIGNALS, SHUTDOWN, ChildState, Shared, Worker, load
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,12 @@ class Supervisor:
         # Without a lock, which a worker that is killed would keep.
         self._latest_primary = RawArray("Q", SHARED_INTEGERS)
         self._latest_primary[LOGGED] = outage_logged
+        # One worker at a time is replaced, and then has a successor beside it.
+        self._slots = Slots(settings.workers + 1)
+        self._metrics = ProcessMetrics(Metrics(self._slots, SUPERVISOR))
+        self._metrics.enter()
+        port = settings.metrics_port
+        self._metrics_listener = shared_listener(settings.host, port) if port else None
         self._workers: list[Worker] = []
         self._extra: list[Worker] = []  # beside those: successors that do not serve yet, and workers that they replace
         self._failed_starts = 0
@@ -94,7 +103,9 @@ class Supervisor:
         others = [one for one in self._sockets if one is not self._sockets[index]]
         create = partial(create_app, self._settings)
         inode = os.fstat(self._sockets[index].fileno()).st_ino
-        state = partial(ChildState, theirs, self._latest_primary, listener_inode=inode, is_successor=is_successor)
+        slot = self._free_slot()
+        shared = Shared(self._latest_primary, Slot(self._slots, slot), self._metrics_listener)
+        state = partial(ChildState, theirs, shared, listener_inode=inode, is_successor=is_successor)
         application = partial(load, create, state, [*pipes, *others])
         process = self._granian.process(index, self._sockets[index], application)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # which the worker inherits
@@ -104,9 +115,15 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
             self._granian.release()
-        worker = Worker(index, process, ours)
+        worker = Worker(index, process, ours, slot)
+        self._metrics.started.add()
         log.info("Spawned %s with PID %d", worker.name, process.pid)
         return worker
+
+    def _free_slot(self) -> int:
+        """Return a slot that no living worker has; what is left of those that ended is no process any more."""
+        workers = [*self._workers, *self._extra]
+        return free_slot(self._slots, {worker.slot for worker in workers if worker.process.is_alive()})
 
     def _wait(self, condition: Callable[[], bool], limit_s: float) -> None:
         """Wait for a condition, and meanwhile replace workers that die."""
@@ -121,8 +138,7 @@ class Supervisor:
         """Start a worker in the place of a dead one, which may have to wait: see RETRY_S."""
         index = dead.index
         if not dead.is_reported:
-            dead.is_reported = True
-            log.error("Unexpected exit from %s", dead.name)
+            self._note_death(dead)
             if not dead.failed_to_start:
                 self._failed_starts = 0
             elif self._has_failed():
@@ -136,6 +152,12 @@ class Supervisor:
                 self._try_later(index, f"{dead.name} cannot be started: {error.strerror}")
             else:
                 dead.end()
+
+    def _note_death(self, dead: Worker) -> None:
+        dead.is_reported = True
+        log.error("Unexpected exit from %s", dead.name)
+        self._metrics.died.add()
+        vacate(self._slots, dead.slot)
 
     def _has_failed(self) -> bool:
         """Count a start that failed, unless another worker serves; return whether one does."""
@@ -198,6 +220,7 @@ class Supervisor:
             log.warning("%s is not replaced, as its successor cannot serve; the next attempt is in %d s", name, RETRY_S)
             self._due[index] = time.monotonic() + RETRY_S
             successor.end()
+            vacate(self._slots, successor.slot)
             return
         old, self._workers[index] = self._workers[index], successor
         self._extra.append(old)
@@ -207,7 +230,9 @@ class Supervisor:
                 self._wait(lambda: not old.process.is_alive(), limit_s)
         if not self._is_over():
             old.end()
+            vacate(self._slots, old.slot)
             self._extra.remove(old)
+            self._metrics.replaced.add()
 
     def _shut_down(self) -> int:
         """Wait while clients and load balancers go elsewhere, then end the workers."""
@@ -221,7 +246,7 @@ class Supervisor:
         while serving and time.monotonic() < deadline:
             self._pause(deadline)
             for worker in [one for one in serving if not one.process.is_alive()]:
-                log.error("Unexpected exit from %s", worker.name)
+                self._note_death(worker)
                 serving.remove(worker)
                 self._sockets[worker.index].close()  # no worker would accept what comes in there
         for listener in self._sockets:

@@ -13,11 +13,15 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from socket import socket
-from typing import Any
+from typing import Any, NamedTuple
 
+from prometheus_client.registry import CollectorRegistry
+
+from service.cells import Slot
 from service.http.problems import ProblemError
 from service.server.granian import stop_accepting
 from service.server.listener import deafen
+from service.server.metrics_server import serve_metrics
 from service.server.termination import Termination
 from service.server.tls import UnusableFile
 from service.worker_state import WorkerState
@@ -69,6 +73,14 @@ def load(
     return app
 
 
+class Shared(NamedTuple):
+    """What a worker has of its parent, and shares with the other workers."""
+
+    latest_primary: MutableSequence[int]
+    slot: Slot
+    metrics_listener: socket | None  # if the metrics have a port of their own
+
+
 class ChildState(WorkerState):
     """The state of a worker that has a parent process, which changes it through a pipe.
 
@@ -78,13 +90,14 @@ class ChildState(WorkerState):
     def __init__(
         self,
         parent: Connection,
-        latest_primary: MutableSequence[int],
+        shared: Shared,
         loop: asyncio.AbstractEventLoop,
         *,
         listener_inode: int,
         is_successor: bool,
     ) -> None:
-        super().__init__(latest_primary)
+        super().__init__(shared.latest_primary, shared.slot)
+        self._metrics_listener = shared.metrics_listener
         self._listener_inode = listener_inode
         self.termination: Termination | None = None  # what ends TLS, if it does not end in Granian
         self.report_after_s = 0.0
@@ -106,6 +119,11 @@ class ChildState(WorkerState):
             self._loop.call_later(self.report_after_s, self._report)
         else:
             self._report()
+
+    def serve_metrics(self, registry: CollectorRegistry) -> None:
+        """Serve the metrics at a port of their own, if the worker's parent has one."""
+        if self._metrics_listener is not None:
+            serve_metrics(self._metrics_listener, registry)
 
     def _report(self) -> None:
         with suppress(OSError):  # the parent was killed, which the first read will find
@@ -151,8 +169,9 @@ class ChildState(WorkerState):
 class Worker:
     """A worker process, as its parent has it."""
 
-    def __init__(self, index: int, process: BaseProcess, pipe: Connection) -> None:
+    def __init__(self, index: int, process: BaseProcess, pipe: Connection, slot: int) -> None:
         self.index, self.process, self.pipe = index, process, pipe
+        self.slot = slot  # of its metrics
         self.name = f"worker-{index + 1}"  # as Granian logs it
         self._born = time.monotonic()
         self._has_started = False

@@ -180,7 +180,13 @@ async def test_half_a_response_is_not_finished_as_if_it_were_whole(log: pytest.L
 
     sent: list[str] = []
     middleware = RequestMiddleware(
-        broken, worker_state=WorkerState(), requests_max=1, access_log=False, slow_request_ms=1000, debug=False
+        broken,
+        worker_state=WorkerState(),
+        metrics=None,
+        requests_max=1,
+        access_log=False,
+        slow_request_ms=1000,
+        debug=False,
     )
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with pytest.raises(ValueError, match="the rest is missing"):

@@ -1,0 +1,33 @@
+"""Cells: 64-bit integers that the processes of the service share, so that each can tell what all have counted.
+
+    slot 0: the supervisor | slot 1: a worker | slot 2: a worker | ...
+
+Each process writes into its own slot alone, so nothing is locked, and no increment is lost. A process that is killed
+leaves its slot as it was, and its successor counts on from there: a counter never goes back, and nothing piles up.
+"""
+
+from multiprocessing.sharedctypes import RawArray
+from typing import NamedTuple
+
+CELLS_PER_SLOT = 32_768  # 256 KiB, of which the system gives only the pages that are used
+SUPERVISOR = 0
+
+
+class Slots:
+    """The cells of a supervisor and of as many workers as may run at the same time. To be made before any of them."""
+
+    def __init__(self, workers: int) -> None:
+        self.count = 1 + workers
+        self._memory = RawArray("q", self.count * CELLS_PER_SLOT)
+
+    def cells(self, slot: int) -> memoryview:
+        """Return the cells of a slot. One is read and written at once, as it is aligned."""
+        start = slot * CELLS_PER_SLOT
+        return memoryview(self._memory).cast("B").cast("q")[start : start + CELLS_PER_SLOT]
+
+
+class Slot(NamedTuple):
+    """The slot of one process."""
+
+    slots: Slots
+    number: int
