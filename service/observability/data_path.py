@@ -10,8 +10,9 @@ from db.models import CommitRecord, IdempotencyRecord, Token
 from db.observer import Event
 from service.observability.metrics import NANOSECONDS, Counter, Family, Kind, Metrics
 
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-TIMES_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+# Few buckets: each is a line of every batcher's in each scrape.
+SIZES = (1, 4, 16, 64, 256, 1000)
+TIMES_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 0.5, 1, 5)
 TIMES = tuple(int(seconds * NANOSECONDS) for seconds in TIMES_S)
 
 SIZE = "batch_size", "Members of a batch, which share a statement or a transaction; equal calls are one member."

@@ -16,7 +16,7 @@ NONE = "none"
 TOO_MANY_REQUESTS = 429
 # A rate misses the first of a series that was not shown before.
 ALWAYS = frozenset({"500", "503", "504"})
-LATENCIES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+LATENCIES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 10)
 LATENCIES = tuple(int(seconds * NANOSECONDS) for seconds in LATENCIES_S)
 # Of Overloaded, and the service's own.
 LIMITS = ("requests_max", "queue_length", "queue_wait", "pool_wait", "caller", "idempotency_keys", OTHER)
