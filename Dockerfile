@@ -16,17 +16,20 @@ RUN pip uninstall --yes --root-user-action ignore pip \
  && install -d -o 65532 -g 65532 /data
 COPY --from=build /venv /venv
 COPY --from=build /app /app
-WORKDIR /app
+# The default of DATABASE_URL, ./items.db, is in the volume then; were it set here, nobody could set DATABASE_URL_FILE. The
+# code is found from there, and nothing that lies there is taken for code.
+WORKDIR /data
 ENV PATH=/venv/bin:$PATH \
+    PYTHONPATH=/app \
+    PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    DATABASE_URL=sqlite+aiosqlite:////data/items.db \
     ITEMSVC_HOST=0.0.0.0
 USER 65532:65532
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", "import os, ssl, sys; from http.client import HTTPConnection, HTTPSConnection; address = '127.0.0.1', int(os.environ.get('PORT') or 8000); tls = os.environ.get('ITEMSVC_TLS_CERT') or os.environ.get('ITEMSVC_TLS_CERT_FILE'); probe = HTTPSConnection(*address, timeout=2, context=ssl._create_unverified_context()) if tls else HTTPConnection(*address, timeout=2); probe.request('GET', '/livez'); sys.exit(probe.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", "import os, ssl, sys; from http.client import HTTPConnection, HTTPSConnection; port = open(os.environ['PORT_FILE']).read() if 'PORT_FILE' in os.environ else os.environ.get('PORT', 8000); address = '127.0.0.1', int(port); tls = os.environ.get('ITEMSVC_TLS_CERT') or os.environ.get('ITEMSVC_TLS_CERT_FILE'); probe = HTTPSConnection(*address, timeout=2, context=ssl._create_unverified_context()) if tls else HTTPConnection(*address, timeout=2); probe.request('GET', '/livez'); sys.exit(probe.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "service"]
 CMD ["serve"]
 

@@ -1,0 +1,1 @@
+"""What the service is deployed with: the image, and the manifests that run it."""
