@@ -69,3 +69,10 @@ def test_the_check_of_the_image_s_health_reads_the_port_from_where_the_service_d
         assert health(PORT=port) == 0
         assert health(PORT_FILE=str(tmp_path / "port")) == 0
     assert health(PORT_FILE=str(tmp_path / "port")) != 0
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    command = [hadolint, ROOT / "Dockerfile"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT_S)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
