@@ -25,6 +25,7 @@ from service import signals
 from service.auth import commands
 from service.auth.commands import NoSuchUser, add_token_actions
 from service.auth.start import refusal, say_who_may_come_in
+from service.cgroup import limits
 from service.observability.logging import log_settings
 from service.openapi.document import document
 from service.routes import ROUTES
@@ -34,6 +35,7 @@ from service.server.supervisor import Supervisor, connection_budget
 from service.server.tls import tls_obstacle
 from service.settings import Settings
 from service.settings_reader import SettingsError, read_settings
+from service.worker_count import memory_shortage
 
 T = TypeVar("T")
 
@@ -135,6 +137,8 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
                 return fail(f"The service cannot listen on {settings.host}, port {number}", errors)
     if reason := refusal(settings, host) or tls_obstacle(settings):
         return fail("The service cannot start", [reason])
+    if shortage := memory_shortage(limits(), settings.workers):
+        log.warning(shortage)
     if open_database(settings.database_url).auto_migrate:
         signals.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
         outage = False

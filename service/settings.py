@@ -9,6 +9,9 @@ from db.engines.url import PORT_MAX
 from service.database_url import DEFAULT, EXAMPLES
 from service.quotas import NO_QUOTAS, Quotas
 from service.variables import bounds, expected, kind_of, shown, variable_of
+from service.worker_count import AUTO
+
+WORKERS_MAX = 64
 
 # Of a private and a public key: with a secret that both sides have, a token could be made here.
 Algorithm = Literal[
@@ -107,7 +110,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             " DNS names alone, its common name, or san: both of the former, and the latter where there are none."
         ),
     ] = "san"
-    workers: Annotated[int, bounds(1, 64, "Worker processes.")] = 1
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=WORKERS_MAX,
+            description="Worker processes; auto: one for each processor that the control group allows, as far as its"
+            " memory reaches, and one on SQLite.",
+            examples=[AUTO],
+        ),
+    ] = 1
     coalesce: Annotated[bool, Meta(description="Whether requests that wait at the same time share a statement.")] = True
     batch_size_max: Annotated[int, bounds(1, 1000, "Requests that share one statement.")] = 256
     batch_connections: Annotated[int, bounds(3, 100, "A worker's connections for batches; two for filtered lists.")] = 6

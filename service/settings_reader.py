@@ -8,16 +8,19 @@ from typing import Any, get_origin
 
 from msgspec import ValidationError, convert
 from msgspec.structs import FieldInfo
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from db.engines.url import InvalidURL
+from service.cgroup import limits
 from service.contradictions import contradictions
-from service.database_url import SWITCH, normalized
+from service.database_url import DEFAULT, SWITCH, normalized
 from service.dotenv_file import Dotenv, read_dotenv, read_text, reason
 from service.quotas import InvalidQuotas, Quotas
 from service.service_links import is_link
-from service.settings import Settings, setting_fields
+from service.settings import WORKERS_MAX, Settings, setting_fields
 from service.variables import NOTHING, PLATFORM_NAMES, PREFIX, expected, kind_of, quoted, variable_of
+from service.worker_count import AUTO, auto_workers, processors
 
 SEPARATORS = re.compile("[-._]+")
 FILE_SUFFIX = "_FILE"
@@ -51,11 +54,20 @@ def read_settings(
             values[field.name] = _read(field, sources)
         except SettingsError as error:
             errors += error.errors
+    if values.get("workers") == AUTO:
+        values["workers"] = _auto_workers(values.get("database_url", DEFAULT))
     settings = Settings(**values, database_url_file=_database_url_file(sources))
     errors += contradictions(settings)
     if errors:
         raise SettingsError(errors)
     return settings
+
+
+def _auto_workers(database_url: str) -> int:
+    """Return as many workers as there is time and memory for; SQLite has one writer."""
+    if make_url(database_url).get_backend_name() == "sqlite":
+        return 1
+    return auto_workers(limits(), processors(), WORKERS_MAX)
 
 
 def _database_url_file(sources: Sequence[Mapping[str, str]]) -> str | None:
@@ -122,6 +134,8 @@ def _converted(field: FieldInfo, text: str) -> Any:
     kind: Any = kind_of(field)[0]
     if kind is Quotas:
         return Quotas.read(text)
+    if field.name == "workers" and text == AUTO:
+        return AUTO
     value: Any = SWITCH.get(text.lower(), text) if kind is bool else text
     if get_origin(kind) is frozenset:
         value = [] if text == NOTHING and not field.default else [part.strip() for part in text.split(",")]

@@ -42,7 +42,10 @@ def expected(field: FieldInfo) -> str:
         names = get_args(get_args(kind)[0])
         nothing = "" if field.default else f"{NOTHING} alone, or "
         return f"{nothing}{', '.join(names)}{', several by commas' if len(names) > 1 else ''}"
-    return f"{meta.ge} to {meta.le}" if kind is int else f"such as {' or '.join(meta.examples or [])}"
+    words = " or ".join(meta.examples or [])
+    if kind is int:
+        return f"{meta.ge} to {meta.le}{f', or {words}' if words else ''}"
+    return f"such as {words}"
 
 
 def shown(name: str, value: object) -> str:

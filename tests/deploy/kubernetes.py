@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from service.settings import Settings
+from service.cgroup import Limits
+from service.settings import WORKERS_MAX, Settings
 from service.settings_reader import read_settings
 from service.variables import variable_of
+from service.worker_count import AUTO, auto_workers
 from tests.deploy.dockerfile import ROOT, environment
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -89,7 +92,16 @@ def settings_of(manifests: list[Manifest], template: Manifest, folder: Path) -> 
         secret(template, Path(environ[file]))
         (folder / "url").write_text("postgresql://items:password@postgresql/items\n")
         environ[file] = str(folder / "url")
+        if environ.get(variable_of("workers")) == AUTO:  # which this machine must not decide
+            environ[variable_of("workers")] = str(auto_workers(limits_of(template), 64, WORKERS_MAX))
     return read_settings(environ)
+
+
+def limits_of(template: Manifest) -> Limits:
+    """Return what the control group of a template's only container allows."""
+    [container] = template["spec"]["containers"]
+    allowed = container["resources"]["limits"]
+    return Limits(float(allowed.get("cpu", inf)), int(allowed["memory"].removesuffix("Mi")) * 2**20)
 
 
 def secret(template: Manifest, path: Path) -> str:

@@ -12,11 +12,13 @@ from service.command_line import parser
 from service.resources.health import READINESS_TIMEOUT_S
 from service.routes import ROUTES
 from service.settings import Settings
+from service.worker_count import memory_shortage
 from tests.deploy.dockerfile import ROOT, instruction
 from tests.deploy.kubernetes import (
     COMING,
     OVERLAYS,
     Manifest,
+    limits_of,
     of_kind,
     of_the_service,
     overlay,
@@ -122,6 +124,11 @@ def test_every_secret_is_a_file_that_the_user_of_the_pod_may_read(manifests: lis
         modes = [one["secret"]["defaultMode"] for one in template["spec"].get("volumes", []) if "secret" in one]
         assert set(modes) <= {0o440}
         assert not modes or template["spec"]["securityContext"]["fsGroup"] == 65532
+
+
+def test_the_workers_have_enough_memory(settings: Settings, pod: Manifest) -> None:
+    assert settings.workers == (1 if settings.database_url.startswith("sqlite") else 2)
+    assert memory_shortage(limits_of(pod), settings.workers) == ""
 
 
 def test_sqlite_has_one_instance_whose_file_is_on_the_volume() -> None:

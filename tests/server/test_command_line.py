@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,9 @@ from sqlalchemy import make_url
 from db import revisions
 from db.engines.database import Database
 from db.engines.engine import open_database
+from service.cgroup import Limits
 from service.command_line import main
+from service.server.descriptors import TooFewFiles
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,6 +53,18 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
     yield run
     root.handlers, root.level = handlers, level
+
+
+def test_a_start_with_too_little_memory_is_a_warning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(*_: object, **__: object) -> None:
+        raise TooFewFiles("the test ends here")
+
+    monkeypatch.setattr("service.command_line.Supervisor", stops)
+    for memory_mib, is_warned in ((512, False), (140, True)):
+        monkeypatch.setattr("service.command_line.limits", partial(Limits, inf, memory_mib * 2**20))
+        result = run("serve", PORT="0", ITEMSVC_WORKERS="2")
+        assert "the test ends here" in result.err
+        assert ("140 MiB of memory; 2 workers, and one more" in result.err) == is_warned
 
 
 def errors(result: Result) -> list[str]:

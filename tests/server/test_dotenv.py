@@ -83,7 +83,7 @@ def test_errors_of_the_dotenv_file_are_listed_with_all_others(dotenv: Path) -> N
     assert errors(dotenv, {"ITEMSVC_POOL_SIZE": "0"}) == [
         ".env, line 1, cannot be read",
         ".env, line 2, cannot be read",
-        "ITEMSVC_WORKERS is 'none'; expected 1 to 64",
+        "ITEMSVC_WORKERS is 'none'; expected 1 to 64, or auto",
         "ITEMSVC_POOL_SIZE is '0'; expected 1 to 100",
     ]
 

@@ -2,6 +2,9 @@
 
 import re
 import socket
+import subprocess
+import sys
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,11 @@ from sqlalchemy import make_url
 
 from db.engines.url import hosts_of
 from service.auth.principal import SCOPES_BY_ROLE
+from service.cgroup import Limits
 from service.quotas import ROLES
 from service.settings import Settings
 from service.settings_reader import SettingsError, read_settings
+from tests.support.waiting import LIMIT_S
 
 HIDDEN = "s3cret"
 POSTGRESQL = f"postgresql+asyncpg://items:{HIDDEN}@db.test:5432/items"
@@ -310,6 +315,31 @@ def test_several_workers_can_share_a_database_on_disk(url: str) -> None:
     assert read_settings({"DATABASE_URL": url, "ITEMSVC_WORKERS": "2"}).workers == 2
 
 
+ONE_PROCESSOR = """
+import os
+from service.settings_reader import read_settings
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print(read_settings({"DATABASE_URL": "postgresql://u@h/d", "ITEMSVC_WORKERS": "auto"}).workers)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process is kept on a processor in Linux's way")
+def test_the_number_of_workers_may_be_left_to_the_machine() -> None:
+    command = [sys.executable, "-c", ONE_PROCESSOR]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.stdout == "1\n"  # of one processor
+
+
+def test_auto_is_what_the_control_group_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.settings_reader.limits", lambda: Limits(3.0, inf))
+    monkeypatch.setattr("service.settings_reader.processors", lambda: 8)
+    assert read_settings({"DATABASE_URL": POSTGRESQL, "ITEMSVC_WORKERS": "auto"}).workers == 3
+    assert read_settings({"DATABASE_URL": POSTGRESQL}, options={"ITEMSVC_WORKERS": "auto"}).workers == 3
+    for url in ("sqlite://", "sqlite:///items.db"):
+        assert read_settings({"DATABASE_URL": url, "ITEMSVC_WORKERS": "auto"}).workers == 1
+    assert read_settings({"ITEMSVC_WORKERS": "auto"}).workers == 1
+
+
 def test_options_win_over_variables() -> None:
     assert read_settings({"PORT": "9001", "ITEMSVC_WORKERS": "2"}, options={"PORT": "9002"}).port == 9002
 
@@ -404,7 +434,7 @@ def test_the_password_of_several_hosts_is_never_printed() -> None:
 
 def test_the_table_shows_defaults_beside_values() -> None:
     rows = {row.variable: row for row in Settings(workers=2, coalesce=False).described()}
-    assert rows["ITEMSVC_WORKERS"][1:4] == ("1", "2", "1 to 64")
+    assert rows["ITEMSVC_WORKERS"][1:4] == ("1", "2", "1 to 64, or auto")
     assert rows["ITEMSVC_COALESCE"][1:4] == ("on", "off", "on or off")
 
 
