@@ -124,6 +124,7 @@ def request_middleware(settings: Settings, worker_state: WorkerState, metrics: W
         metrics=metrics.requests if metrics else None,
         access_log=settings.access_log,
         slow_request_ms=settings.slow_request_ms,
+        server_timing=settings.server_timing,
         debug=settings.debug,
     )
 

@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(os.environ, Path(".env"), chosen)
     except SettingsError as error:
         return fail("The settings cannot be used", error.errors)
-    logging.config.dictConfig(log_settings(debug=settings.debug))
+    logging.config.dictConfig(
+        log_settings(debug=settings.debug, level=settings.log_level, log_format=settings.log_format)
+    )
     leave_closed_home()
     try:
         return run(settings, given)

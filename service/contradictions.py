@@ -30,6 +30,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"{variable_of('metrics_port')} is {settings.metrics_port}; expected 0, as ITEMSVC_METRICS is off"
     if settings.metrics_port and settings.metrics_port == settings.port:
         yield f"{variable_of('metrics_port')} is {settings.metrics_port}; expected another port than PORT, or 0 for it"
+    if settings.access_log and settings.log_level != "info":
+        yield f"{variable_of('access_log')} is on; expected {variable_of('log_level')} to be info, as its lines are"
     for name in ("caller_requests_per_s", "caller_requests_max"):
         if (quotas := getattr(settings, name)) and not settings.auth:
             yield f"{variable_of(name)} is {quotas}; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"

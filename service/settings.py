@@ -157,7 +157,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, bounds(0, PORT_MAX, "A port of its own for /metrics, which is http alone; 0: the service's.")
     ] = 0
     access_log: Annotated[bool, Meta(description="Log a line for every request.")] = False
-    slow_request_ms: Annotated[int, bounds(1, 600_000, "Always log requests slower than this.")] = 1000
+    slow_request_ms: Annotated[
+        int, bounds(1, 600_000, "Log a line, as a warning, for every request that is slower.")
+    ] = 1000
+    log_level: Annotated[Literal["info", "warning", "error"], Meta(description="The least that is logged.")] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        Meta(description="How lines of the log are written; auto: as text on a terminal, and as JSON otherwise."),
+    ] = "auto"
+    server_timing: Annotated[bool, Meta(description="Whether responses say in Server-Timing how long they took.")] = (
+        False
+    )
     debug: Annotated[bool, Meta(description="Log SQL and tracebacks; responses never show them.")] = False
     shutdown_timeout_s: Annotated[int, bounds(1, 600, "How long a shutdown waits for open requests.")] = 20
     drain_delay_ms: Annotated[

@@ -23,6 +23,7 @@ from service.auth.pace import Pace
 from service.auth.refusals import refuse, refuse_nobody
 from service.auth.token_text import PREFIX
 from service.auth.token_uses import Record, TokenUses
+from service.observability.current_request import request_context
 
 SCHEME = b"Bearer "
 CREDENTIALS = re.compile(rb"bearer +([0-9A-Za-z._~+/-]+=*)", re.IGNORECASE)
@@ -197,7 +198,8 @@ class Authenticator:
         paced = key not in self._known
         if paced and len(self._lookups) >= LOOKUPS_MAX:
             raise Overloaded(f"{LOOKUPS_MAX} callers are being looked up")
-        task = self._lookups[key] = asyncio.create_task(self._found(key, credential, paced=paced))
+        found = self._found(key, credential, paced=paced)
+        task = self._lookups[key] = asyncio.create_task(found, context=request_context())
         task.add_done_callback(lambda task: self._forget(key, task))
         return task
 

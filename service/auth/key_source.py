@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import SplitResult
 
+from service.observability.current_request import trace_headers
+
 KEY_SET_BYTES_MAX = 256 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 FETCH_TIMEOUT_S = 5.0
@@ -95,9 +97,9 @@ class UrlSource:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             head = (
                 f"GET {target} HTTP/1.1\r\nHost: {url.netloc}\r\nAccept: application/jwk-set+json, application/json\r\n"
-                "Accept-Encoding: identity\r\nUser-Agent: items-service\r\nConnection: close\r\n\r\n"
-            )
-            writer.write(head.encode("ascii"))
+                "Accept-Encoding: identity\r\nUser-Agent: items-service\r\nConnection: close\r\n"
+            ) + "".join(f"{name}: {value}\r\n" for name, value in trace_headers())
+            writer.write(f"{head}\r\n".encode("ascii"))
             received = bytearray()
             while piece := await reader.read(PIECE_BYTES):
                 received += _bounded(piece, HEAD_BYTES_MAX + KEY_SET_BYTES_MAX - len(received))

@@ -13,7 +13,9 @@ from db.errors import Overloaded
 from service.http.body import discard_body
 from service.http.problems import INVALID_HEADER, OVERLOADED, TOO_MANY_REQUESTS, ProblemError, render
 from service.http.response import CLOSE, Response, send_response
+from service.http.server_timing import timed
 from service.observability.counted import CountedWarning
+from service.observability.current_request import ENDED
 from service.observability.requests import RequestMetrics
 from service.worker_state import WorkerState
 
@@ -47,6 +49,7 @@ class RequestMiddleware:
         requests_max: int,
         access_log: bool,
         slow_request_ms: int,
+        server_timing: bool = False,
         debug: bool,
     ) -> None:
         self.app = app
@@ -56,6 +59,7 @@ class RequestMiddleware:
         self._refusals = CountedWarning(log, "requests refused", "refused")
         self._access_log = access_log
         self._slow_request_ns = slow_request_ms * NS_PER_MS
+        self._server_timing = server_timing
         self._debug = debug
         self._host: bytes | None = None  # the latest that was valid
         # Unique among processes by chance, within one by counting: a random number for each request costs more.
@@ -71,6 +75,8 @@ class RequestMiddleware:
         scope["request_id"], mistake = self._read_head(scope)
         scope["worker_state"] = self._worker_state
         scope["status"] = 0  # until a response begins
+        if self._server_timing:
+            send = timed(send, started)
         if self._worker_state.requests >= self._requests_max and scope["path"] not in PROBES:
             await self._refuse(scope, send, started)
             return
@@ -80,13 +86,8 @@ class RequestMiddleware:
                 raise ProblemError(INVALID_HEADER, mistake, headers=[CLOSE])  # noqa: TRY301 - rendered as any other
             await self.app(scope, receive, send)
         except Exception as error:
-            response = render(error, scope["request_id"].decode())
-            self._log_error(scope, error, response)
-            if scope["status"]:  # half a response is out: the server must cut the connection
+            if not await self._respond(error, scope, receive, send):
                 raise
-            await send_response(scope, send, response)
-            if CLOSE in response.headers and not expects_continue(scope):
-                await discard_body(receive)
         finally:
             self._worker_state.requests -= 1
             if "caller" in scope:
@@ -95,7 +96,20 @@ class RequestMiddleware:
             if self._metrics is not None:
                 self._metrics.observe(scope, elapsed)
         if self._access_log or elapsed > self._slow_request_ns:
-            log.info("request", extra={**log_fields(scope), "duration_ms": round(elapsed / NS_PER_MS, 3)})
+            level = logging.WARNING if elapsed > self._slow_request_ns else logging.INFO
+            log.log(level, "request", extra={**log_fields(scope), "duration_ms": round(elapsed / NS_PER_MS, 3)})
+        scope[ENDED] = True
+
+    async def _respond(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Send the response to an exception; return False if half a response is out: the connection must be cut."""
+        response = render(error, scope["request_id"].decode())
+        self._log_error(scope, error, response)
+        if scope["status"]:
+            return False
+        await send_response(scope, send, response)
+        if CLOSE in response.headers and not expects_continue(scope):
+            await discard_body(receive)
+        return True
 
     async def _refuse(self, scope: Scope, send: Send, started: int) -> None:
         """Send a 503: too many requests are being served."""

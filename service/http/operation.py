@@ -37,6 +37,7 @@ from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, ProblemErr
 from service.http.query import NoParameters, QueryDecoder
 from service.http.response import NO_CACHE, Header, Response, Result, send_response
 from service.http.validation import BodyDecoder, union_members
+from service.observability.current_request import SCOPE
 
 SAFE = {"GET", "HEAD"}
 RESERVED = frozenset({"context", "call", "query", "body", "if_match"})
@@ -130,6 +131,7 @@ class Operation:
         arguments = self._address(context, call, scope)
         run = self.handler
         if scope["method"] not in SAFE:
+            SCOPE.set(scope)  # a write may go on in another task
             self._read_conditions(headers, arguments)
             if self.body is not None:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)

@@ -1,46 +1,19 @@
-"""Logs: JSON lines on standard error, which nobody has to read."""
+"""Logs: lines on standard error, which nobody has to read; JSON, or text on a terminal."""
 
 import logging
 import os
-import re
 import select
 import sys
 import threading
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
-# Where SQL is logged, its arguments are; so are rows that the database refuses.
-PASSWORD_HASH = re.compile(r"\$argon2[\w$=,+/]*")
+from service.observability.log_lines import JSONLines, RequestFields, TextLines
 
 # What waits for a reader; beyond, lines are dropped, and counted.
 QUEUED_BYTES_MAX = 2**20
 # How long the end of a process waits for a reader.
 FLUSH_S = 0.5
-
-
-class JSONLines(logging.Formatter):
-    """Formats a record as one JSON object a line: time, level, logger, message, and the fields of `extra`.
-
-    Hashes of passwords are left out.
-    """
-
-    _standard = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line.update((name, value) for name, value in vars(record).items() if name not in self._standard)
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return PASSWORD_HASH.sub("[password hash]", msgspec.json.encode(line, enc_hook=str).decode())
 
 
 class StandardError(logging.Handler):
@@ -148,17 +121,29 @@ def write_all(file: int, text: bytes) -> bool:
     return True
 
 
-def log_settings(*, debug: bool) -> dict[str, Any]:
-    """Return the configuration of logging in every process, for logging.config: JSON lines to standard error."""
+def log_settings(*, debug: bool, level: str = "info", log_format: str = "auto") -> dict[str, Any]:
+    """Return the configuration of logging in every process, for logging.config: lines from a level on.
+
+    The format is json, text, or auto: text if standard error is a terminal.
+    """
+    is_text = log_format == "text" or (log_format == "auto" and is_terminal())
+    handler = {"()": StandardError, "formatter": "lines", "filters": ["request"]}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"lines": {"()": "service.observability.logging.JSONLines"}},
-        "handlers": {"stderr": {"()": "service.observability.logging.StandardError", "formatter": "lines"}},
-        "root": {"level": "INFO", "handlers": ["stderr"]},
+        "formatters": {"lines": {"()": TextLines if is_text else JSONLines}},
+        "filters": {"request": {"()": RequestFields}},
+        "handlers": {"stderr": handler},
+        "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {
             "alembic": {"level": "WARNING"},
             "sqlalchemy.engine": {"level": "INFO" if debug else "WARNING"},
+            "db.engines.database": {"level": "INFO" if debug else "NOTSET"},  # which logs the SQL of batchers
             "db.engines.pooled_connections": {"level": "WARNING"},  # where SQLAlchemy's pool logs, for a class of it
         },
     }
+
+
+def is_terminal() -> bool:
+    """Return whether standard error is a terminal."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()

@@ -15,6 +15,7 @@ from typing import Any
 from granian._granian import ProcInfoCollector, SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, SSLProtocols
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from service.observability.logging import log_settings
@@ -55,7 +56,8 @@ class Granian(MPServer):
                 settings.workers,
                 CONNECTION_FILES if ends_tls_in_front(settings) else 1,
             ),
-            log_dictconfig=log_settings(debug=settings.debug),
+            log_level=LogLevels(settings.log_level),  # of its own logger
+            log_dictconfig=log_settings(debug=settings.debug, level=settings.log_level, log_format=settings.log_format),
             **_tls(settings),
         )
         self._settings = settings

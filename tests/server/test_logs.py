@@ -11,7 +11,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.http.middleware import RequestMiddleware
-from service.observability.logging import JSONLines, log_settings
+from service.observability.log_lines import JSONLines
+from service.observability.logging import log_settings
 from service.settings import Settings
 from service.worker_state import WorkerState
 from tests.api.test_problems import SECRET

@@ -493,3 +493,11 @@ def test_limits_of_callers_need_callers_who_are_told_apart(name: str) -> None:
     assert errors({name: "reader=5"}) == [
         f"{name} is reader=5; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"
     ]
+
+
+def test_an_access_log_needs_a_level_that_has_its_lines() -> None:
+    for level in ("warning", "error"):
+        assert errors({"ITEMSVC_ACCESS_LOG": "on", "ITEMSVC_LOG_LEVEL": level}) == [
+            "ITEMSVC_ACCESS_LOG is on; expected ITEMSVC_LOG_LEVEL to be info, as its lines are"
+        ]
+    assert read_settings({"ITEMSVC_ACCESS_LOG": "on", "ITEMSVC_LOG_LEVEL": "info"}).access_log
