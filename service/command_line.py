@@ -29,9 +29,10 @@ from service.cgroup import limits
 from service.observability.logging import log_settings
 from service.openapi.document import document
 from service.routes import ROUTES
+from service.server.connection_budget import TooFewConnections, check_budget, connection_budget
 from service.server.descriptors import TooFewFiles
 from service.server.listener import address
-from service.server.supervisor import Supervisor, connection_budget
+from service.server.supervisor import Supervisor
 from service.server.tls import tls_obstacle
 from service.settings import Settings
 from service.settings_reader import SettingsError, read_settings
@@ -146,7 +147,10 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
         outage = False
     else:
         log.info(connection_budget(settings))
-        outage, obstacle = signals.run(_obstacle(settings))
+        try:
+            outage, obstacle = signals.run(_obstacle(settings))
+        except TooFewConnections as error:
+            return fail("The service cannot start", [str(error)])
         if obstacle:
             log.warning(obstacle)
     try:
@@ -160,14 +164,15 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
 async def _obstacle(settings: Settings) -> tuple[bool, str]:
     """Return whether the database cannot be used, and why the service cannot become ready yet; or advice, or "".
 
-    Raises UnexpectedPooler, which is an error of the settings.
+    Raises UnexpectedPooler and TooFewConnections, which are errors of the settings.
     """
     try:
-        _, schema, advice = await with_database(settings, _look, settings.statement_timeout_ms)
+        _, schema, advice, connections_max = await with_database(settings, _look, settings.statement_timeout_ms)
     except UnexpectedPooler:
         raise
     except DatabaseError as error:
         return True, f"{_unusable(settings)}: {error}"
+    check_budget(settings, connections_max)
     if settings.auth and schema.excess:  # else the log does not say who it was
         log.warning(schema.excess)
     return False, f"{NOT_READY}: {schema.obstacle}" if schema.obstacle else advice
@@ -224,7 +229,7 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
             return fail("The service cannot start", [reason])
     if reason := tls_obstacle(settings):
         return fail(NOT_READY, [reason])
-    version, schema, advice = signals.run(with_database(settings, _look))
+    version, schema, advice, connections_max = signals.run(with_database(settings, _look))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")
     if schema.excess:
         print(f"{'audit_log':{width}}  {schema.excess}")
@@ -232,6 +237,10 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         print(f"{'advice':{width}}  {advice}")
     if schema.obstacle is not None:
         return fail(NOT_READY, [schema.obstacle])
+    try:
+        check_budget(settings, connections_max)
+    except TooFewConnections as error:
+        return fail("The service cannot start", [str(error)])
     return 0
 
 
@@ -266,5 +275,6 @@ async def with_database(
         await database.close()
 
 
-async def _look(database: Database) -> tuple[str, Schema, str]:
-    return await database.version(), await current_schema(database), await database.advice()
+async def _look(database: Database) -> tuple[str, Schema, str, int | None]:
+    version, schema = await database.version(), await current_schema(database)
+    return version, schema, await database.advice(), await database.connections_max()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.server.supervisor import connection_budget
+from service.server.connection_budget import connection_budget
 from service.settings import Settings
 from tests.documents import OPERATIONS, README, RELIABILITY, ROOT, everything
 

@@ -184,6 +184,13 @@ class Database(ABC):
         """Return what would better be set otherwise, though it works; "" for nothing. Raises Unavailable."""
         return ""
 
+    async def connections_max(self) -> int | None:
+        """Return how many connections the server allows a role without privileges; None: not limited, or not known.
+
+        Raises Unavailable.
+        """
+        return None
+
     def abandon(self, task: "asyncio.Task[Any]", *, cancel: bool) -> None:
         """Leave a task that may still run to its end, or cancel it; `close` waits for it."""
         if cancel:

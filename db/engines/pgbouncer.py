@@ -45,6 +45,10 @@ class PgBouncer(PostgreSQL):
             "ITEMSVC_PGBOUNCER is on, but there is no pooler: off is faster, and follows failovers" if is_direct else ""
         )
 
+    async def connections_max(self) -> int | None:
+        """Return None: how many PgBouncer allows only its console says."""
+        return None
+
     def _arguments(self, options: Options) -> dict[str, Any]:
         arguments = super()._arguments(options)
         for name in ("statement_timeout", "idle_in_transaction_session_timeout", *WARNING_SETTINGS):

@@ -56,6 +56,11 @@ GENERIC_PLAN = {
     "enable_mergejoin": "off",
 }
 TARGET = "target_session_attrs"
+# The last of these is new in version 16.
+CONNECTIONS_MAX = """
+    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0)
+"""
 SCHEMA_LOCK = 0x6974656D73  # an arbitrary number, which no other program locks
 
 
@@ -151,6 +156,12 @@ class PostgreSQL(Database):
             with translate_errors():
                 async with self.engine.connect():
                     pass
+
+    async def connections_max(self) -> int | None:
+        """Return max_connections less those that are reserved. Raises Unavailable."""
+        with translate_errors():
+            async with self.engine.connect() as connection:
+                return int(await connection.scalar(text(CONNECTIONS_MAX)) or 0)
 
     async def _disconnect(self) -> None:
         await self._primary.close()

@@ -257,13 +257,3 @@ class Supervisor:
         for worker in workers:
             worker.end(deadline)
         return int(len(serving) < len(self._workers) or self._failed_starts >= FAILED_STARTS_MAX)
-
-
-def connection_budget(settings: Settings) -> str:
-    """Return how many connections to PostgreSQL the workers may hold together; one at a time is replaced."""
-    workers, batches, transactions = settings.workers, settings.batch_connections, settings.pool_size
-    return (
-        f"connections to {'PgBouncer' if settings.pgbouncer else 'PostgreSQL'}: "
-        f"{workers} worker{'s' if workers > 1 else ''} x ({batches} for batches + {transactions} for transactions) = "
-        f"{workers * (batches + transactions)}, and {batches + transactions} more while a worker is replaced"
-    )
