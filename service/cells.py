@@ -14,10 +14,11 @@ SUPERVISOR = 0
 
 
 class Slots:
-    """The cells of a supervisor and of as many workers as may run at the same time. To be made before any of them."""
+    """The cells of a supervisor, of its workers, and of a successor of one. To be made before any of them."""
 
     def __init__(self, workers: int) -> None:
-        self.count = 1 + workers
+        self.workers = workers
+        self.count = 1 + workers + 1
         self._memory = RawArray("q", self.count * CELLS_PER_SLOT)
 
     def cells(self, slot: int) -> memoryview:

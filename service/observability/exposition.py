@@ -47,6 +47,7 @@ class Exposition(Collector):
                 workers = {one.name: cells[one.slot] for one in present if one.slot != SUPERVISOR}
                 yield _gauges(family, workers)
         yield from _of_processes(present)
+        yield GaugeMetricFamily(PREFIX + "workers_configured", "Workers that there should be.", slots.workers)
         info = GaugeMetricFamily(PREFIX + "build_info", "What the service is made of.", labels=list(self._build))
         info.add_metric(list(self._build.values()), 1)
         yield info

@@ -48,7 +48,7 @@ class Supervisor:
         self._latest_primary = RawArray("Q", SHARED_INTEGERS)
         self._latest_primary[LOGGED] = outage_logged
         # One worker at a time is replaced, and then has a successor beside it.
-        self._slots = Slots(settings.workers + 1)
+        self._slots = Slots(settings.workers)
         self._metrics = ProcessMetrics(Metrics(self._slots, SUPERVISOR))
         self._metrics.enter()
         port = settings.metrics_port
