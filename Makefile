@@ -66,8 +66,8 @@ load: .venv/dev.stamp ## put a running service under load, at HOST=; its report 
 		--html bench/results/load/report.html $(ARGS)
 
 pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
-	$(COMPILE) -o requirements.txt
-	$(COMPILE) -c requirements.txt --group bench --group dev -o requirements-dev.txt
+	$(COMPILE) --extra docs -o requirements.txt
+	$(COMPILE) --extra docs -c requirements.txt --group bench --group dev -o requirements-dev.txt
 	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:audit \
 		-o requirements-audit.txt
 	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:clients \
@@ -116,6 +116,6 @@ define venv
 @echo "Installing $< into .venv"
 @sed -n '/^uv==/,/# via/p' requirements-dev.txt | $(BIN)/pip install -qq --require-hashes -r /dev/stdin && \
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes $< || \
-	$(BIN)/pip install --require-hashes -r $<
+	$(BIN)/pip install --no-deps --require-hashes -r $<
 @touch $@
 endef

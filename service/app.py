@@ -1,6 +1,6 @@
 """The composition root: the only place that constructs the parts of the application, and connects them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import cache, partial
 from importlib.metadata import version
@@ -104,7 +104,15 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
 
 def served_routes(settings: Settings) -> list[Route]:
     """Return the routes that are served: the API's, and those that a setting adds."""
-    return [*ROUTES, METRICS] if settings.metrics and not settings.metrics_port else ROUTES
+    metrics = [METRICS] if settings.metrics and not settings.metrics_port else []
+    return [*ROUTES, *metrics, *(docs_page() if settings.docs else ())]
+
+
+def docs_page() -> Iterable[Route]:
+    """Return the routes of the page /docs."""
+    from service.docs.page import docs_routes  # noqa: PLC0415 - for those alone who have it on
+
+    return docs_routes()
 
 
 def worker_metrics(routes: Sequence[Route], worker_state: WorkerState) -> WorkerMetrics:

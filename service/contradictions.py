@@ -9,6 +9,7 @@ from service.database_url import is_in_memory
 from service.dotenv_file import reason
 from service.jwks_location import EXPECTED, location
 from service.settings import Settings, setting_fields
+from service.swagger_ui import PACKAGE, swagger_ui_folder
 from service.variables import quoted, variable_of
 
 JWT = "jwt"
@@ -35,6 +36,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
     for name in ("caller_requests_per_s", "caller_requests_max"):
         if (quotas := getattr(settings, name)) and not settings.auth:
             yield f"{variable_of(name)} is {quotas}; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"
+    if settings.docs and swagger_ui_folder() is None:
+        yield f"{variable_of('docs')} is on; expected off, as the package {PACKAGE} is not installed (extra: docs)"
     yield from _jwt_contradictions(settings)
     yield from _tls_contradictions(settings)
 

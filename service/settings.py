@@ -168,6 +168,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     server_timing: Annotated[bool, Meta(description="Whether responses say in Server-Timing how long they took.")] = (
         False
     )
+    docs: Annotated[bool, Meta(description="Serve /docs, a page on which people read the API and try it.")] = False
     debug: Annotated[bool, Meta(description="Log SQL and tracebacks; responses never show them.")] = False
     shutdown_timeout_s: Annotated[int, bounds(1, 600, "How long a shutdown waits for open requests.")] = 20
     drain_delay_ms: Annotated[

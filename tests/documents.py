@@ -20,6 +20,7 @@ from bench.report.files import RESULTS
 from bench.report.tables import summary
 from db.engines.privileges import grants
 from service.command_line import main
+from service.docs.page import PATH
 from service.http.operation import Resource
 from service.routes import METRICS, ROUTES
 from service.settings import Settings
@@ -85,7 +86,8 @@ def routes() -> str:
         for route in [*ROUTES, METRICS]
         for method, operation in cast("Resource", route.endpoint).operations.items()
     ]
-    return table(("call", "does"), *rows)
+    page = (f"`GET {PATH}`", "Show this API as a page, with `ITEMSVC_DOCS=on`.")
+    return table(("call", "does"), *rows, page)
 
 
 def settings() -> str:
