@@ -14,16 +14,23 @@ from unittest.mock import patch
 
 import httpx
 import msgspec
+from prometheus_client import Metric
 
 from bench.record import Run
 from bench.report.files import RESULTS
 from bench.report.tables import summary
+from db.batching.queue import Limits
+from db.engines.database import Options
+from db.engines.engine import open_database
 from db.engines.privileges import grants
+from db.tables.storage import Storage
+from service.app import worker_metrics
 from service.command_line import main
 from service.docs.page import PATH
 from service.http.operation import Resource
 from service.routes import METRICS, ROUTES
 from service.settings import Settings
+from service.worker_state import WorkerState
 from tests.faults.scenarios import SCENARIOS
 from tests.support.responses import serving
 
@@ -97,6 +104,29 @@ def settings() -> str:
         for row in Settings().described()
     ]
     return table(("variable", "default", "takes", "what for"), *rows)
+
+
+def metrics() -> str:
+    """Write the table of the metrics."""
+    of_worker = worker_metrics([*ROUTES, METRICS], WorkerState())
+    database = open_database("sqlite+aiosqlite://", Options(observer=of_worker.data_path))
+    storage = Storage(database, Limits(), coalesce=True, batch_connections=3, idempotency_keys_max=1)
+    of_worker.sampler(WorkerState(), storage)
+    rows = [
+        (f"`{name(family)}`", family.type, labels(family), family.documentation)
+        for family in of_worker.exposition.collect()
+    ]
+    return table(("metric", "is a", "labels", "what"), *rows)
+
+
+def labels(family: Any) -> str:
+    """Return the labels of a metric."""
+    return ", ".join(f"`{label}`" for label in family._labelnames)
+
+
+def name(family: Metric) -> str:
+    """Return the name of a metric as queries have it."""
+    return f"{family.name}_total" if family.type == "counter" else family.name
 
 
 def granted() -> str:
@@ -183,7 +213,7 @@ def everything() -> dict[Path, str]:
     return {
         README: written(readme),
         RELIABILITY: replaced(reliability, "faults", faults()),
-        OPERATIONS: replaced(operations, "grants", granted()),
+        OPERATIONS: replaced(replaced(operations, "grants", granted()), "metrics", metrics()),
     }
 
 
