@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check clients audit sbom bench growth faults load pins clean
+.PHONY: help install serve test check clients image audit sbom bench growth faults load pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ check: .venv/dev.stamp ## lint, formatting, types, import contracts, documents i
 
 clients: .venv/dev.stamp .clients/stamp ## generate clients from the OpenAPI document, let them use the service, and lint both
 	@exec $(BIN)/python -m tests.clients
+
+image: .venv/dev.stamp ## build the image with buildah, and see that it serves, read-only and without rights: as root, on Debian
+	@exec $(BIN)/python -m tests.deploy.image
 
 REQUIREMENTS := requirements.txt requirements-dev.txt requirements-audit.txt tests/clients/requirements.txt
 # Strict: what could not be looked up is an error, and not something without vulnerabilities.
