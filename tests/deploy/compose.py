@@ -9,8 +9,6 @@ from tests.deploy.dockerfile import ROOT
 
 FOLDER = ROOT / "deploy"
 FILE = FOLDER / "compose.yaml"
-# Folders that are about to come.
-COMING = {"grafana/dashboards", "prometheus/rules"}
 
 
 def compose() -> dict[str, Any]:

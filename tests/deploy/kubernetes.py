@@ -21,8 +21,6 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ["sqlite", "postgresql", "pgbouncer"]
 OPERATOR = "monitoring.coreos.com/v1"
 TEMPLATED = {"Deployment", "Job"}
-# Settings that the code is about to have.
-COMING = {"ITEMSVC_METRICS_PORT"}
 
 Manifest = dict[str, Any]
 
@@ -86,7 +84,7 @@ def variables(manifests: list[Manifest], template: Manifest) -> dict[str, str]:
 
 def settings_of(manifests: list[Manifest], template: Manifest, folder: Path) -> Settings:
     """Return the settings of a template's container, which has to be given only those that there are."""
-    environ = {name: value for name, value in variables(manifests, template).items() if name not in COMING}
+    environ = variables(manifests, template)
     file = f"{variable_of('database_url')}_FILE"
     if file in environ:
         secret(template, Path(environ[file]))

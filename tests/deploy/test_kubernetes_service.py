@@ -15,7 +15,6 @@ from service.settings import Settings
 from service.worker_count import memory_shortage
 from tests.deploy.dockerfile import ROOT, instruction
 from tests.deploy.kubernetes import (
-    COMING,
     OVERLAYS,
     Manifest,
     limits_of,
@@ -62,10 +61,6 @@ def test_every_command_is_one_and_takes_its_settings(manifests: list[Manifest], 
         assert settings_of(manifests, template, tmp_path).host == "0.0.0.0"  # noqa: S104 - the image's
 
 
-def test_a_setting_that_is_there_is_not_coming_any_more() -> None:
-    assert COMING.isdisjoint(row.variable for row in Settings().described())
-
-
 def test_only_callers_with_a_token_come_in(settings: Settings) -> None:
     assert settings.auth == {"tokens"}
     assert not refusal(settings, settings.host)
@@ -87,12 +82,12 @@ def test_the_probes_are_answered_by_the_service(settings: Settings, container: d
     assert probes["readiness"]["timeoutSeconds"] > READINESS_TIMEOUT_S  # or nobody would hear why it is not ready
 
 
-def test_the_metrics_are_where_their_setting_says(manifests: list[Manifest], pod: Manifest) -> None:
-    [container] = pod["spec"]["containers"]
-    ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
-    assert ports.get("metrics") == variables(manifests, pod).get("ITEMSVC_METRICS_PORT")
-    for service in of_kind(manifests, "ServiceMonitor"):
-        assert (service, ports["metrics"]) == ("items", "9100")
+def test_the_metrics_are_where_their_setting_says(
+    manifests: list[Manifest], settings: Settings, container: dict[str, Any]
+) -> None:
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports.get("metrics", Settings().metrics_port) == settings.metrics_port
+    assert ("metrics" in ports) == bool(of_kind(manifests, "ServiceMonitor"))
 
 
 def test_every_pod_has_no_more_rights_than_it_needs(manifests: list[Manifest]) -> None:
