@@ -7,6 +7,7 @@ import kubernetes_validate
 import pytest
 from cloudcoil.models.prometheus_operator import v1 as operator
 
+from tests.deploy.dockerfile import ROOT
 from tests.deploy.kubernetes import (
     KUBERNETES,
     OPERATOR,
@@ -19,7 +20,11 @@ from tests.deploy.kubernetes import (
     templates,
     with_component,
 )
+from tests.deploy.rules import FILE, RULES, groups, written
 
+DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
+# `kubectl apply` keeps what it applied in an annotation, which may have so much.
+APPLIED_BYTES_MAX = 256 * 1024
 PART = "app.kubernetes.io/part-of"
 
 
@@ -165,3 +170,21 @@ def test_a_migration_has_the_name_of_its_version() -> None:
         deployment = of_kind(overlay(name), "Deployment")["items"]
         version = deployment["metadata"]["labels"]["app.kubernetes.io/version"]
         assert (job, container["image"]) == (f"items-migrate-{version}", f"items:{version}")
+
+
+def test_the_operator_has_every_alert_rule() -> None:
+    assert FILE.read_text(encoding="utf-8") == written()  # `python -m tests.deploy.rules` writes it
+    for name in ("postgresql", "pgbouncer"):
+        [rule] = of_kind(overlay(name), "PrometheusRule").values()
+        assert rule["spec"]["groups"] == groups()
+        assert len(groups()) >= len(list(RULES.glob("*.yml"))) > 1
+
+
+def test_grafana_has_every_dashboard() -> None:
+    files = {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.glob("*.json")}
+    assert files
+    for name in ("postgresql", "pgbouncer"):
+        made = of_kind(overlay(name), "ConfigMap")["items-dashboards"]
+        assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert made["data"] == files
+        assert sum(map(len, files.values())) < APPLIED_BYTES_MAX
