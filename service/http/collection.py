@@ -105,15 +105,26 @@ class Collection(Generic[C, R]):
         return Operation(handler.applied(*names, self._types), scope=scope, for_owner=for_owner, **options)
 
     async def read_one(self, context: Context, call: Call, id: I) -> R:
-        """Read one {noun}."""
+        """Read one {noun}.
+
+        Its `ETag` tells its version: with `If-None-Match`, a client that has that version gets a 304.
+        """
         return await self._store(context).get(call, id)
 
     async def replace_one(self, context: Context, call: Call, id: I, if_match: IfMatch, body: C) -> R:
-        """Replace all of one {noun}."""
+        """Replace all of one {noun}.
+
+        What the body leaves out gets its default, unless the field says otherwise. With `If-Match`, only while the
+        {noun} is at a version that the client has seen; else 412.
+        """
         return await self.update_one(context, call, id, if_match, body)
 
     async def update_one(self, context: Context, call: Call, id: I, if_match: IfMatch, body: P) -> R:
-        """Update some fields of one {noun}."""
+        """Update some fields of one {noun}.
+
+        The body is a merge patch (RFC 7396): what is absent stays, and null clears what may be null. With `If-Match`,
+        only while the {noun} is at a version that the client has seen; else 412.
+        """
         store = self._store(context)
         values: Values = given(body)
         if call.owner is not None:
@@ -125,18 +136,29 @@ class Collection(Generic[C, R]):
         )
 
     async def delete_one(self, context: Context, call: Call, id: I, if_match: IfMatch) -> None:
-        """Delete one {noun}."""
+        """Delete one {noun}.
+
+        With `If-Match`, only while the {noun} is at a version that the client has seen; else 412.
+        """
         store = self._store(context)
         await write_at_version(
             store, call, id, if_match, lambda call, version: store.delete(call, Deletion(id, version))
         )
 
     async def list_page(self, context: Context, call: Call, query: Q) -> Result[list[R]]:
-        """List {name}."""
+        """List {name}.
+
+        Filters hold all together. `Link` leads to the next page, which costs no more than the first; `ids` asks for
+        some {name} in its own order instead.
+        """
         return await self.listing.read(self._store(context), call, query)
 
     async def create_many(self, context: Context, call: Call, body: C | Annotated[list[C], BATCH]) -> R | list[R]:
-        """Create one {noun}, or a batch of {name}, all or nothing."""
+        """Create one {noun}, or a batch of {name}, all or nothing.
+
+        A batch is an array of 1 to 1,000; its response has the same order, and if one {noun} is refused, none is
+        created. With an `Idempotency-Key`, a repeat creates nothing more.
+        """
         store = self._store(context)
         bodies = body if (is_batch := isinstance(body, list)) else [body]
         if call.owner is not None and self._table.owner:
@@ -149,7 +171,11 @@ class Collection(Generic[C, R]):
         return await (store.create_many(call, rows) if is_batch else store.create(call, rows[0]))
 
     async def update_many(self, context: Context, call: Call, body: Annotated[list[B], BATCH]) -> list[R]:
-        """Update a batch of {name}, all or nothing."""
+        """Update a batch of {name}, all or nothing.
+
+        Each of 1 to 1,000 members has an `id` and a merge patch, and is changed only at its `version`, if it has one.
+        The response has the same order; if one cannot be changed, none is.
+        """
         changes = patches(body)
         if call.owner is not None:
             self._refuse_others(call.owner, [each.values for each in changes], in_batch=True)
@@ -159,7 +185,10 @@ class Collection(Generic[C, R]):
         return await self._store(context).update_many(call, changes)
 
     async def delete_many(self, context: Context, call: Call, query: IdsQuery) -> list[I]:
-        """Delete a batch of {name}; unknown ids are left out of the response."""
+        """Delete a batch of {name}; unknown ids are left out of the response.
+
+        `ids` has 1 to 1,000 of them, with commas or repeated. The response has those that were deleted.
+        """
         return await self._store(context).delete_many(call, query.ids)  # type: ignore[return-value] # an id is one
 
     def _refuse_others(self, caller: int, sent: list[Values], *, in_batch: bool) -> None:

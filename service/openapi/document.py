@@ -94,12 +94,13 @@ def document(routes: Sequence[Route], auth: Collection[str] = ()) -> dict[str, A
     paths = {route.path_format: path_item(route, schemas, responses, security) for route in routes}
     components = responses.components()
     schemas.components["Problem"]["properties"]["code"]["enum"] = responses.codes
-    tags = dict.fromkeys(operation["tags"][0] for path in paths.values() for operation in path.values())
+    operations = [operation for route in routes for operation in resource_of(route).operations.values()]
+    tags = dict.fromkeys(operation.described.tag for operation in operations)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Item service", "version": VERSION, "description": DESCRIPTION, "license": LICENSE},
         "servers": [{"url": ".", "description": "Relative to where this document is served."}],
-        "tags": [{"name": tag} for tag in tags],
+        "tags": [tag._asdict() for tag in tags],
         "security": [],  # of operations that name none
         "paths": paths,
         "components": {
@@ -115,14 +116,19 @@ def path_item(
     route: Route, schemas: Schemas, responses: Responses, security: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the path item of a route: each of its methods, and HEAD where there is GET."""
-    resource = route.endpoint
-    assert isinstance(resource, Resource)  # noqa: S101 - narrows the type
+    resource = resource_of(route)
     methods = {
         method.lower(): describe_operation(Endpoint(resource.noun, method, operation), schemas, responses)
-        | needed(operation, security)
+        | required_credentials(operation, security)
         for method, operation in resource.operations.items()
     }
     return {**methods, "head": without_content(methods["get"])} if "get" in methods else methods
+
+
+def resource_of(route: Route) -> Resource:
+    """Return the application of a route."""
+    assert isinstance(route.endpoint, Resource)  # noqa: S101 - narrows the type
+    return route.endpoint
 
 
 def describe_operation(endpoint: Endpoint, schemas: Schemas, responses: Responses) -> dict[str, Any]:
@@ -133,21 +139,29 @@ def describe_operation(endpoint: Endpoint, schemas: Schemas, responses: Response
     return {
         "operationId": operation.described.name,
         "summary": operation.described.summary,
-        "tags": [operation.described.tag],
+        "description": "\n\n".join(filter(None, (operation.described.description, needs(operation)))),
+        "tags": [operation.described.tag.name],
         "parameters": list(parameters(endpoint, schemas)),
         **body,
         "responses": responses.of(endpoint),
     }
 
 
-def needed(operation: Operation, security: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what an operation needs of its caller; an empty member of `security` means that it may be nothing."""
+def needs(operation: Operation) -> str:
+    """Return a sentence of what an operation needs of its caller."""
     if operation.by_password:
-        return {"description": "Needs a name and a password, in each request.", "security": [{BASIC: []}]}
+        return "Needs a name and a password, in each request."
     if operation.scope is None:
-        return {}
+        return ""
     own = " Without it, callers may do so with their own." if operation.has_own else ""
-    return {"description": f"Needs the scope `{operation.scope}`.{own}", "security": security}
+    return f"Needs the scope `{operation.scope}`.{own}"
+
+
+def required_credentials(operation: Operation, security: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the security of an operation; an empty member of `security` means that it may need nothing."""
+    if operation.by_password:
+        return {"security": [{BASIC: []}]}
+    return {} if operation.scope is None else {"security": security}
 
 
 def without_content(get: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Handlers for the probes, /livez and /readyz."""
+"""Probes: whether the process is alive, and whether it can serve."""
 
 import asyncio
 
@@ -11,7 +11,11 @@ READINESS_TIMEOUT_S = 2
 
 
 async def live(context: Context) -> Health:  # noqa: ARG001 - it needs nothing
-    """Return whether the process is alive; the database is not asked."""
+    """Return whether the process is alive; the database is not asked.
+
+    An orchestrator restarts a process for which this fails. The query is disregarded, as is an `Accept` that cannot be
+    met.
+    """
     return Health("alive")
 
 
@@ -22,7 +26,11 @@ async def metrics(context: Context, accept: str) -> tuple[bytes, str]:
 
 
 async def ready(context: Context) -> Health:
-    """Return whether requests can be served: the database responds, and its schema and tables can be used."""
+    """Return whether requests can be served: the database responds, and its schema and tables can be used.
+
+    A load balancer sends requests to a service for which this succeeds. A 503 says what is missing, or that the service
+    is stopping.
+    """
     if context.worker_state.is_shutting_down:
         raise ProblemError(NOT_READY, "The service is stopping.")
     try:

@@ -1,4 +1,4 @@
-"""Items: their Structs, and what is made of them at /items."""
+"""Items: what has a name and a price, and may belong to a user."""
 
 from typing import Annotated
 

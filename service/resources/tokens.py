@@ -1,4 +1,4 @@
-"""Tokens: what is shown of one, and how they are issued, listed and revoked."""
+"""Tokens: what the programs of users come in with; they are issued, listed and revoked."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -97,7 +97,11 @@ def token_response(*columns: Any) -> TokenResponse:
 
 
 async def issue_token(context: Context, call: Call, id: UserId, body: TokenCreate) -> IssuedToken:
-    """Issue a token of a user; its text is shown in this response alone."""
+    """Issue a token of a user; its text is shown in this response alone.
+
+    A program of the user sends it as `Authorization: Bearer`. A repeat under the same `Idempotency-Key` has the token
+    without its text, which is stored nowhere.
+    """
     refuse_without_tokens(context)
     if body.expires_at is not None and not datetime.now(UTC) < body.expires_at <= LATEST:
         text = "Expected a time that is not over, at most the year 9999 in UTC"
@@ -106,7 +110,10 @@ async def issue_token(context: Context, call: Call, id: UserId, body: TokenCreat
 
 
 async def list_tokens(context: Context, call: Call, id: UserId, query: TokensQuery) -> Result[list[TokenResponse]]:
-    """List the tokens of a user, without their texts."""
+    """List the tokens of a user, without their texts.
+
+    Each is known by its `prefix`, the first characters of its text. An expired one is listed for a week more.
+    """
     page = await LISTING.read(context.tokens, call, query, id)
     if not page.value:
         await context.users.get(call, id)  # there may be no such user
@@ -114,7 +121,10 @@ async def list_tokens(context: Context, call: Call, id: UserId, query: TokensQue
 
 
 async def revoke_token(context: Context, call: Call, id: TokenId) -> None:
-    """Revoke a token: it is deleted."""
+    """Revoke a token: it is deleted.
+
+    It counts no more at once on the worker that serves this, and within some seconds everywhere.
+    """
     try:
         await context.tokens.delete(call, Deletion(id))
     except NotOwner as error:  # which others are not to know
@@ -124,7 +134,11 @@ async def revoke_token(context: Context, call: Call, id: TokenId) -> None:
 
 
 async def log_in(context: Context, call: Call) -> IssuedToken:
-    """Issue a token of the caller's own for a name and a password, for an hour or as the service is set."""
+    """Issue a token of the caller's own for a name and a password, for an hour or as the service is set.
+
+    The name is a username or an email. Whatever is wrong with either, the response is the same 401, after the same
+    time; after too many wrong ones it is a 429.
+    """
     assert call.caller is not None  # noqa: S101 - narrows the type
     expires_at = datetime.now(UTC) + timedelta(seconds=context.settings.login_token_lifetime_s)
     try:

@@ -1,4 +1,4 @@
-"""Users: their Structs, and what is made of them at /users; the handlers that only they have."""
+"""Users: who own items, and may call the service, by their role."""
 
 from collections.abc import Awaitable
 from typing import Annotated, Literal
@@ -110,7 +110,11 @@ class UserDeleteQuery(Struct, frozen=True):
 async def read_user(
     context: Context, call: Call, id: UserId, query: UserReadQuery
 ) -> Result[UserWithItems | UserResponse]:  # clients try the forms in this order, and the second is a part of the first
-    """Read one user."""
+    """Read one user.
+
+    Its `ETag` tells its version. With `include=items`, the first items of the user come along, and the tag tells them,
+    too.
+    """
     if query.include is UNSET:
         return Result(await context.users.get(call, id))
     user, items = await context.users.get_with_items(call, id, ItemResponse)
@@ -118,7 +122,11 @@ async def read_user(
 
 
 async def delete_user(context: Context, call: Call, id: UserId, if_match: IfMatch, query: UserDeleteQuery) -> None:
-    """Delete a user, who owns no items or whose items get another owner."""
+    """Delete a user, who owns no items or whose items get another owner.
+
+    A user who owns items is not deleted, which is a 409, unless `reassign_to` names their next owner. With `If-Match`,
+    only while the user is at a version that the client has seen; else 412.
+    """
 
     def write(call: Call, version: int | None) -> Awaitable[None]:
         if query.reassign_to is UNSET:

@@ -115,6 +115,30 @@ def test_every_operation_has_its_own_id_and_a_summary() -> None:
     assert all(operation["summary"].endswith(".") for operation in documented)
 
 
+def test_every_operation_says_what_it_is_for_and_so_does_its_tag() -> None:
+    described_tags = {tag["name"]: tag["description"] for tag in DOCUMENT["tags"]}
+    used = set()
+    for item in DOCUMENT["paths"].values():
+        for operation in item.values():
+            description = operation["description"].partition("Needs ")[0].strip()
+            assert len(description) > 40, operation["operationId"]
+            assert description.endswith("."), operation["operationId"]
+            assert not set("{}\n") & set(description), operation["operationId"]
+            used |= set(operation["tags"])
+    assert used == described_tags.keys()
+    assert all(text.endswith(".") and len(text) > 20 for text in described_tags.values())
+    assert len(set(described_tags.values())) == len(described_tags)
+
+
+def test_every_operation_has_examples_in_json() -> None:
+    for _, described in operations():
+        request = described.get("requestBody", {"content": {}})
+        shown = [(200, request), *((int(status), one) for status, one in described["responses"].items())]
+        for status, one in shown:
+            for media_type, media in one.get("content", {}).items():
+                assert media["examples"], (described["operationId"], status, media_type)
+
+
 @pytest.mark.parametrize("kind", {kind.code: kind for kind in KINDS}.values(), ids=lambda kind: str(kind.code))
 def test_every_problem_is_documented_under_its_status(kind: ProblemType) -> None:
     assert kind.code in codes(DOCUMENT["components"]["responses"]["MethodNotAllowed"]) or any(
