@@ -16,10 +16,10 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check clients image audit sbom bench growth faults load pins clean
+.PHONY: help install serve test check clients image audit sbom bench growth faults load pins screenshots clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/dev.stamp ## make .venv with all it takes to develop
 
@@ -75,6 +75,9 @@ pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
 		-o requirements-audit.txt
 	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:clients \
 		-o tests/clients/requirements.txt
+
+screenshots: .venv/dev.stamp ## write docs/images/docs-page.png anew, with Debian's chromium
+	@exec $(BIN)/python -m tests.browser.screenshot
 
 clean: ## remove .venv and every cache; items stay
 	rm -rf .venv .clients .audit .peers build .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
