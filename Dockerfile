@@ -1,7 +1,9 @@
 ARG PYTHON=3.13-slim-trixie
 
 FROM python:${PYTHON} AS build
-COPY requirements.txt /
+# requirements-otel.txt has what traces need besides.
+ARG PINS=requirements.txt
+COPY ${PINS} /requirements.txt
 # Wheels only: nothing is compiled, so nothing to compile with is needed.
 RUN python -m venv --without-pip /venv \
  && pip --python /venv/bin/python install --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes -r /requirements.txt

@@ -42,7 +42,7 @@ clients: .venv/dev.stamp .clients/stamp ## generate clients from the OpenAPI doc
 image: .venv/dev.stamp ## build the image with buildah, and see that it serves, read-only and without rights: as root, on Debian
 	@exec $(BIN)/python -m tests.deploy.image
 
-REQUIREMENTS := requirements.txt requirements-dev.txt requirements-audit.txt tests/clients/requirements.txt
+REQUIREMENTS := requirements.txt requirements-otel.txt requirements-dev.txt requirements-audit.txt tests/clients/requirements.txt
 # Strict: what could not be looked up is an error, and not something without vulnerabilities.
 audit: .audit/stamp ## look every pinned package up in PyPI's list of known vulnerabilities; ARGS='-s osv' asks another
 	@.audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(REQUIREMENTS:%=-r %) $(ARGS)
@@ -70,7 +70,8 @@ load: .venv/dev.stamp ## put a running service under load, at HOST=; its report 
 
 pins: .venv/dev.stamp ## compile the requirements anew from pyproject.toml
 	$(COMPILE) --extra docs -o requirements.txt
-	$(COMPILE) --extra docs -c requirements.txt --group bench --group dev -o requirements-dev.txt
+	$(COMPILE) --extra docs --extra otel -c requirements.txt -o requirements-otel.txt
+	$(COMPILE) --extra docs --extra otel -c requirements-otel.txt --group bench --group dev -o requirements-dev.txt
 	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:audit \
 		-o requirements-audit.txt
 	$(subst pyproject.toml --quiet,--quiet,$(COMPILE)) -c requirements-dev.txt --group pyproject.toml:clients \

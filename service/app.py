@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import cache, partial
 from importlib.metadata import version
 from platform import python_version
+from typing import TYPE_CHECKING
 
+from sqlalchemy import make_url
 from starlette.middleware import Middleware
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
@@ -34,6 +36,8 @@ from service.http.middleware import RequestMiddleware
 from service.http.operation import Resource
 from service.http.problems import NO_SUCH_PATH, ProblemError
 from service.http.router import PathRouter
+from service.http.tracing import tracing
+from service.observability.request_batches import BothObservers, RequestBatches
 from service.observability.worker_metrics import WorkerMetrics
 from service.openapi.document import VERSION, document
 from service.passwords import Passwords
@@ -45,14 +49,22 @@ from service.routes import METRICS, ROUTES
 from service.settings import Settings
 from service.worker_state import WorkerState
 
+if TYPE_CHECKING:  # it imports OpenTelemetry, which may not be there
+    from service.observability.traces import Traces
+
+# How long the last spans may take to their collector when a worker ends.
+SHUTDOWN_S_MAX = 2.0
+
 
 def create_app(settings: Settings, worker_state: WorkerState | None = None) -> Router:
     """Return the application; it connects to the database when its lifespan starts."""
     worker_state = worker_state or WorkerState()
     routes = served_routes(settings)
     metrics = worker_metrics(routes, worker_state) if settings.metrics else None
-    observer = metrics.data_path if metrics else Unobserved()
-    database = open_database(settings.database_url, database_options(settings, worker_state, observer))
+    traces = make_traces(settings) if settings.traces else None
+    database = open_database(
+        settings.database_url, database_options(settings, worker_state, observer(settings, metrics, traces))
+    )
     storage = Storage(
         database,
         limits(settings),
@@ -90,7 +102,13 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
             if database.auto_migrate:
                 await migrate.upgrade(database)
             cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)
-            async with storage, context.passwords, cleaner, context.authenticator or nullcontext():
+            async with (
+                traces or nullcontext(),
+                storage,
+                context.passwords,
+                cleaner,
+                context.authenticator or nullcontext(),
+            ):
                 await worker_state.start(partial(ready, context))
                 async with sampler:
                     yield {"context": context}
@@ -98,6 +116,8 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
             await database.close()
 
     middleware = [request_middleware(settings, worker_state, metrics)]
+    if traces:
+        middleware.insert(0, Middleware(tracing, traces=traces, ratio=settings.trace_ratio, routes=routes))
     # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
     return PathRouter(routes, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
 
@@ -134,6 +154,16 @@ def request_middleware(settings: Settings, worker_state: WorkerState, metrics: W
         slow_request_ms=settings.slow_request_ms,
         server_timing=settings.server_timing,
         debug=settings.debug,
+    )
+
+
+def make_traces(settings: Settings) -> "Traces":
+    """Return what records traces."""
+    from service.observability.traces import Traces  # noqa: PLC0415 - 7 MiB and 0.2 s, of those alone who use it
+
+    return Traces(
+        database=make_url(settings.database_url).get_backend_name(),
+        shutdown_s=min(SHUTDOWN_S_MAX, settings.shutdown_timeout_s / 2),
     )
 
 
@@ -182,6 +212,14 @@ def database_options(settings: Settings, worker_state: WorkerState, observer: Ob
         observer=observer,
         reread_credentials=partial(read_credentials, path, settings.database_url) if path else None,
     )
+
+
+def observer(settings: Settings, metrics: WorkerMetrics | None, traces: "Traces | None") -> Observer:
+    """Return what is told of the data path."""
+    counting = metrics.data_path if metrics else Unobserved()
+    if traces is None and not settings.server_timing:
+        return counting
+    return BothObservers(counting, RequestBatches(traces.record if traces else None))
 
 
 def limits(settings: Settings) -> Limits:

@@ -28,6 +28,7 @@ from service.auth.start import refusal, say_who_may_come_in
 from service.cgroup import limits
 from service.observability.logging import log_settings
 from service.openapi.document import document
+from service.otel import traces_obstacle
 from service.routes import ROUTES
 from service.server.connection_budget import TooFewConnections, check_budget, connection_budget
 from service.server.descriptors import TooFewFiles
@@ -138,7 +139,7 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
                 hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
                 errors = [f"{error}{hint.format(variable=variable, zero=zero)}"]
                 return fail(f"The service cannot listen on {settings.host}, port {number}", errors)
-    if reason := refusal(settings, host) or tls_obstacle(settings):
+    if reason := refusal(settings, host) or tls_obstacle(settings) or traces_obstacle(settings):
         return fail("The service cannot start", [reason])
     if shortage := memory_shortage(limits(), settings.workers):
         log.warning(shortage)
@@ -227,7 +228,7 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
         host, _ = signals.run(asyncio.to_thread(address, settings.host, 0))
         if reason := refusal(settings, host):
             return fail("The service cannot start", [reason])
-    if reason := tls_obstacle(settings):
+    if reason := tls_obstacle(settings) or traces_obstacle(settings):
         return fail(NOT_READY, [reason])
     version, schema, advice, connections_max = signals.run(with_database(settings, _look))
     print(f"{'database':{width}}  {version}", f"{'schema':{width}}  {schema.revision}", sep="\n")

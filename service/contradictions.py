@@ -33,6 +33,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"{variable_of('metrics_port')} is {settings.metrics_port}; expected another port than PORT, or 0 for it"
     if settings.access_log and settings.log_level != "info":
         yield f"{variable_of('access_log')} is on; expected {variable_of('log_level')} to be info, as its lines are"
+    if not settings.traces and "trace_ratio" in _changed(settings):
+        yield f"{variable_of('trace_ratio')} is set; expected {variable_of('traces')} to be on, too"
     for name in ("caller_requests_per_s", "caller_requests_max"):
         if (quotas := getattr(settings, name)) and not settings.auth:
             yield f"{variable_of(name)} is {quotas}; expected 0, as ITEMSVC_AUTH is off: nobody is asked who calls"

@@ -165,10 +165,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["auto", "json", "text"],
         Meta(description="How lines of the log are written; auto: as text on a terminal, and as JSON otherwise."),
     ] = "auto"
-    server_timing: Annotated[bool, Meta(description="Whether responses say in Server-Timing how long they took.")] = (
-        False
-    )
+    server_timing: Annotated[bool, Meta(description="Responses say in Server-Timing how long they took.")] = False
     docs: Annotated[bool, Meta(description="Serve /docs, a page on which people read the API and try it.")] = False
+    traces: Annotated[
+        bool,
+        Meta(description="Export traces to OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over HTTP; needs the extra otel."),
+    ] = False
+    trace_ratio: Annotated[
+        float, Meta(ge=0, le=1, description="With traces: the part that is traced of requests without a traceparent.")
+    ] = 0.01
     debug: Annotated[bool, Meta(description="Log SQL and tracebacks; responses never show them.")] = False
     shutdown_timeout_s: Annotated[int, bounds(1, 600, "How long a shutdown waits for open requests.")] = 20
     drain_delay_ms: Annotated[

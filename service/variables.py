@@ -43,7 +43,7 @@ def expected(field: FieldInfo) -> str:
         nothing = "" if field.default else f"{NOTHING} alone, or "
         return f"{nothing}{', '.join(names)}{', several by commas' if len(names) > 1 else ''}"
     words = " or ".join(meta.examples or [])
-    if kind is int:
+    if kind in {int, float}:
         return f"{meta.ge} to {meta.le}{f', or {words}' if words else ''}"
     return f"such as {words}"
 
@@ -54,6 +54,8 @@ def shown(name: str, value: object) -> str:
         return make_url(str(value)).render_as_string(hide_password=True)
     if isinstance(value, frozenset):
         return ",".join(sorted(value)) or NOTHING
+    if isinstance(value, float):
+        return f"{value:g}"
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 

@@ -65,6 +65,7 @@ class Batcher(Generic[C, M, R]):
         self._run = run
         self._timeout_s = limits.timeout_ms / 1000
         self._observer = observer or UnobservedBatches()
+        self._submitted = self._observer.submitted
         self._tokens = repeat(NO_TOKEN) if idempotent else tokens()
         self._queue: Queue[M, R] = Queue(
             limits, in_flight_max, deduplicate=deduplicate, unique_keys=unique_keys, group_key=group_key
@@ -90,6 +91,8 @@ class Batcher(Generic[C, M, R]):
         if deadline <= now:
             raise TimedOut("it took too long")
         entry = self._queue.add(member, waiter, now, caller)
+        if self._submitted is not None:
+            self._submitted(waiter)
         if deadline != inf:
             timer = loop.call_at(deadline, self._time_out, entry, waiter)
             waiter.add_done_callback(lambda _: timer.cancel())  # or it would keep the result until then

@@ -1,6 +1,7 @@
 """What a batcher tells about its batches: for metrics and traces, which nothing here knows."""
 
-from collections.abc import Sequence
+from asyncio import Future
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -18,6 +19,10 @@ class Retry(Enum):
 class BatchObserver(Protocol):
     """What is told of one batcher's batches, in its event loop: it must neither wait nor raise."""
 
+    @property
+    def submitted(self) -> "Callable[[Future[Any]], None] | None":
+        """Return what is told of each waiter when it is queued; None: nothing is."""
+
     def ran(self, entries: Sequence[Entry[Any, Any]], started: float, ended: float) -> None:
         """Note that entries were run as a batch between two times of time.monotonic(), with whatever outcome."""
 
@@ -27,6 +32,8 @@ class BatchObserver(Protocol):
 
 class UnobservedBatches:
     """Notes nothing."""
+
+    submitted = None
 
     def ran(self, entries: Sequence[Entry[Any, Any]], started: float, ended: float) -> None:
         """Do nothing."""

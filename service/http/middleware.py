@@ -76,7 +76,7 @@ class RequestMiddleware:
         scope["worker_state"] = self._worker_state
         scope["status"] = 0  # until a response begins
         if self._server_timing:
-            send = timed(send, started)
+            send = timed(scope, send, started)
         if self._worker_state.requests >= self._requests_max and scope["path"] not in PROBES:
             await self._refuse(scope, send, started)
             return

@@ -14,9 +14,9 @@ class CountedWarning:
         self._count = 0
         self._logged_at = -INTERVAL_S
 
-    def add(self, **fields: object) -> None:
-        """Count one; the fields of the last one are logged."""
-        self._count += 1
+    def add(self, count: int = 1, /, **fields: object) -> None:
+        """Count one, or several; the fields of the last one are logged."""
+        self._count += count
         now = monotonic()
         if now >= self._logged_at + INTERVAL_S:
             self._log.warning(self._message, extra={self._counter: self._count, **fields})

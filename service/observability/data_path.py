@@ -35,6 +35,8 @@ class BatchMetrics:
 
     __slots__ = ("_cells", "_first", "_retries")
 
+    submitted = None
+
     def __init__(self, cells: memoryview, first: int, retries: dict[Retry, Counter]) -> None:
         self._cells, self._first, self._retries = cells, first, retries
 

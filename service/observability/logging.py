@@ -137,6 +137,7 @@ def log_settings(*, debug: bool, level: str = "info", log_format: str = "auto") 
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {
             "alembic": {"level": "WARNING"},
+            "opentelemetry": {"level": "WARNING"},
             "sqlalchemy.engine": {"level": "INFO" if debug else "WARNING"},
             "db.engines.database": {"level": "INFO" if debug else "NOTSET"},  # which logs the SQL of batchers
             "db.engines.pooled_connections": {"level": "WARNING"},  # where SQLAlchemy's pool logs, for a class of it

@@ -501,3 +501,13 @@ def test_an_access_log_needs_a_level_that_has_its_lines() -> None:
             "ITEMSVC_ACCESS_LOG is on; expected ITEMSVC_LOG_LEVEL to be info, as its lines are"
         ]
     assert read_settings({"ITEMSVC_ACCESS_LOG": "on", "ITEMSVC_LOG_LEVEL": "info"}).access_log
+
+
+def test_a_ratio_is_a_number_from_0_to_1_and_needs_traces() -> None:
+    name = "ITEMSVC_TRACE_RATIO"
+    for text in ("0", "1", "0.25", "1e-3"):
+        assert read_settings({"ITEMSVC_TRACES": "on", name: text}).trace_ratio == float(text)
+    for text in ("1.1", "-0.1", "nan", "inf", "1%", "half"):
+        assert errors({"ITEMSVC_TRACES": "on", name: text}) == [f"{name} is {text!r}; expected 0 to 1"]
+    assert errors({name: "0.5"}) == [f"{name} is set; expected ITEMSVC_TRACES to be on, too"]
+    assert {row.variable: row.default for row in Settings().described()}[name] == "0.01"
