@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check clients image audit sbom bench growth faults load pins screenshots clean
+.PHONY: help install serve test check docs clients image audit sbom bench growth faults load pins screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +34,10 @@ check: .venv/dev.stamp ## lint, formatting, types, import contracts, documents i
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/test_documents.py
+	$(BIN)/pytest -q tests/test_documents.py tests/docs/test_links.py
+
+docs: .venv/dev.stamp ## build the documents as a site, build/docs/index.html; a broken link or anchor is an error
+	@$(BIN)/sphinx-build -qW --keep-going -c docs -d build/doctrees . build/docs && echo "It is in build/docs/index.html"
 
 clients: .venv/dev.stamp .clients/stamp ## generate clients from the OpenAPI document, let them use the service, and lint both
 	@exec $(BIN)/python -m tests.clients

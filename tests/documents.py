@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
@@ -18,7 +18,7 @@ from prometheus_client import Metric
 
 from bench.record import Run
 from bench.report.files import RESULTS
-from bench.report.tables import summary
+from bench.report.tables import headline, summary
 from db.batching.queue import Limits
 from db.engines.database import Options
 from db.engines.engine import open_database
@@ -36,8 +36,12 @@ from tests.support.responses import serving
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-RELIABILITY = ROOT / "docs" / "reliability.md"
-OPERATIONS = ROOT / "docs" / "operations.md"
+DOCS = ROOT / "docs"
+API = DOCS / "api.md"
+SETTINGS = DOCS / "settings.md"
+OPERATIONS = DOCS / "operations.md"
+PERFORMANCE = DOCS / "performance.md"
+RELIABILITY = DOCS / "reliability.md"
 
 # What differs from run to run, and what stands for it on the page.
 TIMESTAMPS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
@@ -48,19 +52,31 @@ CURSORS = re.compile(r"after=[\w-]+")
 SHOWN_HEADERS = ("location", "etag", "link", "x-total-count")
 
 
-def written(page: str) -> str:
-    """Return the page with every block as the code has it now."""
-    page = replaced(page, "calls", asyncio.run(calls(block(page, "calls"))))
-    page = replaced(page, "figures", figures())
-    page = replaced(page, "routes", routes())
-    page = replaced(page, "settings", settings())
-    return replaced(page, "commands", commands())
+def everything() -> dict[Path, str]:
+    """Return each document with its blocks as the code has them now."""
+    calls_shown = asyncio.run(calls(block(README.read_text(encoding="utf-8"), "calls")))
+    return {
+        README: written(README, calls=calls_shown, figures=figures(headline)),
+        API: written(API, routes=routes()),
+        SETTINGS: written(SETTINGS, settings=settings(), commands=commands()),
+        OPERATIONS: written(OPERATIONS, grants=granted(), metrics=metrics()),
+        PERFORMANCE: written(PERFORMANCE, figures=figures(summary, base="../")),
+        RELIABILITY: written(RELIABILITY, faults=faults()),
+    }
+
+
+def written(file: Path, **blocks: str) -> str:
+    """Return a page with the content of each of its blocks in place."""
+    page = file.read_text(encoding="utf-8")
+    for name, content in blocks.items():
+        page = replaced(page, name, content)
+    return page
 
 
 def block(page: str, name: str) -> str:
     """Return what stands between a block's marks."""
     match = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page, re.DOTALL)
-    assert match is not None, f"the README has no block {name}"
+    assert match is not None, f"there is no block {name}"
     return match[1]
 
 
@@ -77,13 +93,13 @@ def table(*rows: tuple[str, ...]) -> str:
     return head + f"|{' --- |' * len(rows[0])}\n" + "".join(body)
 
 
-def figures() -> str:
-    """Write the table and the plot of the benchmark's last full run."""
+def figures(render: Callable[[Run], str], base: str = "") -> str:
+    """Write the plot and the tables of the benchmark's last full run; `base` leads from the page to the project."""
     file = RESULTS / "full.json"
     if not file.exists():
         return "Nothing has been measured in full yet.\n"
     run = msgspec.json.decode(file.read_bytes(), type=Run)
-    return f"![Requests answered in a second]({file.with_suffix('.svg')})\n\n{summary(run)}\n"
+    return f"![Requests answered in a second]({base}{file.with_suffix('.svg')})\n\n{render(run)}\n"
 
 
 def routes() -> str:
@@ -205,16 +221,6 @@ def figure(name: str, value: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return f"{words} ({'; '.join(map(counted, value))})"
     return f"{words} {value}{f' {UNITS[unit]}' if unit else ''}"
-
-
-def everything() -> dict[Path, str]:
-    """Return each document as it has to be now."""
-    readme, reliability, operations = (file.read_text(encoding="utf-8") for file in (README, RELIABILITY, OPERATIONS))
-    return {
-        README: written(readme),
-        RELIABILITY: replaced(reliability, "faults", faults()),
-        OPERATIONS: replaced(replaced(operations, "grants", granted()), "metrics", metrics()),
-    }
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ NARROWED = RESULTS / "narrowed"  # figures of a part of a contest, which stand i
 def publish(file: Path) -> list[Path]:
     """Write the table and plot of a run, and its page; returns these files.
 
-    The table of a preset is the README's, which has some of the cells, and its page has the growth beside it.
+    The table of a preset is that of the documents, which has some of the cells, and its page has the growth beside it.
     """
     run = msgspec.json.decode(file.read_bytes(), type=Run)
     is_preset = file.parent == RESULTS

@@ -1,4 +1,4 @@
-"""A run as tables in Markdown: all of it, and the few lines that the README shows."""
+"""A run as tables in Markdown: all of it, its figures, and the one table that the README shows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -44,16 +44,27 @@ def detailed(run: Run) -> str:
 
 
 def summary(run: Run) -> str:
-    """Render what the README shows: the requests per second and the latencies of every contestant, and what it does."""
-    found = figures(run)
+    """Render the figures: the requests per second and the latencies of every contestant, and what it does."""
+    return "\n\n".join([_measured(run), *_overviews(run), markdown(semantics(run), words=1 + len(SEMANTICS))])
+
+
+def headline(run: Run) -> str:
+    """Render what the README shows: the requests per second of every contestant on the first database."""
+    return "\n\n".join([_measured(run), _overviews(run)[0]])
+
+
+def _measured(run: Run) -> str:
     known = facts(run)
-    opening = f"Measured {known['measured']} with Python {run.versions['Python']} on one machine: {known['machine']}."
-    tables = [
+    return f"Measured {known['measured']} with Python {run.versions['Python']} on one machine: {known['machine']}."
+
+
+def _overviews(run: Run) -> list[str]:
+    found = figures(run)
+    return [
         markdown(overview(found, part, unit, value), words=1)
         for part in run.plan.parts
         for unit, value in (("requests/s", _rate), ("ms, median / 99th percentile", _latency))
     ]
-    return "\n\n".join([opening, *tables, markdown(semantics(run), words=1 + len(SEMANTICS))])
 
 
 def markdown(table: Table, *, words: int) -> str:

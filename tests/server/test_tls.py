@@ -318,10 +318,10 @@ def test_who_comes_to_granian_behind_tls_is_sent_away(service: ServiceProcess) -
 
 @pytest.mark.skipif(CURL is None or OPENSSL_3 is None, reason="there is no curl, or no OpenSSL 3")
 @on_sqlite
-async def test_the_commands_of_the_readme_make_certificates_that_let_a_client_in(
+async def test_the_commands_of_the_documents_make_certificates_that_let_a_client_in(
     database_url: str, tmp_path: Path
 ) -> None:
-    block = (ROOT / "README.md").read_text().split("<!-- certificates -->")[1].split("```")[1]
+    block = (ROOT / "docs" / "callers.md").read_text().split("<!-- certificates -->")[1].split("```")[1]
     commands = block.removeprefix("console\n").replace("\\\n", "").splitlines()
     assert [command[:2] for command in commands] == len(commands) * ["$ "]
     *make, export, serve, curl = [command[2:] for command in commands]
