@@ -28,8 +28,11 @@ templates_path = ["templates"]
 # The order of the pages in the site's navigation.
 PAGES = {
     "Understand": ["docs/architecture"],
-    "Call": ["docs/api", "docs/callers"],
-    "Run": ["docs/deploying", "Manifests <deploy/README>", "docs/settings", "docs/operations", "docs/security"],
+    "Call": ["docs/api", "docs/callers", "docs/problems"],
+    "Run": [
+        *("docs/deploying", "Manifests <deploy/README>", "docs/settings", "docs/operations", "docs/tuning"),
+        "docs/security",
+    ],
     "Rely": ["docs/reliability", "docs/performance"],
     "Change": ["docs/developing", "docs/adding-a-resource", "findings/README", "CHANGELOG"],
     "All": ["docs/README"],

@@ -1,10 +1,7 @@
 """The blocks of documents that come from the code: `python -m tests.documents` writes them, a test compares them."""
 
-import asyncio
 import os
 import re
-import shlex
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from io import StringIO
@@ -12,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
-import httpx
 import msgspec
 from prometheus_client import Metric
 
@@ -28,11 +24,14 @@ from service.app import worker_metrics
 from service.command_line import main
 from service.docs.page import PATH
 from service.http.operation import Resource
+from service.openapi.document import document
 from service.routes import METRICS, ROUTES
 from service.settings import Settings
 from service.worker_state import WorkerState
 from tests.faults.scenarios import SCENARIOS
-from tests.support.responses import serving
+
+# The codes that name a resource, and the section about them.
+SECTIONS = {re.compile(r"\w+-not-found"): "resource-not-found", re.compile(r"owns-\w+"): "owns-resources"}
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -40,26 +39,19 @@ DOCS = ROOT / "docs"
 API = DOCS / "api.md"
 SETTINGS = DOCS / "settings.md"
 OPERATIONS = DOCS / "operations.md"
+PROBLEMS = DOCS / "problems.md"
 PERFORMANCE = DOCS / "performance.md"
 RELIABILITY = DOCS / "reliability.md"
-
-# What differs from run to run, and what stands for it on the page.
-TIMESTAMPS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
-TIMESTAMP = "2026-11-21T12:00:00.000000Z"
-REQUEST_IDS = re.compile(r"[0-9a-f]{12}-[0-9a-f]+")
-REQUEST_ID = "0123456789ab-1"
-CURSORS = re.compile(r"after=[\w-]+")
-SHOWN_HEADERS = ("location", "etag", "link", "x-total-count")
 
 
 def everything() -> dict[Path, str]:
     """Return each document with its blocks as the code has them now."""
-    calls_shown = asyncio.run(calls(block(README.read_text(encoding="utf-8"), "calls")))
     return {
-        README: written(README, calls=calls_shown, figures=figures(headline)),
+        README: written(README, figures=figures(headline)),
         API: written(API, routes=routes()),
         SETTINGS: written(SETTINGS, settings=settings(), commands=commands()),
         OPERATIONS: written(OPERATIONS, grants=granted(), metrics=metrics()),
+        PROBLEMS: written(PROBLEMS, problems=problems()),
         PERFORMANCE: written(PERFORMANCE, figures=figures(summary, base="../")),
         RELIABILITY: written(RELIABILITY, faults=faults()),
     }
@@ -113,6 +105,30 @@ def routes() -> str:
     return table(("call", "does"), *rows, page)
 
 
+def problems() -> str:
+    """Write the table of the problems, those of one meaning with a link to one section."""
+    examples = [example["value"] for example in document(ROUTES)["components"]["examples"].values()]
+    found = {value["code"]: value for value in reversed(examples) if "retryable" in value}  # the first of each
+    rows = [
+        (
+            f"[`{code}`](#{section(code)})",
+            str(value["status"]),
+            value["title"],
+            "yes" if value["retryable"] else "no",
+        )
+        for code, value in sorted(found.items(), key=lambda each: (each[1]["status"], each[0]))
+    ]
+    return table(("code", "status", "title", "retryable"), *rows)
+
+
+def section(code: str) -> str:
+    """Return the section of a code; one is of all resources, where the code names one."""
+    for pattern, heading in SECTIONS.items():
+        if pattern.fullmatch(code):
+            return heading
+    return code
+
+
 def settings() -> str:
     """Write the table of settings."""
     rows = [
@@ -158,33 +174,6 @@ def commands() -> str:
     with patch.dict(os.environ, plain), redirect_stdout(output), suppress(SystemExit):
         main(["--help"])
     return f"```console\n$ .venv/bin/python -m service --help\n{output.getvalue()}```\n"
-
-
-async def calls(content: str) -> str:
-    """Make the calls of a block, one after the other, of a new service, and write what they print."""
-    commands = [line[2:] for line in content.splitlines() if line.startswith("$ ")]
-    async with serving(Settings(database_url="sqlite+aiosqlite://")) as client:
-        printed = [f"$ {command}\n{await call(client, command)}" for command in commands]
-    return f"```console\n{''.join(printed)}```\n"
-
-
-async def call(client: httpx.AsyncClient, command: str) -> str:
-    """Make the call that a curl command would make, and give what it would print."""
-    parser = ArgumentParser()
-    parser.add_argument("-i", action="store_true")
-    parser.add_argument("-X", default=None)
-    parser.add_argument("-H", action="append", default=[])
-    parser.add_argument("-d", default=None)
-    parser.add_argument("url")
-    given = parser.parse_args(shlex.split(command)[1:])
-    headers = dict(line.split(": ", 1) for line in given.H)
-    method = given.X or ("GET" if given.d is None else "POST")
-    response = await client.request(method, given.url, headers=headers, content=given.d)
-    printed = f"{response.text}\n" if response.text else ""
-    if given.i:
-        shown = [f"{name}: {response.headers[name]}\n" for name in SHOWN_HEADERS if name in response.headers]
-        printed = f"HTTP/1.1 {response.status_code} {response.reason_phrase}\n{''.join(shown)}…\n{printed}"
-    return CURSORS.sub("after=…", REQUEST_IDS.sub(REQUEST_ID, TIMESTAMPS.sub(TIMESTAMP, printed)))
 
 
 def faults() -> str:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from service.openapi.document import document
+from service.routes import ROUTES
 from service.server.connection_budget import connection_budget
 from service.settings import Settings
-from tests.documents import DOCS, ROOT, everything
+from tests.documents import DOCS, PROBLEMS, ROOT, everything, section
 
 SECURITY = DOCS / "security.md"
 DEPLOYING = DOCS / "deploying.md"
@@ -25,6 +27,12 @@ def test_the_page_on_deploying_gives_how_many_connections_the_workers_hold() -> 
     assert connection_budget(settings) in text
     assert settings.batch_connections + settings.pool_size == 10
     assert "A worker opens at most ten connections, however many resources there are" in text
+
+
+def test_every_code_of_a_problem_has_its_section_and_no_other_code_has_one() -> None:
+    codes = document(ROUTES)["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    sections = re.findall(r"^### (.+)$", PROBLEMS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(sections) == sorted({section(code) for code in codes})
 
 
 def test_every_test_that_the_page_on_security_names_is_there() -> None:

@@ -33,7 +33,7 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> 
     assert [token.content for token in inline(page) if token.type == "text" and UNRESOLVED.search(token.content)] == []
 
 
-def test_the_start_page_leads_to_every_page() -> None:
+def test_the_start_page_of_the_documents_leads_to_all_of_them() -> None:
     start = ROOT / "docs" / "README.md"
     reached = {os.path.normpath(start.parent / urlsplit(target).path) for target in links(start)}
-    assert {str(page) for page in PAGES} - {str(start)} <= reached
+    assert {str(page) for page in start.parent.glob("*.md")} - {str(start)} <= reached

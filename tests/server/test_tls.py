@@ -27,7 +27,6 @@ pytestmark = pytest.mark.anyio
 MTLS: Final = "mtls"
 TOKENS: Final = "tokens"
 CURL = shutil.which("curl")
-OPENSSL_3 = shutil.which("openssl") if ssl.OPENSSL_VERSION_INFO >= (3,) else None
 
 
 class TLSService(ServiceProcess):
@@ -314,28 +313,6 @@ def test_who_comes_to_granian_behind_tls_is_sent_away(service: ServiceProcess) -
     found = {one.laddr.port for one in service.workers[0].net_connections("tcp") if one.status == psutil.CONN_LISTEN}
     [behind] = found - {port}
     assert httpx.get(f"http://127.0.0.1:{behind}/livez").status_code == 421
-
-
-@pytest.mark.skipif(CURL is None or OPENSSL_3 is None, reason="there is no curl, or no OpenSSL 3")
-@on_sqlite
-async def test_the_commands_of_the_documents_make_certificates_that_let_a_client_in(
-    database_url: str, tmp_path: Path
-) -> None:
-    block = (ROOT / "docs" / "callers.md").read_text().split("<!-- certificates -->")[1].split("```")[1]
-    commands = block.removeprefix("console\n").replace("\\\n", "").splitlines()
-    assert [command[:2] for command in commands] == len(commands) * ["$ "]
-    *make, export, serve, curl = [command[2:] for command in commands]
-    assert "python -m service serve" in serve
-    subprocess.run(["sh", "-ec", "\n".join(make)], check=True, capture_output=True, cwd=tmp_path)  # noqa: ASYNC221, S607
-    settings = dict(word.split("=", 1) for word in export.split()[1:])
-    files = {name: str(tmp_path / value) if "TLS" in name else value for name, value in settings.items()}
-    await store_user(database_url, "admin", "admin")
-    probing = ssl.create_default_context(cafile=str(tmp_path / "server.crt"))
-    probing.check_hostname = False  # it is asked for by its address
-    with TLSService(database_url, probing, files) as service:
-        command = curl.replace("https://localhost:8000", service.url.replace("127.0.0.1", "localhost"))
-        done = subprocess.run(["sh", "-ec", command], check=True, capture_output=True, cwd=tmp_path)  # noqa: ASYNC221, S607
-    assert [user["username"] for user in json.loads(done.stdout)] == ["admin"]
 
 
 @on_sqlite
