@@ -27,7 +27,7 @@ templates_path = ["templates"]
 
 # The order of the pages in the site's navigation.
 PAGES = {
-    "Understand": ["docs/architecture"],
+    "Understand": ["docs/concepts", "docs/architecture", "docs/decisions"],
     "Call": ["docs/api", "docs/callers", "docs/problems"],
     "Run": [
         *("docs/deploying", "Manifests <deploy/README>", "docs/settings", "docs/operations", "docs/tuning"),
