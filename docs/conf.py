@@ -1,6 +1,8 @@
 """The documents as a site: `make docs`. What is written stays plain Markdown that a forge shows as well."""
 
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.highlighting import lexers
 
 project = "Item service"
 author = copyright = "The item service authors"
@@ -13,8 +15,8 @@ exclude_patterns = [".*", "bench", "build", "db", "service", "tests"]
 
 # As on forges: headings have anchors, code has colours, and a bare URL is no link.
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
-suppress_warnings = ["myst.strikethrough"]
+
+lexers["promql"] = TextLexer()  # Pygments has none
 
 nitpicky = True
 html_theme = "furo"
@@ -30,8 +32,8 @@ PAGES = {
     "Understand": ["docs/concepts", "docs/architecture", "docs/decisions"],
     "Call": ["docs/api", "docs/callers", "docs/problems"],
     "Run": [
-        *("docs/deploying", "Manifests <deploy/README>", "docs/settings", "docs/operations", "docs/tuning"),
-        "docs/security",
+        *("docs/deploying", "Manifests <deploy/README>", "docs/settings", "docs/metrics"),
+        *("docs/operations", "docs/tuning", "docs/security"),
     ],
     "Rely": ["docs/reliability", "docs/performance"],
     "Change": ["docs/developing", "docs/adding-a-resource", "findings/README", "CHANGELOG"],

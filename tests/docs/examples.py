@@ -19,7 +19,7 @@ from tests.docs.pages import ROOT, tokens
 PROGRAMS = ("python", "javascript")
 RUN = {"console", *PROGRAMS}
 # Drawings, output, and what is of no use alone; the code that makes such a block is compared with it.
-SHOWN = {"", "text", "sql"}
+SHOWN = {"", "promql", "sql", "text", "yaml"}
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 FENCES = {"fence", "code_block"}
 

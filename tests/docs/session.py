@@ -112,6 +112,7 @@ class Session:
             "PORT": str(self._port),
             "ITEMSVC_DRAIN_DELAY_MS": "0",
             "COLUMNS": "80",
+            "LC_ALL": "C.UTF-8",
             "NO_COLOR": "1",
         }
 
