@@ -38,6 +38,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 API = DOCS / "api.md"
 SETTINGS = DOCS / "settings.md"
+METRICS_PAGE = DOCS / "metrics.md"
 OPERATIONS = DOCS / "operations.md"
 PROBLEMS = DOCS / "problems.md"
 PERFORMANCE = DOCS / "performance.md"
@@ -50,7 +51,8 @@ def everything() -> dict[Path, str]:
         README: written(README, figures=figures(headline)),
         API: written(API, routes=routes()),
         SETTINGS: written(SETTINGS, settings=settings(), commands=commands()),
-        OPERATIONS: written(OPERATIONS, grants=granted(), metrics=metrics()),
+        OPERATIONS: written(OPERATIONS, grants=granted()),
+        METRICS_PAGE: written(METRICS_PAGE, metrics=metrics()),
         PROBLEMS: written(PROBLEMS, problems=problems()),
         PERFORMANCE: written(PERFORMANCE, figures=figures(summary, base="../")),
         RELIABILITY: written(RELIABILITY, faults=faults()),
