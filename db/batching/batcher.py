@@ -87,7 +87,7 @@ class Batcher(Generic[C, M, R]):
             raise self._connections.refusal.with_traceback(None)
         loop = self._connections.loop
         waiter: asyncio.Future[R] = loop.create_future()
-        now = monotonic()  # the loop's clock, which uvloop reads once for all that it runs in a row, in milliseconds
+        now = monotonic()  # the loop's clock, of which uvloop shows whole milliseconds alone
         if deadline <= now:
             raise TimedOut("it took too long")
         entry = self._queue.add(member, waiter, now, caller)
