@@ -1,8 +1,6 @@
 """The documents as a site: `make docs`. What is written stays plain Markdown that a forge shows as well."""
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
-from sphinx.highlighting import lexers
 
 project = "Item service"
 author = copyright = "The item service authors"
@@ -15,8 +13,6 @@ exclude_patterns = [".*", "bench", "build", "db", "service", "tests"]
 
 # As on forges: headings have anchors, code has colours, and a bare URL is no link.
 myst_heading_anchors = 4
-
-lexers["promql"] = TextLexer()  # Pygments has none
 
 nitpicky = True
 html_theme = "furo"
