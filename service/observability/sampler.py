@@ -48,6 +48,7 @@ class Sampler:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
         self._sample()
         self._timer.cancel()
 
