@@ -50,7 +50,7 @@ def load(service: ServiceProcess, report: Path, **environ: str) -> subprocess.Co
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

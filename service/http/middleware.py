@@ -15,7 +15,7 @@ from service.http.problems import INVALID_HEADER, OVERLOADED, TOO_MANY_REQUESTS,
 from service.http.response import CLOSE, Response, send_response
 from service.http.server_timing import timed
 from service.observability.counted import CountedWarning
-from service.observability.current_request import ENDED
+from service.observability.current_request import ENDED, SCOPE
 from service.observability.requests import RequestMetrics
 from service.worker_state import WorkerState
 
@@ -75,6 +75,7 @@ class RequestMiddleware:
         scope["request_id"], mistake = self._read_head(scope)
         scope["worker_state"] = self._worker_state
         scope["status"] = 0  # until a response begins
+        SCOPE.set(scope)
         if self._server_timing:
             send = timed(scope, send, started)
         if self._worker_state.requests >= self._requests_max and scope["path"] not in PROBES:
