@@ -47,5 +47,5 @@ def add_navigation(_app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Let the navigation be added as pages are read."""
+    """Add the navigation as pages are read."""
     app.connect("source-read", add_navigation)

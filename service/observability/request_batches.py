@@ -73,7 +73,7 @@ class BatcherRequests:
         self._retry = reason.value
 
     def ran(self, entries: Sequence[Entry[Any, Any]], started: float, ended: float) -> None:
-        """Tell the requests of a batch that has run."""
+        """Record a batch that has run in the requests that it served."""
         retry, self._retry = self._retry, ""
         if not self._requests:
             return
@@ -104,12 +104,12 @@ class BothObservers:
         return BothBatchObservers(*(observer.batches_of(batcher) for observer in self._both))
 
     def happened(self, event: Event) -> None:
-        """Tell both."""
+        """Pass it on to both."""
         for observer in self._both:
             observer.happened(event)
 
     def cleaned(self, table: str, rows: int) -> None:
-        """Tell both."""
+        """Pass it on to both."""
         for observer in self._both:
             observer.cleaned(table, rows)
 
@@ -122,12 +122,12 @@ class BothBatchObservers:
         self.submitted = second.submitted
 
     def ran(self, entries: Sequence[Entry[Any, Any]], started: float, ended: float) -> None:
-        """Tell both."""
+        """Pass it on to both."""
         for observer in self._both:
             observer.ran(entries, started, ended)
 
     def retried(self, reason: Retry) -> None:
-        """Tell both."""
+        """Pass it on to both."""
         for observer in self._both:
             observer.retried(reason)
 
