@@ -15,6 +15,7 @@ from bench.database import issue_token, migrate
 from bench.drivers import locust, wrk
 from bench.drivers.driver import Crowd, Driver
 from bench.workloads import GET, MIXED, PAGE, POST, PUT
+from tests.support.ports import free_port
 from tests.support.serving import ROOT, ServiceProcess
 
 MAKE = shutil.which("make") or "make"
@@ -43,7 +44,8 @@ def service(database_url: str) -> Iterator[ServiceProcess]:
 
 
 def load(service: ServiceProcess, report: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    arguments = f"--users 2 --run-time 2s --html {report}"
+    port = free_port()  # of locust's own processes: one load at a time has the default
+    arguments = f"--users 2 --run-time 2s --html {report} --master-port {port} --master-bind-port {port}"
     return subprocess.run(
         [MAKE, "load", f"HOST={service.url}", f"ARGS={arguments}"],
         cwd=ROOT,

@@ -26,7 +26,8 @@ from service.settings_reader import read_settings
 from tests.conftest import migrate
 from tests.db.test_migrations import ROOT
 from tests.db.test_outage import LAMP, Writers, names, recovered, requests
-from tests.support.postgres import HOST, PORTS, QUICK, SUPERUSER, PostgresServer, Standby
+from tests.support.ports import PORTS
+from tests.support.postgres import HOST, QUICK, SUPERUSER, PostgresServer, Standby
 from tests.support.responses import create_item, serving
 from tests.support.waiting import until
 

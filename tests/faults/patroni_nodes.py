@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
-from tests.support.postgres import HOST, LIMIT_S, SUPERUSER, _free_port, _runs_as
+from tests.support.ports import free_port
+from tests.support.postgres import HOST, LIMIT_S, SUPERUSER, _runs_as
 from tests.support.waiting import wait_until
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -60,7 +61,7 @@ class Node:
 
     def __init__(self, folder: Path, name: str, bootstrap: Mapping[str, Any], password: str, etcd_port: int) -> None:
         self.name = name
-        self.port, self.rest_port = _free_port(), _free_port()
+        self.port, self.rest_port = free_port(), free_port()
         self._folder = folder
         self._data = folder / name
         self._rest = httpx.Client(base_url=f"http://{HOST}:{self.rest_port}", timeout=REST_TIMEOUT_S)

@@ -20,7 +20,7 @@ from tests.faults.journal import Journal
 from tests.faults.report import Figures, Report
 from tests.faults.workload import USUAL, Habits
 from tests.faults.writers import Writers
-from tests.support.postgres import _free_port
+from tests.support.ports import free_port
 from tests.support.serving import ServiceProcess, has_ended
 from tests.support.waiting import LIMIT_S, wait_until
 
@@ -111,7 +111,7 @@ class Survivor:
 
     def __init__(self, database_url: str, *, workers: int = 1, **settings: str) -> None:
         self._database_url = database_url
-        self._settings = {"PORT": str(_free_port()), **settings}
+        self._settings = {"PORT": str(free_port()), **settings}
         self._workers = workers
         self._resources = ExitStack()
         self.starts = 0

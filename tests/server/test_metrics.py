@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.exposed import Exposed
+from tests.support.ports import free_port
 from tests.support.serving import ServiceProcess
 from tests.support.waiting import wait_until
 
@@ -19,12 +20,6 @@ pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 LAMP = {"name": "lamp", "price": 1.0}
 KILLS = 10
 CLIENTS = 4
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def scrape(service: ServiceProcess) -> Exposed:

@@ -8,7 +8,8 @@ from typing import Self
 
 from sqlalchemy import make_url
 
-from tests.support.postgres import HOST, LIMIT_S, _folder, _free_port, _give, _runs_as
+from tests.support.ports import free_port
+from tests.support.postgres import HOST, LIMIT_S, _folder, _give, _runs_as
 from tests.support.waiting import wait_until
 
 BINARY = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -22,7 +23,7 @@ class PgBouncerServer:
         self._server = make_url(server_url)
         self._connections = connections
         self._ignored = ignored  # settings of clients that it drops without a word
-        self._port = _free_port()
+        self._port = free_port()
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:

