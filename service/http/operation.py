@@ -37,7 +37,6 @@ from service.http.problems import INVALID_HEADER, METHOD_NOT_ALLOWED, ProblemErr
 from service.http.query import NoParameters, QueryDecoder
 from service.http.response import NO_CACHE, Header, Response, Result, send_response
 from service.http.validation import BodyDecoder, union_members
-from service.observability.current_request import SCOPE
 
 SAFE = {"GET", "HEAD"}
 RESERVED = frozenset({"context", "call", "query", "body", "if_match"})
@@ -131,7 +130,6 @@ class Operation:
         arguments = self._address(context, call, scope)
         run = self.handler
         if scope["method"] not in SAFE:
-            SCOPE.set(scope)  # a write may go on in another task
             self._read_conditions(headers, arguments)
             if self.body is not None:
                 body_media_type = for_content_type(headers.get(b"content-type"), self.body_types)
@@ -244,8 +242,9 @@ class Resource:
 
     def __init__(self, noun: str, **operations: Operation) -> None:
         self.noun = noun
-        self.operations = operations
-        self.methods = operations | ({"HEAD": operations["GET"]} if "GET" in operations else {})
+        # Copies, as each is counted by itself: a HEAD beside its GET, and one that several paths have.
+        self.operations = {method: copy(operation) for method, operation in operations.items()}
+        self.methods = self.operations | ({"HEAD": copy(operations["GET"])} if "GET" in operations else {})
         self._allow = ", ".join(sorted(self.methods))
         self._allow_headers = [(b"allow", self._allow.encode())]
         if "PATCH" in operations:  # also in the response to OPTIONS, where RFC 5789, section 3.1, would have it
@@ -253,8 +252,8 @@ class Resource:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Run the operation of the request's method. Raises a 405 that lists the methods there are."""
-        scope["resource"] = self
-        operation = self.methods.get(scope["method"])
+        scope["operation"] = operation = self.methods.get(scope["method"])
         if operation is None:
+            scope["operation"] = self  # by which it is counted
             raise ProblemError(METHOD_NOT_ALLOWED, f"Allowed are {self._allow}.", headers=self._allow_headers)
         return operation(scope, receive, send)

@@ -1,7 +1,7 @@
 """Metrics of requests: how many of each operation had which status, how long they took, and why some were refused."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.types import Scope
 
@@ -28,7 +28,7 @@ DEADLINES = "deadlines_exceeded_total", "Requests that were given up because the
 REPLAYS = "replays_total", "Responses that were stored under an idempotency key, and sent again."
 UNKNOWN = "outcomes_unknown_total", "Writes whose client was told that their outcome is unknown."
 
-Routed = tuple[str, object, Iterable[str]]  # a path, its application, and the methods that this has
+Routed = tuple[str, object, Mapping[str, object]]  # a path, its resource, and the operations of this by method
 
 
 class RequestMetrics:
@@ -43,10 +43,11 @@ class RequestMetrics:
         self._statuses = {status: self._sum + 1 + place for place, status in enumerate(STATUSES)}
         self._statuses[0] = self._sum + 1 + len(STATUSES)
         self._other_status = self._statuses[0] + 1
-        self._first: dict[tuple[object, str], int] = {}
-        for path, app, methods in [*routes, (OTHER, None, ())]:
-            for method in (*methods, OTHER):
-                self._first[app, method] = metrics.first_cell(durations, path, method)
+        # By what the scope has as its operation: the resource, if this has none for the method; None, if there is none.
+        self._first: dict[object, int] = {}
+        for path, resource, operations in [*routes, (OTHER, None, {})]:
+            for method, operation in {**operations, OTHER: resource}.items():
+                self._first[operation] = metrics.first_cell(durations, path, method)
                 for status in (*STATUSES, NONE, OTHER):
                     metrics.first_cell(requests, path, method, str(status))
         shed = metrics.add(Family(*SHED, Kind.COUNTER, ("reason",)))
@@ -57,11 +58,8 @@ class RequestMetrics:
 
     def observe(self, scope: Scope, elapsed_ns: int) -> None:
         """Count a request that is over."""
-        app = scope.get("resource")
-        first = self._first.get((app, scope["method"]))
-        if first is None:
-            first = self._first[app, OTHER]
-        cells = self._cells
+        # Memory that no request has touched lately is what counting costs: one lookup, and no method's name is hashed.
+        first, cells = self._first[scope.get("operation")], self._cells
         cells[first + bisect_left(LATENCIES, elapsed_ns)] += 1
         cells[first + self._sum] += elapsed_ns
         cells[first + self._statuses.get(scope["status"], self._other_status)] += 1
