@@ -62,9 +62,8 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
     routes = served_routes(settings)
     metrics = worker_metrics(routes, worker_state) if settings.metrics else None
     traces = make_traces(settings) if settings.traces else None
-    database = open_database(
-        settings.database_url, database_options(settings, worker_state, observer(settings, metrics, traces))
-    )
+    observes = observer(settings, metrics, traces)
+    database = open_database(settings.database_url, database_options(settings, worker_state, observes))
     storage = Storage(
         database,
         limits(settings),
@@ -72,9 +71,40 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         batch_connections=settings.batch_connections,
         idempotency_keys_max=settings.idempotency_keys_max,
     )
+    context = make_context(settings, worker_state, storage, metrics)
+    # Everything that it measures has been made.
+    sampler = metrics.sampler(worker_state, storage) if metrics else nullcontext()
+
+    @asynccontextmanager
+    async def lifespan(_app: Router) -> AsyncIterator[dict[str, Context]]:
+        try:
+            if metrics:
+                worker_state.serve_metrics(metrics.exposition.registry)
+            if database.auto_migrate:
+                await migrate.upgrade(database)
+            cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)
+            authenticator = context.authenticator or nullcontext()
+            async with traces or nullcontext(), storage, context.passwords, cleaner, authenticator:
+                await worker_state.start(partial(ready, context))
+                async with sampler:
+                    yield {"context": context}
+        finally:
+            await database.close()
+
+    middleware = [request_middleware(settings, worker_state, metrics)]
+    if traces:
+        middleware.insert(0, Middleware(tracing, traces=traces, ratio=settings.trace_ratio, routes=routes))
+    # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
+    return PathRouter(routes, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
+
+
+def make_context(
+    settings: Settings, worker_state: WorkerState, storage: Storage, metrics: WorkerMetrics | None
+) -> Context:
+    """Return what handlers are given, with its parts."""
     users, tokens = Users(storage, USERS, UserResponse), Tokens(storage, TOKENS, token_response)
     passwords = Passwords()
-    context = Context(
+    return Context(
         settings=settings,
         worker_state=worker_state,
         bodies=body_reader(settings),
@@ -91,35 +121,6 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
         caller_limits=caller_limits(settings, worker_state) if settings.auth else None,
         metrics=metrics,
     )
-
-    sampler = metrics.sampler(worker_state, storage) if metrics else nullcontext()
-
-    @asynccontextmanager
-    async def lifespan(_app: Router) -> AsyncIterator[dict[str, Context]]:
-        try:
-            if metrics:
-                worker_state.serve_metrics(metrics.exposition.registry)
-            if database.auto_migrate:
-                await migrate.upgrade(database)
-            cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)
-            async with (
-                traces or nullcontext(),
-                storage,
-                context.passwords,
-                cleaner,
-                context.authenticator or nullcontext(),
-            ):
-                await worker_state.start(partial(ready, context))
-                async with sampler:
-                    yield {"context": context}
-        finally:
-            await database.close()
-
-    middleware = [request_middleware(settings, worker_state, metrics)]
-    if traces:
-        middleware.insert(0, Middleware(tracing, traces=traces, ratio=settings.trace_ratio, routes=routes))
-    # The router alone: RequestMiddleware responds to exceptions, which is all that the class Starlette would add here.
-    return PathRouter(routes, redirect_slashes=False, default=no_such_path, lifespan=lifespan, middleware=middleware)
 
 
 def served_routes(settings: Settings) -> list[Route]:
