@@ -30,7 +30,7 @@ class NoSupervisor:
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Run the command line in a folder of its own, without workers."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("service.command_line.Supervisor", NoSupervisor)
+    monkeypatch.setattr("service.commands.serve.Supervisor", NoSupervisor)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield

@@ -59,9 +59,9 @@ def test_a_start_with_too_little_memory_is_a_warning(run: Run, monkeypatch: pyte
     def stops(*_: object, **__: object) -> None:
         raise TooFewFiles("the test ends here")
 
-    monkeypatch.setattr("service.command_line.Supervisor", stops)
+    monkeypatch.setattr("service.commands.serve.Supervisor", stops)
     for memory_mib, is_warned in ((512, False), (140, True)):
-        monkeypatch.setattr("service.command_line.limits", partial(Limits, inf, memory_mib * 2**20))
+        monkeypatch.setattr("service.commands.serve.limits", partial(Limits, inf, memory_mib * 2**20))
         result = run("serve", PORT="0", ITEMSVC_WORKERS="2")
         assert "the test ends here" in result.err
         assert ("140 MiB of memory; 2 workers, and one more" in result.err) == is_warned

@@ -42,7 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return main([command]), "".join(capsys.readouterr())
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("service.command_line.Supervisor", stops)
+    monkeypatch.setattr("service.commands.serve.Supervisor", stops)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield run
