@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from db.limit import Limit
+
 # A field of a row, and before it, in a batch, the row's position: ("email",), (1, "email").
 FieldPath = tuple[int | str, ...]
 
@@ -78,7 +80,7 @@ class TimedOut(DatabaseError):
 class Overloaded(DatabaseError):
     """A limit on waiting work is reached, which `limit` names; the statement was not sent."""
 
-    def __init__(self, message: str, limit: str = "other") -> None:
+    def __init__(self, message: str, limit: Limit = Limit.OTHER) -> None:
         super().__init__(message)
         self.limit = limit
 

@@ -2,8 +2,9 @@
 
     slot 0: the supervisor | slot 1: a worker | slot 2: a worker | ...
 
-Each process writes into its own slot alone, so nothing is locked, and no increment is lost. A process that is killed
-leaves its slot as it was, and its successor counts on from there: a counter never goes back, and nothing piles up.
+Each process counts in its own slot alone, so nothing is locked, and no increment is lost; the supervisor notes there
+that it has ended. A process that is killed leaves its slot as it was, and its successor counts on from there: a counter
+never goes back, and nothing piles up.
 """
 
 from multiprocessing.sharedctypes import RawArray

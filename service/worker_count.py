@@ -6,7 +6,7 @@ from math import inf
 from service.cgroup import Limits
 
 AUTO = "auto"
-# Of memory, as docs/performance.md measured it under load: what all processes share, and what a worker adds.
+# Of memory under load, with room to spare (docs/performance.md): what all processes share, and what a worker adds.
 SHARED_MIB = 50
 WORKER_MIB = 32
 

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 
 from db.batching.batch import NO_TOKEN, Batch, ClosableConnection, RunBatch, tokens
 from db.batching.connections import RECONNECT_DELAY_S_MIN, BatchConnections
-from db.batching.entry import Caller, Entry, expire
+from db.batching.entry import Caller, Entry, expire, wait_again
 from db.batching.observer import BatchObserver, Retry, UnobservedBatches
 from db.batching.queue import Limits, Queue
 from db.errors import DatabaseError, OutcomeUnknown, Overloaded, SerializationFailure, TimedOut, Unavailable
@@ -79,7 +79,7 @@ class Batcher(Generic[C, M, R]):
     def submit(self, member: M, deadline: float = inf, caller: Caller = None) -> "asyncio.Future[R]":
         """Queue a member, and return a future of its result.
 
-        `deadline`, in seconds of the loop's clock, may be before the batcher's own. Those of each `caller` have their
+        `deadline`, in seconds of time.monotonic(), may be before the batcher's own. Those of each `caller` have their
         turns. Raises at once Overloaded over a bound of the queue, Unavailable without a connection, and TimedOut past
         the deadline.
         """
@@ -123,12 +123,12 @@ class Batcher(Generic[C, M, R]):
         """Run a batch: resolve its entries, or return the batches to run in its place, the next one first."""
         started = self._queue.wait_estimator.start(monotonic(), others_wait=bool(self._queue))
         following: list[Batch[C, M, R]] = []
+        failed = False
         try:
             results = await self._run(connection, [entry.member for entry in batch.entries], batch.token)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for these waiters, and the batcher goes on
+            failed = True
             following = self._after_error(batch, error, lost=connection.closed)
-            if batch in following and not connection.closed:
-                await self._connections.pause(RECONNECT_DELAY_S_MIN)
         except BaseException:
             batch.maybe_committed = not self.idempotent
             raise
@@ -141,6 +141,10 @@ class Batcher(Generic[C, M, R]):
         finally:
             self._queue.wait_estimator.finish(started)
             self._observer.ran(batch.entries, started, monotonic())
+        if failed or following:
+            wait_again(batch.entries, monotonic())
+        if batch in following and not connection.closed:
+            await self._connections.pause(RECONNECT_DELAY_S_MIN)
         self.finish(batch, following, wake=False)  # this connection looks for the next batch itself
         return following
 

@@ -17,13 +17,13 @@ T = TypeVar("T")
 class Entry(Generic[M, R]):
     """One member of a batch, and the waiters that share its result: several if equal calls were deduplicated."""
 
-    __slots__ = ("callers", "is_queued", "member", "queued_at", "retries", "waiters")
+    __slots__ = ("callers", "is_queued", "member", "queued_at", "retries", "waiters", "waits_since")
 
     def __init__(self, member: M, waiter: "asyncio.Future[R]", queued_at: float, caller: Caller) -> None:
         self.member = member
         self.waiters = [waiter]
         self.callers = [caller]  # of the waiters, in their order
-        self.queued_at = queued_at
+        self.queued_at = self.waits_since = queued_at  # the latter for its next run, if it has had one
         self.is_queued = True
         self.retries = 0
 
@@ -48,6 +48,12 @@ def expire(entries: Iterable[Entry[M, R]], queued_until: float, error: DatabaseE
     for entry in entries:
         if entry.queued_at <= queued_until:
             entry.resolve(error)
+
+
+def wait_again(entries: Iterable[Entry[M, R]], since: float) -> None:
+    """Note since when entries, which were run, wait for their next run."""
+    for entry in entries:
+        entry.waits_since = since
 
 
 def in_turn(queues: Iterable[tuple[Caller, Iterable[T]]]) -> Iterator[tuple[Caller, T]]:

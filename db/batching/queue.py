@@ -14,6 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 from db.batching.entry import Caller, Entry, expire, in_turn
 from db.batching.wait_estimator import WaitEstimator
 from db.errors import DatabaseError, Overloaded, TimedOut
+from db.limit import Limit
 
 M = TypeVar("M", bound=Hashable)
 R = TypeVar("R")
@@ -108,11 +109,11 @@ class Queue(Generic[M, R]):
             self._check_share(self._callers.get(caller), now)
             return
         if is_full:
-            raise Overloaded(TOO_MANY, "queue_length")
+            raise Overloaded(TOO_MANY, Limit.QUEUE_LENGTH)
         waited_ms = (now - next(iter(self._entries.values())).queued_at) * 1000
         will_wait_ms = self.wait_estimator.wait_s(ahead, now) * 1000
         if max(waited_ms, will_wait_ms) > limits.queue_wait_ms_max:
-            raise Overloaded(TOO_LONG, "queue_wait")
+            raise Overloaded(TOO_LONG, Limit.QUEUE_WAIT)
 
     def _check_share(self, own: CallerQueue[M, R] | None, now: float) -> None:
         """Raise Overloaded if a caller, who may have no queue yet, has reached a bound."""
@@ -124,12 +125,12 @@ class Queue(Generic[M, R]):
             ahead = callers  # each has a turn before
         else:
             if self._length >= limits.queue_length_max <= own.waiters * callers:
-                raise Overloaded(TOO_MANY, "queue_length")
+                raise Overloaded(TOO_MANY, Limit.QUEUE_LENGTH)
             since = next(iter(own.entries.values())).queued_at
             ahead = len(own.entries) * callers + callers - 1
         will_wait_s = self.wait_estimator.wait_s(int(min(ahead, len(self._entries)) / self._taken), now)
         if max(now - since, will_wait_s) * 1000 > limits.queue_wait_ms_max:
-            raise Overloaded(TOO_LONG, "queue_wait")
+            raise Overloaded(TOO_LONG, Limit.QUEUE_WAIT)
 
     def _divide(self) -> None:
         """Divide the entries into a queue for each caller, until nothing is queued any more."""

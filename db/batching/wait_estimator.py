@@ -14,7 +14,7 @@ class WaitEstimator:
         self._others_waited = False
 
     def start(self, now: float, *, others_wait: bool = False) -> float:
-        """Record that a job starts at `now`, in seconds of the loop's clock, and return `now`."""
+        """Record that a job starts at `now`, in seconds of time.monotonic(), and return `now`."""
         if self._others_waited:
             self._interval_s += (now - self.latest_start - self._interval_s) / 8
         self.latest_start, self._others_waited = now, others_wait

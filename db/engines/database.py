@@ -30,6 +30,7 @@ from db.errors import (
     is_connection_lost,
     is_undone,
 )
+from db.limit import Limit
 from db.observer import Observer, Unobserved
 
 log = logging.getLogger(__name__)
@@ -225,7 +226,7 @@ def translate_errors(*, committing: bool = False) -> Iterator[None]:
     try:
         yield
     except PoolTimeoutError as error:
-        raise Overloaded("every connection to the database is in use", "pool_wait") from error
+        raise Overloaded("every connection to the database is in use", Limit.POOL_WAIT) from error
     except PendingRollbackError as error:  # a statement after one that lost the connection
         raise ConnectionLost(str(error)) from error
     except DBAPIError as error:

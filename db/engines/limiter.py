@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from db.batching.entry import Caller
 from db.batching.wait_estimator import WaitEstimator
 from db.errors import Overloaded
+from db.limit import Limit
 
 WITHHELD_S = 60.0
 TOO_LONG = "other requests use the database for too long"
@@ -88,7 +89,7 @@ class ConcurrencyLimiter:
     async def _wait(self, caller: Caller, now: float) -> None:
         """Wait for a place. Raises Overloaded if that takes, or would take, too long."""
         if self._waiting and max(now - self._last_start, self._estimated_wait_s(caller, now)) > self._wait_s:
-            raise Overloaded(TOO_LONG, "pool_wait")
+            raise Overloaded(TOO_LONG, Limit.POOL_WAIT)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, {})[place] = None
         try:
@@ -100,7 +101,7 @@ class ConcurrencyLimiter:
             else:  # it was given one meanwhile
                 self._release()
             if isinstance(error, TimeoutError):
-                raise Overloaded(TOO_LONG, "pool_wait") from None
+                raise Overloaded(TOO_LONG, Limit.POOL_WAIT) from None
             raise
 
     def _estimated_wait_s(self, caller: Caller, now: float) -> float:

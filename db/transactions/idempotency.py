@@ -18,6 +18,7 @@ from db.engines.advisory_locks import Lock
 from db.engines.database import Database, translate_errors
 from db.engines.statement import Statement
 from db.errors import KeyInUse, KeyReused, Overloaded, TimedOut
+from db.limit import Limit
 from db.models import IdempotencyRecord, table
 from db.transactions.runner import run_in_transaction
 
@@ -182,7 +183,7 @@ class Idempotency:
         locks = [Lock(int(key.scope[:15], 16), int(key.fingerprint[:8], 16) >> 1) for key in keys]
         held = await self._database.try_lock(session, locks)
         recorded = await self._recorded(session, keys)  # which is final, whatever another request is told meanwhile
-        new = Overloaded(TOO_MANY, "idempotency_keys") if self._is_full else None
+        new = Overloaded(TOO_MANY, Limit.IDEMPOTENCY_KEYS) if self._is_full else None
         return [
             found or (new if marks is None else _running_error(lock, marks))
             for found, lock, marks in zip(recorded, locks, held, strict=True)

@@ -14,6 +14,7 @@ from typing import NoReturn
 from starlette.types import Scope
 
 from db.errors import Overloaded
+from db.limit import Limit
 from service.auth.principal import Principal
 from service.http.problems import RETRY_AFTER, TOO_MANY_REQUESTS, ProblemError
 from service.http.response import Header
@@ -125,7 +126,7 @@ class CallerLimits:
             caller = self._add(principal)
         is_full = self._worker_state.requests > self._shared_to
         if is_full and caller.in_flight and caller.in_flight * self.active >= self._shared_to - self.counted_from:
-            raise Overloaded("the caller has its share of the requests that are being served", "caller")
+            raise Overloaded("the caller has its share of the requests that are being served", Limit.CALLER_SHARE)
         if self._is_limited:
             if caller.role != principal.role:
                 caller.set_limits(principal.role)

@@ -26,8 +26,6 @@ from service.worker_count import memory_shortage
 
 log = logging.getLogger("service")
 
-# Their variables, and what 0 stands for.
-PORTS = {"ITEMSVC_METRICS_PORT": "that of the service", "PORT": "any free one"}
 ADDRESS_HINTS = {
     errno.EADDRINUSE: ": another process listens there; {variable}= chooses another port, or 0 for {zero}",
     errno.EACCES: ": ports below 1024 may need rights; {variable}= chooses another port",
@@ -37,15 +35,12 @@ ADDRESS_HINTS = {
 
 def serve(settings: Settings, _given: argparse.Namespace) -> int:
     """Serve until stopped."""
-    host, port = settings.host, settings.port
-    for (variable, zero), number in zip(PORTS.items(), (settings.metrics_port, settings.port), strict=True):
-        if number or variable == "PORT":
-            try:
-                host, port = signals.run(asyncio.to_thread(address, settings.host, number))
-            except (OSError, UnicodeError) as error:
-                hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-                errors = [f"{error}{hint.format(variable=variable, zero=zero)}"]
-                return fail(f"The service cannot listen on {settings.host}, port {number}", errors)
+    try:
+        if settings.metrics_port:
+            _address(settings.host, settings.metrics_port, "ITEMSVC_METRICS_PORT", "that of the service")
+        host, port = _address(settings.host, settings.port, "PORT", "any free one")
+    except CannotListen as error:
+        return fail(error.args[0], error.args[1:])
     if reason := refusal(settings, host) or tls_obstacle(settings) or traces_obstacle(settings):
         return fail(CANNOT_START, [reason])
     if shortage := memory_shortage(limits(), settings.workers):
@@ -67,6 +62,20 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
         return fail(CANNOT_START, [str(error)])
     say_who_may_come_in(settings, host)
     return supervisor.run()
+
+
+class CannotListen(Exception):
+    """There is no such address, or it is another's; the texts say what failed, and why."""
+
+
+def _address(host: str, port: int, variable: str, zero: str) -> tuple[str, int]:
+    """Return the address to listen at, free right now; `variable` sets the port, and 0 stands for `zero`."""
+    try:
+        return signals.run(asyncio.to_thread(address, host, port))
+    except (OSError, UnicodeError) as error:
+        hint = ADDRESS_HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+        failed = f"The service cannot listen on {host}, port {port}"
+        raise CannotListen(failed, f"{error}{hint.format(variable=variable, zero=zero)}") from error
 
 
 async def _obstacle(settings: Settings) -> tuple[bool, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.errors import Overloaded
+from db.limit import Limit
 from service.http.body import discard_body
 from service.http.problems import INVALID_HEADER, OVERLOADED, TOO_MANY_REQUESTS, ProblemError, render
 from service.http.response import CLOSE, Response, send_response
@@ -93,9 +94,13 @@ class RequestMiddleware:
             self._worker_state.requests -= 1
             if "caller" in scope:
                 scope["caller"].leave()
-            elapsed = time.perf_counter_ns() - started
-            if self._metrics is not None:
-                self._metrics.observe(scope, elapsed)
+            self._end(scope, started)
+
+    def _end(self, scope: Scope, started: int) -> None:
+        """Count and log a request that is over, however it has ended."""
+        elapsed = time.perf_counter_ns() - started
+        if self._metrics is not None:
+            self._metrics.observe(scope, elapsed)
         if self._access_log or elapsed > self._slow_request_ns:
             level = logging.WARNING if elapsed > self._slow_request_ns else logging.INFO
             log.log(level, "request", extra={**log_fields(scope), "duration_ms": round(elapsed / NS_PER_MS, 3)})
@@ -116,10 +121,12 @@ class RequestMiddleware:
         """Send a 503: too many requests are being served."""
         error = ProblemError(OVERLOADED, f"{self._requests_max} requests are being served.")
         self._refusals.add(error=repr(error))
-        await send_response(scope, send, render(error, scope["request_id"].decode()))
         if self._metrics is not None:
-            self._metrics.count_shed("requests_max")
-            self._metrics.observe(scope, time.perf_counter_ns() - started)
+            self._metrics.count_shed(Limit.REQUESTS)
+        try:
+            await send_response(scope, send, render(error, scope["request_id"].decode()))
+        finally:
+            self._end(scope, started)
 
     def _read_head(self, scope: Scope) -> tuple[bytes, str]:
         """Return the request's id, and a mistake in its head that Granian lets through (RFC 9112), or "".

@@ -4,7 +4,6 @@ from time import perf_counter_ns
 
 from starlette.types import Message, Scope, Send
 
-from service.observability.current_request import SCOPE
 from service.observability.request_batches import BATCHES, RequestBatch
 
 NS_PER_S = 10**9
@@ -15,7 +14,6 @@ def timed(scope: Scope, send: Send, started: int) -> Send:
 
     If batches served it, also those in which it waited for them, and those that they took.
     """
-    SCOPE.set(scope)
     batches: list[RequestBatch] = scope.setdefault(BATCHES, [])
 
     async def send_timed(message: Message) -> None:

@@ -8,7 +8,7 @@ from db.batching.entry import Entry
 from db.batching.observer import Retry
 from db.models import CommitRecord, IdempotencyRecord, Token
 from db.observer import Event
-from service.observability.metrics import NANOSECONDS, Counter, Family, Kind, Metrics
+from service.observability.metrics import NANOSECONDS, Cell, Family, Kind, Metrics
 
 # Few buckets: each is a line of every batcher's in each scrape.
 SIZES = (1, 4, 16, 64, 256, 1000)
@@ -16,12 +16,18 @@ TIMES_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 0.5, 1, 5)
 TIMES = tuple(int(seconds * NANOSECONDS) for seconds in TIMES_S)
 
 SIZE = "batch_size", "Members of a batch, which share a statement or a transaction; equal calls are one member."
-WAIT = "queue_wait_seconds", "How long the first member of a batch had been queued when the batch was started."
+WAIT = (
+    "queue_wait_seconds",
+    "How long the first member of a batch had waited when it was started, or started again.",
+)
 DURATION = "statement_duration_seconds", "How long a batch's statement, or transaction, took."
 RETRIES = "batch_retries_total", "Batches that were run again, whole or in part."
 CONNECTS = "database_connects_total", "Connections to the database that were opened, or could not be."
 TRANSACTION_RETRIES = "transaction_retries_total", "Transactions that were run again."
-LOOKUPS = "commit_lookups_total", "Commits whose connection was lost, by what was found out afterwards."
+LOOKUPS = (
+    "commit_lookups_total",
+    "Commits that were looked up after an error; a batch that is not found is run again, uncounted.",
+)
 CLEANED = "rows_cleaned_total", "Expired rows that were deleted."
 CLEANED_TABLES = (CommitRecord.__tablename__, IdempotencyRecord.__tablename__, Token.__tablename__)
 
@@ -37,14 +43,14 @@ class BatchMetrics:
 
     submitted = None
 
-    def __init__(self, cells: memoryview, first: int, retries: dict[Retry, Counter]) -> None:
+    def __init__(self, cells: memoryview, first: int, retries: dict[Retry, Cell]) -> None:
         self._cells, self._first, self._retries = cells, first, retries
 
     def ran(self, entries: Sequence[Entry[Any, Any]], started: float, ended: float) -> None:
         """Count a batch, its size, its wait and its duration: one by one, as this is done for each batch."""
         cells, first = self._cells, self._first
         size = len(entries)
-        wait = int((started - entries[0].queued_at) * NANOSECONDS)
+        wait = int((started - entries[0].waits_since) * NANOSECONDS)
         duration = int((ended - started) * NANOSECONDS)
         cells[first + bisect_left(SIZES, size)] += 1
         cells[first + WAITS - 1] += size

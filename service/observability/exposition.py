@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from time import monotonic_ns
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from service.cells import SUPERVISOR
-from service.observability.metrics import Family, Kind, Metrics
-from service.observability.processes import USES, Process, State, processes, uses
+from service.observability.metrics import NANOSECONDS, Family, Kind, Metrics
+from service.observability.processes import SAMPLED, USES, Process, State, processes, uses
+from service.observability.sampler import INTERVAL_S, LAG
 
 PREFIX = "itemsvc_"
 
@@ -22,6 +24,11 @@ class Exposition(Collector):
         self._build = build
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
+
+    @property
+    def _lag(self) -> int:
+        """The cell of the event loop's lag."""
+        return next(family.series[()] for family in self._metrics.families if family.name == LAG)
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their media type: OpenMetrics if a client asks for it, else Prometheus' own."""
@@ -38,19 +45,30 @@ class Exposition(Collector):
         cells = [slots.cells(slot)[:used].tolist() for slot in range(slots.count)]
         totals = list(map(sum, zip(*cells, strict=True)))
         present = list(processes(slots))
+        # One that starts has measured nothing yet: its zeros would be those of a database that cannot be reached.
+        workers = {
+            one.name: with_silence(cells[one.slot], self._lag)
+            for one in present
+            if one.slot != SUPERVISOR and one.state is not State.STARTING
+        }
         for family in self._metrics.families:
             if family.kind is Kind.COUNTER:
                 yield _counters(family, totals)
             elif family.kind is Kind.HISTOGRAM:
                 yield _histograms(family, totals)
             else:
-                workers = {one.name: cells[one.slot] for one in present if one.slot != SUPERVISOR}
                 yield _gauges(family, workers)
         yield from _of_processes(present)
         yield GaugeMetricFamily(PREFIX + "workers_configured", "Workers that there should be.", slots.workers)
         info = GaugeMetricFamily(PREFIX + "build_info", "What the service is made of.", labels=list(self._build))
         info.add_metric(list(self._build.values()), 1)
         yield info
+
+
+def with_silence(cells: list[int], lag: int) -> list[int]:
+    """Return a worker's cells with the lag that it cannot note itself: of an event loop that still does not go on."""
+    cells[lag] = max(cells[lag], monotonic_ns() - cells[SAMPLED] - int(INTERVAL_S * NANOSECONDS))
+    return cells
 
 
 def _counters(family: Family, totals: Sequence[int]) -> Metric:

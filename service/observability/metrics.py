@@ -3,8 +3,6 @@
 Every process makes the same metrics in the same order, and so finds each of them in the same cells of every slot.
 """
 
-from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -40,8 +38,8 @@ class Family:
         return len(self.bounds) + 2 if self.kind is Kind.HISTOGRAM else 1
 
 
-class Counter:
-    """A count of this process."""
+class Cell:
+    """A count, or a gauge, of this process."""
 
     __slots__ = ("_cell", "_cells")
 
@@ -55,21 +53,6 @@ class Counter:
     def set(self, value: int) -> None:
         """Set a gauge."""
         self._cells[self._cell] = value
-
-
-class Histogram:
-    """The distribution of values that this process has observed."""
-
-    __slots__ = ("_bounds", "_cells", "_first", "_sum")
-
-    def __init__(self, cells: memoryview, first: int, bounds: Sequence[int]) -> None:
-        self._cells, self._first, self._bounds = cells, first, bounds
-        self._sum = first + len(bounds) + 1
-
-    def observe(self, value: int) -> None:
-        """Add a value, as in cells."""
-        self._cells[self._first + bisect_left(self._bounds, value)] += 1
-        self._cells[self._sum] += value
 
 
 class Metrics:
@@ -96,10 +79,6 @@ class Metrics:
             self.cells[first] = 0  # what the process before left there
         return first
 
-    def counter(self, family: Family, *labels: str) -> Counter:
+    def counter(self, family: Family, *labels: str) -> Cell:
         """Return a new series of a family of counters or gauges."""
-        return Counter(self.cells, self.first_cell(family, *labels))
-
-    def histogram(self, family: Family, *labels: str) -> Histogram:
-        """Return a new series of a family of histograms."""
-        return Histogram(self.cells, self.first_cell(family, *labels), family.bounds)
+        return Cell(self.cells, self.first_cell(family, *labels))

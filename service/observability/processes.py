@@ -6,12 +6,15 @@ from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getpagesize, getrlimit
+from time import monotonic_ns
 from typing import NamedTuple
 
 from service.cells import SUPERVISOR, Slots
-from service.observability.metrics import Counter, Family, Kind, Metrics
+from service.observability.metrics import Cell, Family, Kind, Metrics
 
-PID, STATE = 0, 1  # the first cells of each slot; there is no process while PID is 0
+# The first cells of each slot. There is no process while PID is 0; SAMPLED is when a worker was last measured, in
+# nanoseconds of the system's monotonic clock.
+PID, STATE, SAMPLED = 0, 1, 2
 
 
 class State(IntEnum):
@@ -38,8 +41,9 @@ class ProcessMetrics:
         self._cells = metrics.cells
         metrics.first_cell(Family("pid", "", Kind.COUNTER))
         metrics.first_cell(Family("state", "", Kind.COUNTER))
+        metrics.first_cell(Family("sampled", "", Kind.COUNTER))
 
-        def counter(name: str, text: str) -> Counter:
+        def counter(name: str, text: str) -> Cell:
             return metrics.counter(metrics.add(Family(name, text, Kind.COUNTER)))
 
         self.started = counter("workers_started_total", "Workers that were started.")
@@ -52,8 +56,9 @@ class ProcessMetrics:
         self._cells[PID] = os.getpid()
 
     def state(self, state: State) -> None:
-        """Show what this process does."""
+        """Show what this process does, as of now."""
         self._cells[STATE] = state
+        self._cells[SAMPLED] = monotonic_ns()
 
 
 def free_slot(slots: Slots, taken: set[int]) -> int:

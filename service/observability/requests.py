@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from starlette.types import Scope
 
 from db.errors import OutcomeUnknown, Overloaded, TimedOut
+from db.limit import Limit
 from service.observability.metrics import NANOSECONDS, Family, Kind, Metrics
 
 # A path that nobody serves, a method that a path has not, and requests that are refused before their path is looked at.
@@ -18,8 +19,6 @@ TOO_MANY_REQUESTS = 429
 ALWAYS = frozenset({"500", "503", "504"})
 LATENCIES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 10)
 LATENCIES = tuple(int(seconds * NANOSECONDS) for seconds in LATENCIES_S)
-# Of Overloaded, and the service's own.
-LIMITS = ("requests_max", "queue_length", "queue_wait", "pool_wait", "caller", "idempotency_keys", OTHER)
 
 REQUESTS = "requests_total", "Requests, by operation and status; other and none stand for what there is no name for."
 DURATIONS = "request_duration_seconds", "From a request's head until the end of its response."
@@ -51,7 +50,7 @@ class RequestMetrics:
                 for status in (*STATUSES, NONE, OTHER):
                     metrics.first_cell(requests, path, method, str(status))
         shed = metrics.add(Family(*SHED, Kind.COUNTER, ("reason",)))
-        self._shed = {limit: metrics.counter(shed, limit) for limit in LIMITS}
+        self._shed = {limit: metrics.counter(shed, limit) for limit in Limit}
         self._deadlines = metrics.counter(metrics.add(Family(*DEADLINES, Kind.COUNTER)))
         self._unknown = metrics.counter(metrics.add(Family(*UNKNOWN, Kind.COUNTER)))
         self.replays = metrics.counter(metrics.add(Family(*REPLAYS, Kind.COUNTER)))
@@ -69,12 +68,12 @@ class RequestMetrics:
         if isinstance(error, Overloaded):
             self.count_shed(error.limit)
         elif status == TOO_MANY_REQUESTS:
-            self.count_shed("caller")
+            self.count_shed(Limit.CALLER)
         elif isinstance(error, TimedOut):
             self._deadlines.add()
         elif isinstance(error, OutcomeUnknown):
             self._unknown.add()
 
-    def count_shed(self, limit: str) -> None:
+    def count_shed(self, limit: Limit) -> None:
         """Count a request that was refused as a limit is reached."""
-        self._shed.get(limit, self._shed[OTHER]).add()
+        self._shed[limit].add()

@@ -6,20 +6,21 @@ from collections import deque
 from typing import Self
 
 from db.tables.storage import Storage
-from service.observability.metrics import NANOSECONDS, Counter, Family, Kind, Metrics
+from service.observability.metrics import NANOSECONDS, Cell, Family, Kind, Metrics
 from service.observability.processes import ProcessMetrics, State
 from service.worker_state import WorkerState
 
 INTERVAL_S = 0.5
 LAG_S = 15  # the lag that is shown is the largest of so long: a scrape sees what happened since the one before
 CPU = "process_cpu_seconds_total", "CPU time of all workers, those that have ended included."
+LAG = "event_loop_lag_seconds"
 GAUGES = {
     "requests_in_flight": "Requests that are being served.",
     "queue_length": "Requests that wait in a batcher.",
     "pool_connections_used": "Connections for transactions, and on SQLite for reads and the writer, that are in use.",
     "pool_connections_max": "How many of these there may be.",
     "database_available": "Whether batches have a connection to the database: 1, or 0.",
-    "event_loop_lag_seconds": f"The longest that the event loop was late in the last {LAG_S} s.",
+    LAG: f"The longest that the event loop was late in the last {LAG_S} s.",
 }
 
 
@@ -30,8 +31,8 @@ class Sampler:
         self._process, self._worker_state, self._storage = process, worker_state, storage
         self._cpu = metrics.counter(metrics.add(Family(*CPU, Kind.COUNTER, scale=NANOSECONDS)))
         self._cpu_ns = time.process_time_ns()
-        self._queues: list[Counter] = []
-        self._gauges: dict[str, Counter] = {}
+        self._queues: list[Cell] = []
+        self._gauges: dict[str, Cell] = {}
         for name, text in GAUGES.items():
             scale = NANOSECONDS if name.endswith("_seconds") else 1
             family = metrics.add(Family(name, text, Kind.GAUGE, ("batcher",) * (name == "queue_length"), scale))
@@ -67,7 +68,7 @@ class Sampler:
             "pool_connections_used": sum(limiter.in_use for limiter in limiters),
             "pool_connections_max": sum(limiter.limit for limiter in limiters),
             "database_available": self._storage.connections.refusal is None,
-            "event_loop_lag_seconds": int(max(self._lags) * NANOSECONDS),
+            LAG: int(max(self._lags) * NANOSECONDS),
         }.items():
             self._gauges[name].set(value)
         self._due = loop.time() + INTERVAL_S

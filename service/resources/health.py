@@ -20,7 +20,7 @@ async def live(context: Context) -> Health:  # noqa: ARG001 - it needs nothing
 
 
 async def metrics(context: Context, accept: str) -> tuple[bytes, str]:
-    """Return the metrics of all workers, and their media type."""
+    """Return the metrics of all workers."""
     assert context.metrics is not None  # noqa: S101 - narrows the type: without metrics there is no such route
     return context.metrics.exposition.text(accept)
 

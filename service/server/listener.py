@@ -69,7 +69,7 @@ def deafen(inode: int) -> None:
 
 
 def shared_listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, which whoever accepts at it does not wait for."""
+    """Return a listening socket at which several processes accept, and none of them waits."""
     one = _listener(host, port, SHARED_SEND_TIMEOUT_MS)
     one.setblocking(False)  # noqa: FBT003 - the name of the standard library
     one.listen(BACKLOG)

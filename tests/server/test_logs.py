@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -185,7 +186,7 @@ async def test_half_a_response_is_not_finished_as_if_it_were_whole(log: pytest.L
         worker_state=WorkerState(),
         metrics=None,
         requests_max=1,
-        access_log=False,
+        access_log=True,
         slow_request_ms=1000,
         debug=False,
     )
@@ -193,4 +194,16 @@ async def test_half_a_response_is_not_finished_as_if_it_were_whole(log: pytest.L
     with pytest.raises(ValueError, match="the rest is missing"):
         await middleware(scope, receive, send)
     assert sent == ["http.response.start"]
-    assert [line["error"] for line in lines(log)] == ["ValueError('the rest is missing')"]
+    failed, ended = lines(log)
+    assert failed["error"] == "ValueError('the rest is missing')"
+    assert (ended["message"], ended["status"]) == ("request", 200)
+
+
+@pytest.mark.parametrize("settings", [{"access_log": True, "requests_max": 1}], indirect=True)
+async def test_requests_that_are_refused_have_a_line_in_the_access_log(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    responses = await asyncio.gather(*(client.get("/items") for _ in range(5)))
+    logged = Counter(line["status"] for line in lines(log) if line["message"] == "request")
+    assert logged == Counter(response.status_code for response in responses)
+    assert logged[503]

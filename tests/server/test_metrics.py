@@ -170,7 +170,9 @@ def test_a_worker_that_is_stuck_is_exposed_by_another(database_url: str) -> None
         stopped = service.workers[0]
         stopped.suspend()
         try:
-            found = Exposed(httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=15).text)
+            url = f"http://127.0.0.1:{port}/metrics"
+            found = Exposed(httpx.get(url, timeout=15).text)
+            wait_until(lambda: Exposed(httpx.get(url, timeout=15).text)["event_loop_lag_seconds"] > 1)
         finally:
             stopped.resume()
         assert len([value for _, value in found.of("process_resident_memory_bytes") if value > 2**20]) == 3
