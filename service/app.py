@@ -79,7 +79,7 @@ def create_app(settings: Settings, worker_state: WorkerState | None = None) -> R
     async def lifespan(_app: Router) -> AsyncIterator[dict[str, Context]]:
         try:
             if metrics:
-                worker_state.serve_metrics(metrics.exposition.registry)
+                worker_state.serve_metrics(metrics.exposition.text)
             if database.auto_migrate:
                 await migrate.upgrade(database)
             cleaner = ExpiredRowsCleaner(database, key_lifetime_s=settings.idempotency_key_lifetime_s)

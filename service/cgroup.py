@@ -61,7 +61,7 @@ def _below(path: str, root: str) -> PurePosixPath:
 
 def _paths(root: Path) -> dict[str, str]:
     """Return the path of this process's group in the hierarchy of each controller, "" for that of version 2."""
-    lines = [line.split(":", 2) for line in _lines(root / "proc/self/cgroup")]
+    lines = [line.split(":", 2) for line in _lines(root / "proc/self/cgroup") if line]
     return {name: path for _, controllers, path in lines for name in controllers.split(",")}
 
 
@@ -77,8 +77,8 @@ def _mounts(root: Path) -> Iterator[Mount]:
 
 
 def _lines(file: Path) -> list[str]:
-    with suppress(OSError, UnicodeError):
-        return file.read_text(encoding="utf-8").splitlines()
+    with suppress(OSError):
+        return file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     return []
 
 

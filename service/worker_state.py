@@ -2,8 +2,6 @@
 
 from collections.abc import Awaitable, Callable, MutableSequence
 
-from prometheus_client.registry import CollectorRegistry
-
 from service.cells import Slot, Slots
 
 
@@ -23,5 +21,5 @@ class WorkerState:
         A worker with a parent process reports it there, and a successor waits until it is ready.
         """
 
-    def serve_metrics(self, registry: CollectorRegistry) -> None:
+    def serve_metrics(self, text: Callable[[str], tuple[bytes, str]]) -> None:
         """Serve the metrics at a port of their own, if the worker's parent has one."""

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -89,7 +89,8 @@ class SQLite(Database):
                     if broken := (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all():
                         raise Conflict(f"rows would refer to nothing: {broken[:3]}")
             finally:
-                await driver.execute("PRAGMA foreign_keys = ON")
+                with suppress(ValueError):  # it was closed, as the task was cancelled
+                    await driver.execute("PRAGMA foreign_keys = ON")
 
     def statement(self, source: Source) -> Statement:
         """Return a statement, to be compiled when it runs first."""

@@ -32,7 +32,10 @@ class Exposition(Collector):
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their media type: OpenMetrics if a client asks for it, else Prometheus' own."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number, by prometheus-client 0.26
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type
 
     def describe(self) -> list[Metric]:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from multiprocessing.sharedctypes import RawArray
@@ -73,10 +74,15 @@ class Supervisor:
         except OSError as error:
             log.error("A worker cannot be started: %s", error.strerror)  # noqa: TRY400 - one line says it
             self._failed_starts = FAILED_STARTS_MAX
-        while not self._is_over():
-            self._wait(lambda: self._replaces_all, TICK_S)
-            self._replace_due()
-        return self._shut_down()
+        try:
+            while not self._is_over():
+                self._wait(lambda: self._replaces_all, TICK_S)
+                self._replace_due()
+            return self._shut_down()
+        except Exception:
+            log.exception("The service ends by a mistake of its own")
+            self._kill()  # or they would serve on, with nobody to replace or to end them
+            return 1
 
     def _on_signal(self, number: int, _frame: object) -> None:
         """Replace all at SIGHUP; drain at any other signal, Ctrl-C without the delay; exit at once at the second."""
@@ -87,11 +93,14 @@ class Supervisor:
         if not self._ends:
             self._ends, self._ended_at = True, time.monotonic()
         elif time.monotonic() - self._ended_at > SIGNALS_S:
-            for worker in (*self._workers, *self._extra):
-                worker.process.kill()
+            self._kill()
             os._exit(1)
         if number == signal.SIGINT:
             self._drain_delay_s = 0
+
+    def _kill(self) -> None:
+        for worker in (*self._workers, *self._extra):
+            worker.process.kill()
 
     def _is_over(self) -> bool:
         return self._ends or self._failed_starts >= FAILED_STARTS_MAX
@@ -193,7 +202,9 @@ class Supervisor:
                 self._due[worker.index] = 0
             elif self._is_due(worker):
                 self._due.setdefault(worker.index, 0)
-        for index, due in list(self._due.items()):
+        for index in list(self._due):
+            # One that dies while another is replaced is started anew, and is due no more.
+            due = self._due.get(index, inf)
             if time.monotonic() >= due and self._workers[index].process.is_alive() and not self._is_over():
                 self._due.pop(index)
                 self._replace(index)

@@ -15,13 +15,11 @@ from multiprocessing.util import Finalize
 from socket import socket
 from typing import Any, NamedTuple
 
-from prometheus_client.registry import CollectorRegistry
-
 from service.cells import Slot
 from service.http.problems import ProblemError
 from service.server.granian import stop_accepting
 from service.server.listener import deafen
-from service.server.metrics_server import serve_metrics
+from service.server.metrics_server import MetricsServer, Text
 from service.server.termination import Termination
 from service.server.tls import UnusableFile
 from service.worker_state import WorkerState
@@ -98,6 +96,7 @@ class ChildState(WorkerState):
     ) -> None:
         super().__init__(shared.latest_primary, shared.slot)
         self._metrics_listener = shared.metrics_listener
+        self._metrics_server: MetricsServer | None = None
         self._listener_inode = listener_inode
         self.termination: Termination | None = None  # what ends TLS, if it does not end in Granian
         self.report_after_s = 0.0
@@ -120,10 +119,10 @@ class ChildState(WorkerState):
         else:
             self._report()
 
-    def serve_metrics(self, registry: CollectorRegistry) -> None:
+    def serve_metrics(self, text: Text) -> None:
         """Serve the metrics at a port of their own, if the worker's parent has one."""
         if self._metrics_listener is not None:
-            serve_metrics(self._metrics_listener, registry)
+            self._metrics_server = MetricsServer(self._metrics_listener, text)
 
     def _report(self) -> None:
         with suppress(OSError):  # the parent was killed, which the first read will find
@@ -144,9 +143,12 @@ class ChildState(WorkerState):
                 return
 
     def _read_message(self) -> None:
-        message = EXIT  # if the parent was killed, as no message will come
+        message, is_orphan = EXIT, True  # if the parent was killed, as no message will come
         with suppress(EOFError, OSError):
-            message = self._parent.recv_bytes()
+            message, is_orphan = self._parent.recv_bytes(), False
+        # Whoever replaces it, or is started anew, serves there. A service that ends is seen to its end.
+        if self._metrics_server is not None and (is_orphan or message == DRAIN):
+            self._metrics_server.stop()
         self.is_draining = True
         self.is_shutting_down = self.is_shutting_down or message == SHUTDOWN
         if message == DRAIN and self.termination is None:

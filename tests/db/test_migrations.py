@@ -319,3 +319,26 @@ async def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(database
         async with database.migration() as connection:
             await connection.exec_driver_sql("DELETE FROM users")
     assert await execute(database, "SELECT id FROM users") == [(user,)]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_migration_that_is_cancelled_is_that_and_no_error(empty_database_url: str) -> None:
+    database = open_database(empty_database_url)
+
+    async def migrate_forever(begun: asyncio.Event) -> None:
+        async with database.migration() as connection:
+            await connection.exec_driver_sql("CREATE TABLE halfway (id INTEGER)")
+            begun.set()
+            await connection.exec_driver_sql(
+                "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless WHERE n < 30000000)"
+                " SELECT max(n) FROM endless"
+            )
+
+    begun = asyncio.Event()
+    task = asyncio.create_task(migrate_forever(begun))
+    await begun.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await database.close()

@@ -130,3 +130,11 @@ def test_one_worker_may_be_too_many() -> None:
         "the control group allows 100 MiB of memory; 1 worker,"
     )
     assert memory_shortage(Limits(inf, inf), 64) == ""
+
+
+def test_a_mount_whose_name_is_no_utf_8_hides_no_limit(tmp_path: Path) -> None:
+    files = {"sys/fs/cgroup/cpu.max": "100000 100000"}
+    root = machine(tmp_path, "0::/\n", V2.format(group="/", path="/sys/fs/cgroup"), files)
+    with (root / "proc/self/mountinfo").open("ab") as mounts:
+        mounts.write(b"30 23 8:2 / /mnt/\xff\xfe rw - ext4 /dev/sdb rw\n")
+    assert limits(root).cpus == 1

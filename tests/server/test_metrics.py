@@ -4,16 +4,17 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event, Thread
 
 import httpx
 import pytest
 
+from service.server.metrics_server import CLIENTS_MAX
 from tests.support.exposed import Exposed
 from tests.support.ports import free_port
 from tests.support.serving import ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT_S, wait_until
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -162,6 +163,34 @@ def test_metrics_have_a_port_of_their_own_where_any_worker_responds(database_url
         assert Exposed(httpx.get(url, timeout=15).text)["workers_died_total"] == 1
         service.send(signal.SIGTERM)
         assert service.wait() == 0, service.log
+
+
+def test_clients_of_the_metrics_port_that_send_nothing_are_in_nobody_s_way(database_url: str) -> None:
+    port = free_port()
+    with ServiceProcess(database_url, ITEMSVC_METRICS_PORT=str(port)), ExitStack() as idle:
+        for number in range(2 * CLIENTS_MAX):
+            client = idle.enter_context(closing(socket.create_connection(("127.0.0.1", port))))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX: "[:number])
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT_S).status_code == 200
+
+
+@pytest.mark.parametrize("own_port", [False, True])
+def test_whatever_is_asked_of_the_metrics_they_are_all_there_or_it_is_refused(
+    database_url: str, own_port: bool
+) -> None:
+    port = free_port()
+    with ServiceProcess(database_url, ITEMSVC_METRICS_PORT=str(port) if own_port else "0") as service:
+        url = f"http://127.0.0.1:{port}" if own_port else service.url
+        with httpx.Client(base_url=url, timeout=LIMIT_S) as client:
+            for accept in ("text/plain; version=x", "application/openmetrics-text; version=x", "*/*", "nonsense"):
+                response = client.get("/metrics", headers={"Accept": accept})
+                assert Exposed(response.text)["workers_configured"] == 1
+                assert response.headers["content-type"].startswith("text/plain")
+            named = client.get("/metrics?name[]=itemsvc_workers")
+            assert Exposed(named.text)["workers_configured"] == 1
+            assert (client.head("/metrics").status_code, client.head("/metrics").content) == (200, b"")
+            assert (client.get("/favicon.ico").status_code, client.post("/metrics").status_code) == (404, 405)
+        assert "Traceback" not in service.log
 
 
 def test_a_worker_that_is_stuck_is_exposed_by_another(database_url: str) -> None:

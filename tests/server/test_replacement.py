@@ -143,3 +143,18 @@ def test_a_service_none_of_whose_workers_can_start_ends(tmp_path: Path) -> None:
             worker.kill()
         assert service.wait() == 1
         assert any(json.loads(line)["level"] == "error" for line in service.log.splitlines())
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_worker_that_dies_while_another_is_replaced_is_started_anew(database_url: str) -> None:
+    with ServiceProcess(database_url, workers=2, ITEMSVC_DRAIN_DELAY_MS="3000") as service:
+        before = pids(service)
+        service.send(signal.SIGHUP)
+        wait_until(lambda: service.log.count("Started worker-") == 3)  # the first one drains now
+        [dead] = [worker for worker in service.workers if f"Spawned worker-2 with PID {worker.pid}" in service.log]
+        dead.kill()
+        wait_until(lambda: before.isdisjoint(pids(service)) and len(pids(service)) == 2)
+        assert_serves(service)
+        service.send(signal.SIGINT)  # without a delay
+        assert service.wait() == 0, service.log
+        assert service.log.count("Replacing worker-") == 1
