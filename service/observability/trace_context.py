@@ -36,13 +36,18 @@ class TraceContext(NamedTuple):
 
     def within(self, span_id: str) -> Self:
         """Return the context of what is part of a span of the trace that is recorded here."""
-        return self._replace(span_id=span_id, flags=self.flags | SAMPLED)
+        return type(self)(self.trace_id, span_id, self.flags | SAMPLED, self.state)
+
+    @property
+    def state_text(self) -> str:
+        """What `tracestate` says."""
+        return ",".join([f"{key}={value}" for key, value in self.state])
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers by which another service is told."""
         headers = [("traceparent", f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}")]
         if self.state:
-            headers.append(("tracestate", ",".join(f"{key}={value}" for key, value in self.state)))
+            headers.append(("tracestate", self.state_text))
         return headers
 
 

@@ -11,9 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.resources import Resource
 
 from service.observability import span_export
+from service.observability.request_batches import BatchRun
+from service.observability.spans import EndedBatch
+from service.observability.trace_context import SAMPLED, TraceContext
+from tests.server.test_spans import request
 from tests.server.test_traces import PARENT, part_of
 from tests.support.collector import Collector, collecting
 from tests.support.serving import ROOT, ServiceProcess
@@ -107,19 +111,37 @@ def test_spans_beyond_the_queue_are_lost_and_counted(
     monkeypatch.setattr(span_export, "EXPORTED_SPANS_MAX", 4)
     for name, value in collector.environ.items():
         monkeypatch.setenv(name, value)
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(span_export.span_export())
-    tracer = provider.get_tracer("test")
+    export = span_export.span_export(Resource.create())
     for _ in range(4):
-        tracer.start_span("first").end()
+        export.add(request(route="first"))
     assert collector.asked.wait(LIMIT_S)
     for _ in range(20):
-        tracer.start_span("next").end()
+        export.add(request(route="next"))
     [record] = [record for record in caplog.records if record.getMessage() == "spans lost"]
     assert (vars(record)["lost"], vars(record)["error"]) == (1, "4096 spans wait for the collector")
     collector.gate.set()
-    provider.shutdown()
-    assert [span.name for span in collector.spans] == ["first"] * 4 + ["next"] * 8
+    export.shutdown()
+    assert [span.name for span in collector.spans] == ["GET first"] * 4 + ["GET next"] * 8
+
+
+def test_the_spans_of_a_batch_are_lost_together_or_sent_in_as_many_requests_as_they_take(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(span_export, "QUEUED_SPANS_MAX", 16)
+    monkeypatch.setattr(span_export, "EXPORTED_SPANS_MAX", 4)
+    for name, value in collector.environ.items():
+        monkeypatch.setenv(name, value)
+    export = span_export.span_export(Resource.create())
+    waits = [(0.5, TraceContext(f"{number:032x}", f"{number:016x}", SAMPLED)) for number in range(1, 10)]
+    for _ in range(2):
+        export.add(EndedBatch(BatchRun("items get", 9, 1.0, 2.0, ""), waits, 0, "sqlite"))
+    export.shutdown()
+    [record] = [record for record in caplog.records if record.getMessage() == "spans lost"]
+    assert vars(record)["lost"] == 10
+    [statement] = collector.of_kind("client")
+    assert statement.links == [(context.trace_id, context.span_id) for _, context in waits]
+    assert [span.parent_id for span in collector.of_kind("internal")] == [context.span_id for _, context in waits]
+    assert len(collector.headers) == 3
 
 
 def run(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
