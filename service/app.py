@@ -37,7 +37,7 @@ from service.http.operation import Resource
 from service.http.problems import NO_SUCH_PATH, ProblemError
 from service.http.router import PathRouter
 from service.http.tracing import tracing
-from service.observability.request_batches import BothObservers, RequestBatches
+from service.observability.request_batches import RequestBatches
 from service.observability.worker_metrics import WorkerMetrics
 from service.openapi.document import VERSION, document
 from service.passwords import Passwords
@@ -220,7 +220,7 @@ def observer(settings: Settings, metrics: WorkerMetrics | None, traces: "Traces 
     counting = metrics.data_path if metrics else Unobserved()
     if traces is None and not settings.server_timing:
         return counting
-    return BothObservers(counting, RequestBatches(traces.record if traces else None))
+    return RequestBatches(counting, traces.record if traces else None)
 
 
 def limits(settings: Settings) -> Limits:

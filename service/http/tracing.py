@@ -33,6 +33,7 @@ def tracing(app: ASGIApp, *, traces: RequestTraces, ratio: float, routes: Sequen
 
     It is a function that gives the others' requests on, as a method and a coroutine cost each request 0.4 us more.
     """
+    call: ASGIApp = app.__call__  # type: ignore[operator] # which is called faster than the object
 
     def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
@@ -44,7 +45,7 @@ def tracing(app: ASGIApp, *, traces: RequestTraces, ratio: float, routes: Sequen
                 is_traced = random() < ratio and scope["path"] not in PROBES  # noqa: S311 - no secret
             if is_traced:
                 return serve_traced(scope, receive, send)
-        return app(scope, receive, send)
+        return call(scope, receive, send)
 
     def by_client(scope: Scope) -> bool:
         """Return whether a request with a `traceparent` is traced, which counts only if it is valid."""
