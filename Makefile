@@ -122,7 +122,8 @@ define venv
 	{ echo "$(PYTHON) is no Python 3.11 or newer; PYTHON= names another" >&2; exit 1; }
 @$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	{ echo "$(PYTHON) cannot make virtual environments; on Debian, apt-get install python3-venv" >&2; exit 1; }
-@test -z "$(ANEW)" -a -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+@test -z "$(ANEW)" -a -x $(BIN)/pip || { echo "Making .venv, which is done once, and takes up to a minute"; \
+	$(PYTHON) -m venv --clear .venv; }
 @echo "Installing $< into .venv"
 @sed -n '/^uv==/,/# via/p' requirements-dev.txt | $(BIN)/pip install -qq --require-hashes -r /dev/stdin && \
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes $< || \

@@ -34,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     database_url: Annotated[str, Meta(description="The database that stores the items.", examples=EXAMPLES)] = DEFAULT
     database_url_file: str | None = None  # the path in DATABASE_URL_FILE, if that was read; not a setting of its own
+    workers_are_auto: bool = False  # whether their number was chosen here; neither is this one
     port: Annotated[int, bounds(0, PORT_MAX, "The TCP port; 0 takes any free one.")] = 8000
     host: Annotated[str, Meta(description="The address to listen on.", examples=["127.0.0.1", "::"])] = "127.0.0.1"
     auth: Annotated[
@@ -116,7 +117,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             ge=1,
             le=WORKERS_MAX,
             description="Worker processes; auto: one for each processor that the control group allows, as far as its"
-            " memory reaches, and one on SQLite.",
+            " memory and PostgreSQL's connections reach, and one on SQLite.",
             examples=[AUTO],
         ),
     ] = 1
@@ -204,4 +205,4 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def setting_fields() -> list[FieldInfo]:
     """Return the fields that are settings."""
-    return [field for field in fields(Settings) if field.name != "database_url_file"]
+    return [field for field in fields(Settings) if field.name not in {"database_url_file", "workers_are_auto"}]

@@ -54,7 +54,8 @@ def read_settings(
             values[field.name] = _read(field, sources)
         except SettingsError as error:
             errors += error.errors
-    if values.get("workers") == AUTO:
+    values["workers_are_auto"] = values.get("workers") == AUTO
+    if values["workers_are_auto"]:
         values["workers"] = _auto_workers(values.get("database_url", DEFAULT))
     settings = Settings(**values, database_url_file=_database_url_file(sources))
     errors += contradictions(settings)

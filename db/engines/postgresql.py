@@ -58,8 +58,11 @@ GENERIC_PLAN = {
 TARGET = "target_session_attrs"
 # The last of these is new in version 16.
 CONNECTIONS_MAX = """
-    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-        - coalesce(current_setting('reserved_connections', true)::int, 0)
+    SELECT least(
+        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true)::int, 0),
+        nullif(datconnlimit, -1), CASE WHEN NOT rolsuper THEN nullif(rolconnlimit, -1) END)
+    FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = session_user
 """
 SCHEMA_LOCK = 0x6974656D73  # an arbitrary number, which no other program locks
 
@@ -158,7 +161,7 @@ class PostgreSQL(Database):
                     pass
 
     async def connections_max(self) -> int | None:
-        """Return max_connections less those that are reserved. Raises Unavailable."""
+        """Return max_connections less those reserved, or a lower limit of the role or database. Raises Unavailable."""
         with translate_errors():
             async with self.engine.connect() as connection:
                 return int(await connection.scalar(text(CONNECTIONS_MAX)) or 0)

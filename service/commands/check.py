@@ -9,7 +9,7 @@ from service.auth.start import refusal
 from service.commands.database import look, with_database
 from service.commands.failure import CANNOT_START, NOT_READY, fail
 from service.otel import traces_obstacle
-from service.server.connection_budget import TooFewConnections, check_budget, connection_budget
+from service.server.connection_budget import TooFewConnections, connection_budget, within_budget
 from service.server.listener import address
 from service.server.tls import tls_obstacle
 from service.settings import Settings
@@ -37,7 +37,7 @@ def check(settings: Settings, _given: argparse.Namespace) -> int:
     if schema.obstacle is not None:
         return fail(NOT_READY, [schema.obstacle])
     try:
-        check_budget(settings, connections_max)
+        within_budget(settings, connections_max)
     except TooFewConnections as error:
         return fail(CANNOT_START, [str(error)])
     return 0

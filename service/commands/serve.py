@@ -16,7 +16,7 @@ from service.cgroup import limits
 from service.commands.database import look, unusable, with_database
 from service.commands.failure import CANNOT_START, NOT_READY, fail
 from service.otel import traces_obstacle
-from service.server.connection_budget import TooFewConnections, check_budget, connection_budget
+from service.server.connection_budget import TooFewConnections, connection_budget, within_budget
 from service.server.descriptors import TooFewFiles
 from service.server.listener import address
 from service.server.supervisor import Supervisor
@@ -49,11 +49,11 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
         signals.run(with_database(settings, migrate.upgrade))  # before the workers, so that an error is printed once
         outage = False
     else:
-        log.info(connection_budget(settings))
         try:
-            outage, obstacle = signals.run(_obstacle(settings))
+            settings, outage, obstacle = signals.run(_within_budget(settings))
         except TooFewConnections as error:
             return fail(CANNOT_START, [str(error)])
+        log.info(connection_budget(settings))
         if obstacle:
             log.warning(obstacle)
     try:
@@ -78,9 +78,10 @@ def _address(host: str, port: int, variable: str, zero: str) -> tuple[str, int]:
         raise CannotListen(failed, f"{error}{hint.format(variable=variable, zero=zero)}") from error
 
 
-async def _obstacle(settings: Settings) -> tuple[bool, str]:
-    """Return whether the database cannot be used, and why the service cannot become ready yet; or advice, or "".
+async def _within_budget(settings: Settings) -> tuple[Settings, bool, str]:
+    """Return the settings with as many workers as there can be connections for, and what is to be known at the start.
 
+    That is whether the database cannot be used, and why the service cannot become ready yet; or advice, or "".
     Raises UnexpectedPooler and TooFewConnections, which are errors of the settings.
     """
     try:
@@ -88,8 +89,8 @@ async def _obstacle(settings: Settings) -> tuple[bool, str]:
     except UnexpectedPooler:
         raise
     except DatabaseError as error:
-        return True, f"{unusable(settings)}: {error}"
-    check_budget(settings, connections_max)
+        return settings, True, f"{unusable(settings)}: {error}"
+    settings = within_budget(settings, connections_max)
     if settings.auth and schema.excess:  # else the log does not say who it was
         log.warning(schema.excess)
-    return False, f"{NOT_READY}: {schema.obstacle}" if schema.obstacle else advice
+    return settings, False, f"{NOT_READY}: {schema.obstacle}" if schema.obstacle else advice

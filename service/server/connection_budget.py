@@ -1,5 +1,7 @@
 """How many connections to PostgreSQL the workers of an instance hold, and whether the server allows them."""
 
+from msgspec.structs import replace
+
 from service.settings import Settings
 
 REMEDY = (
@@ -22,11 +24,17 @@ def connection_budget(settings: Settings) -> str:
     )
 
 
-def check_budget(settings: Settings, connections_max: int | None) -> None:
-    """Raise TooFewConnections if all workers hold more than there can be, if that is known."""
-    needed = settings.workers * (settings.batch_connections + settings.pool_size)
-    if connections_max is not None and needed > connections_max:
-        raise TooFewConnections(
-            f"{connection_budget(settings)}; the server allows {connections_max}, which is max_connections less those"
-            f" that it reserves: {REMEDY}"
-        )
+def within_budget(settings: Settings, connections_max: int | None) -> Settings:
+    """Return the settings with as many workers as there can be connections for, if that is known.
+
+    Only workers that were not asked for by number are left out. Raise TooFewConnections if there are too many.
+    """
+    each = settings.batch_connections + settings.pool_size
+    if connections_max is None or settings.workers * each <= connections_max:
+        return settings
+    if settings.workers_are_auto and each <= connections_max:
+        return replace(settings, workers=connections_max // each)
+    raise TooFewConnections(
+        f"{connection_budget(settings)}; the server allows {connections_max}, by its max_connections less those that it"
+        f" reserves, or by a CONNECTION LIMIT of the role or the database: {REMEDY}"
+    )

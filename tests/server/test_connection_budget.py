@@ -1,10 +1,13 @@
 """More connections than PostgreSQL allows: the start is refused, and nothing else refuses it."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from service.command_line import main
 from service.server.descriptors import TooFewFiles
@@ -18,7 +21,8 @@ RESERVED = {"max_connections": "20", "superuser_reserved_connections": "3", "res
 STARTS = "the test ends here"
 REFUSED = (
     "- connections to PostgreSQL: 2 workers x (6 for batches + 4 for transactions) = 20, and 10 more while a worker is"
-    " replaced; the server allows 15, which is max_connections less those that it reserves: "
+    " replaced; the server allows 15, by its max_connections less those that it reserves, or by a CONNECTION LIMIT of"
+    " the role or the database: "
 )
 Run = Callable[..., tuple[int, str]]
 
@@ -85,3 +89,35 @@ def test_a_pooler_may_have_more_than_postgresql(run: Run, server: PostgresServer
 
 def test_a_file_has_no_limit(run: Run) -> None:
     assert STARTS in run("serve", DATABASE_URL="sqlite:///items.db", ITEMSVC_WORKERS="64")[1]
+
+
+def test_workers_that_were_not_asked_for_by_number_are_as_many_as_fit(
+    run: Run, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.settings_reader.auto_workers", lambda *_: 8)
+    code, printed = run("serve", DATABASE_URL=server.url(), ITEMSVC_WORKERS="auto")
+    assert STARTS in printed
+    assert "1 worker x (6 for batches + 4 for transactions) = 10" in printed
+    assert code == 1
+
+
+def administer(server: PostgresServer, *statements: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(server.url().replace("+asyncpg", ""))
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(execute())
+
+
+@pytest.mark.parametrize("limited", ["ROLE items_limited", "DATABASE items_limited"])
+def test_a_limit_of_the_role_or_the_database_is_one(run: Run, server: PostgresServer, limited: str) -> None:
+    made = ("ROLE items_limited LOGIN PASSWORD 'x'", "DATABASE items_limited OWNER items_limited")
+    administer(server, *(f"CREATE {one}" for one in made), f"ALTER {limited} CONNECTION LIMIT 9")
+    try:
+        url = make_url(server.url()).set(username="items_limited", password="x", database="items_limited")
+        code, printed = run("serve", DATABASE_URL=url.render_as_string(hide_password=False))
+        assert (code, "the server allows 9," in printed, STARTS in printed) == (1, True, False)
+    finally:
+        administer(server, "DROP DATABASE items_limited", "DROP ROLE items_limited")
