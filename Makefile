@@ -16,7 +16,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check docs clients image audit sbom bench growth faults load pins screenshots clean
+.PHONY: help install serve test check docs clients wheel image audit sbom bench growth faults load pins screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ docs: .venv/dev.stamp ## build the documents as a site, build/docs/index.html; a
 
 clients: .venv/dev.stamp .clients/stamp ## generate clients from the OpenAPI document, let them use the service, and lint both
 	@exec $(BIN)/python -m tests.clients
+
+wheel: .venv/dev.stamp ## build the client for Python callers, build/items_client-*.whl, from client/
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --wheel --out-dir build client $(ARGS)
 
 image: .venv/dev.stamp ## build the image with buildah, and see that it serves, read-only and without rights: as root, on Debian
 	@exec $(BIN)/python -m tests.deploy.image

@@ -1,0 +1,1 @@
+"""The client for Python callers, against the service as it is served."""
