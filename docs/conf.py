@@ -9,7 +9,7 @@ author = copyright = "The item service authors"
 extensions = ["myst_parser"]
 root_doc = "README"
 include_patterns = ["README.md", "CHANGELOG.md", "docs/*.md", "deploy/README.md", "findings/README.md"]
-exclude_patterns = [".*", "bench", "build", "db", "service", "tests"]
+exclude_patterns = [".*", "bench", "build", "client", "db", "service", "tests"]
 
 # As on forges: headings have anchors, code has colours, and a bare URL is no link.
 myst_heading_anchors = 4
@@ -26,7 +26,7 @@ templates_path = ["templates"]
 # The order of the pages in the site's navigation.
 PAGES = {
     "Understand": ["docs/concepts", "docs/architecture", "docs/decisions"],
-    "Call": ["docs/api", "docs/callers", "docs/problems"],
+    "Call": ["docs/api", "docs/client", "docs/callers", "docs/problems"],
     "Run": [
         *("docs/deploying", "Manifests <deploy/README>", "docs/settings", "docs/metrics"),
         *("docs/operations", "docs/tuning", "docs/security"),
