@@ -17,6 +17,7 @@ from db.migrate import upgrade
 from service.settings import Settings
 from tests.support.postgres import Databases, PostgresServer
 from tests.support.responses import PATIENT, serving
+from tests.support.shared_sql import shared_sql
 
 POSTGRESQL = "postgresql"
 SERVER_VARIABLE = "TEST_DATABASE_URL"
@@ -70,6 +71,13 @@ def migrate(url: str) -> None:
             await database.close()
 
     asyncio.run(run())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sql() -> Iterator[None]:
+    """Make the SQL of a table once, and not for every test."""
+    with shared_sql():
+        yield
 
 
 @pytest.fixture(scope="session")
