@@ -76,7 +76,7 @@ def test_a_query_of_the_runbook_can_be_asked(loaded: Watched, query: str) -> Non
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_what_happens_to_a_service_is_seen(database_url: str) -> None:
-    with watched(database_url, ITEMSVC_REQUESTS_MAX="4") as troubled:
+    with watched(database_url, ITEMSVC_REQUESTS_MAX="2") as troubled:
         burning, shed = (alerts()[name]["expr"] for name in ("ErrorBudgetBurnsFast", "RequestsShed"))
         troubled.crowd(load.look_up, until=f"({burning}) and on () ({shed})")
         with missing_table(database_url):
